@@ -1,0 +1,63 @@
+"""The triggers: a table of contents. Each says only what happened; what to do about it is in ``shared``."""
+
+import logging
+import os
+
+import azure.functions as func
+from azurefunctions.extensions.bindings.blob import BlobClient
+
+from shared import api
+from shared.application import application
+from shared.errors import SettingError
+from shared.log import log, quiet_libraries
+from shared.settings import read_settings
+from shared.wire import ImageEmbeddingsRequest, TextEmbeddingsRequest
+
+quiet_libraries()
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+work = func.Blueprint()
+# The host resolves %NAME% from app settings and knows no default, so the default is spelt out.
+images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") else "images"
+problem: str | None = None
+
+
+@work.blob_trigger("image", path=images + "/{name}", connection="ImageStorage", source=func.BlobSource.EVENT_GRID)
+def embed_uploaded_image(image: BlobClient) -> None:
+    """A blob was written: bring its record up to date. The binding brings names only, never bytes."""
+    application().sync.uploaded(image.container_name, image.blob_name)
+
+
+@work.route("models/images/embeddings", methods=["POST"])
+def image_embeddings(req: func.HttpRequest) -> func.HttpResponse:
+    """Embed images, alone or with a text, for a query: the API's own route."""
+    return api.embeddings(req, ImageEmbeddingsRequest, application().queries.images)
+
+
+@work.route("models/embeddings", methods=["POST"])
+def text_embeddings(req: func.HttpRequest) -> func.HttpResponse:
+    """Embed texts into the space of the images, for a query: the API's own route."""
+    return api.embeddings(req, TextEmbeddingsRequest, application().queries.texts)
+
+
+@work.route("models/info", methods=["GET"])
+def model_info(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which model answers here."""
+    return api.json(api.model_info(application().settings.foundry_model))
+
+
+@app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def health(req: func.HttpRequest) -> func.HttpResponse:
+    """Say whether the app can do its work, and if not, which setting to mend."""
+    if problem:
+        return api.error(503, "bad_settings", problem)
+    return api.json({"status": "ok"})
+
+
+try:
+    read_settings(os.environ)
+except SettingError as error:
+    # An app that cannot run takes no work: events and messages wait for it, instead of failing one by one.
+    problem = str(error)
+    log("bad_settings", {"message": problem}, logging.ERROR)
+else:
+    app.register_functions(work)

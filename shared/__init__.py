@@ -1,0 +1,1 @@
+"""The application: every use case and every part that the triggers in ``function_app.py`` call."""

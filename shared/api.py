@@ -1,0 +1,91 @@
+"""HTTP in and out: a request's body into a typed request, an answer or an error into a response."""
+
+import logging
+import math
+import re
+from collections.abc import Callable
+
+import azure.functions as func
+import msgspec
+
+from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
+from shared.log import log
+from shared.queries import Answered
+from shared.wire import EmbeddingsOptions, ErrorAnswer, ErrorBody, ModelInfo
+
+# The wait to name where the model named none, in seconds.
+_RETRY_AFTER = 5
+
+_CHOICES = {
+    "input_type": "It is one of text, query and document.",
+    "encoding_format": "It is float or base64.",
+}
+
+
+def embeddings[Request: EmbeddingsOptions](
+    request: func.HttpRequest, shape: type[Request], answer: Callable[[Request], Answered]
+) -> func.HttpResponse:
+    """Answer a request for embeddings: 200 with the API's own body, or an error in the API's own shape."""
+    try:
+        answered = answer(_read(request.get_body(), shape))
+    except QueryError as wrong:
+        return error(wrong.status, wrong.code, str(wrong), target=wrong.target)
+    except ModelError as failed:
+        return _model_error(failed)
+    headers: dict[str, str] = {"x-embedding-cache": answered.cache}
+    if answered.records:
+        headers["x-embedding-record"] = ", ".join(answered.records)
+    return json(answered.answer, headers=headers)
+
+
+def json(
+    body: msgspec.Struct | dict[str, object], *, status: int = 200, headers: dict[str, str] | None = None
+) -> func.HttpResponse:
+    """Return ``body`` as a JSON response."""
+    return func.HttpResponse(
+        msgspec.json.encode(body), status_code=status, headers=headers, mimetype="application/json"
+    )
+
+
+def error(
+    status: int, code: str, message: str, *, target: str | None = None, retry_after: float | None = None
+) -> func.HttpResponse:
+    """Return an error in the shape of the API, which its clients turn into exceptions with code and message."""
+    headers = {"x-ms-error-code": code}
+    # Clients of Azure's SDK retry whatever carries this header, so only what is worth it does.
+    if retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+    return json(ErrorAnswer(error=ErrorBody(code=code, message=message, target=target)), status=status, headers=headers)
+
+
+def model_info(model: str) -> ModelInfo:
+    """Return what clients ask of ``/info``, from the settings: Foundry resources themselves do not answer it."""
+    cohere = model.lower().startswith(("cohere", "embed-v"))
+    return ModelInfo(model_name=model, model_type="embeddings", model_provider_name="Cohere" if cohere else "")
+
+
+def _read[Request: EmbeddingsOptions](body: bytes, shape: type[Request]) -> Request:
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        target = re.sub(r"^\.", "", path.rstrip("`")) or None
+        hint = _CHOICES.get(target or "", "")
+        raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
+
+
+def _model_error(failed: ModelError) -> func.HttpResponse:
+    """The model's own error passed on: what the caller can mend as 4xx, what only time or an operator can as 5xx."""
+    message = str(failed)
+    log("query", {"outcome": "error", "status": failed.status, "message": message}, logging.WARNING)
+    match failed:
+        case ModelRefused():
+            return error(failed.status or 400, failed.code, message)
+        case ModelUnavailable(status=429):
+            return error(429, "too_many_requests", message, retry_after=failed.retry_after or _RETRY_AFTER)
+        case ModelUnavailable():
+            return error(503, "model_unavailable", message, retry_after=failed.retry_after or _RETRY_AFTER)
+        case _:
+            return error(502, "model_misconfigured", message)

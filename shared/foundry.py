@@ -1,0 +1,230 @@
+"""The model: one client for the embeddings API of Azure AI Foundry Models."""
+
+import email.utils
+import math
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import httpx
+import msgspec
+import pybase64
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import ClientAuthenticationError
+
+from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
+from shared.records import InputType
+from shared.settings import Settings
+from shared.wire import EmbeddingsAnswer, ServiceError, read_error
+
+# Waiting belongs into the invocation only while it is short: a worker thread is held and paid for meanwhile.
+ATTEMPTS = 4
+LONGEST_WAITS = 10.0
+_FIRST_BACKOFF = 0.5
+# Sending 7 MB and being answered takes seconds at most; a model that says nothing for a minute will not.
+_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+
+_REFUSALS = {400, 413, 415, 422}
+_MISCONFIGURED_CODES = {"no_model_name", "unknown_model", "operationnotsupported", "deploymentnotfound"}
+_OUR_FIELDS = {"model", "input_type", "dimensions", "encoding_format"}
+_WAIT = re.compile(r"(?:wait|retry after|try again in)\s+(\d+)\s+second", re.IGNORECASE)
+# Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
+_PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """One embedding as the model gave it; token counts are ``None`` where it did not say."""
+
+    embedding: list[float]
+    prompt_tokens: int | None
+    total_tokens: int | None
+
+
+class Foundry:
+    """A client for one deployment, made once a process and safe to call from many threads.
+
+    At most ``FOUNDRY_CONCURRENCY`` calls are in flight at once. Each call raises :class:`ModelRefused`,
+    :class:`ModelMisconfigured` or :class:`ModelUnavailable` where it gives no answer; transient failures have
+    then been tried :data:`ATTEMPTS` times within :data:`LONGEST_WAITS` seconds of waiting.
+    """
+
+    def __init__(self, settings: Settings, credential: TokenCredential) -> None:
+        self._settings = settings
+        self._credential = credential
+        self._in_flight = threading.BoundedSemaphore(settings.foundry_concurrency)
+        # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
+        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
+        self._client = httpx.Client(timeout=_TIMEOUT, limits=limits)
+
+    def embed_image(self, png: bytes, text: str | None, input_type: InputType, dimensions: int | None) -> ModelAnswer:
+        """Embed a PNG, fused with a text where there is one."""
+        return self._embed("images/embeddings", _image_input(png, text), input_type, dimensions, text is not None)
+
+    def embed_text(self, text: str, input_type: InputType, dimensions: int | None) -> ModelAnswer:
+        """Embed a text into the space of the images."""
+        return self._embed("embeddings", [msgspec.json.encode(text)], input_type, dimensions, has_text=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _embed(
+        self, route: str, item: list[bytes], input_type: InputType, dimensions: int | None, has_text: bool
+    ) -> ModelAnswer:
+        options: dict[str, str | int] = {"model": self._settings.foundry_model, "input_type": input_type}
+        if dimensions is not None:
+            options["dimensions"] = dimensions
+        # Joined from parts: megabytes of base64 need no escaping, and so no JSON encoder and no copies.
+        body = b"".join((msgspec.json.encode(options)[:-1], b',"input":[', *item, b"]}"))
+
+        def ask() -> ModelAnswer:
+            response = self._send(route, body)
+            if response.status_code != HTTPStatus.OK:
+                raise _failure(response, has_text)
+            return _read_answer(response, dimensions or self._published_dimensions())
+
+        return _with_retries(ask)
+
+    def _send(self, route: str, body: bytes) -> httpx.Response:
+        if self._settings.foundry_api_key:
+            return self._post(route, body, {"api-key": self._settings.foundry_api_key})
+        response = self._post(route, body, self._bearer())
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            # A token can be revoked, or a role granted, before it expires: one fresh token tells.
+            response = self._post(route, body, self._bearer(fresh=True))
+        return response
+
+    def _post(self, route: str, body: bytes, authorization: dict[str, str]) -> httpx.Response:
+        url = f"{self._settings.foundry_endpoint}/{route}"
+        headers = {"content-type": "application/json", "accept": "application/json", **authorization}
+        parameters = {"api-version": self._settings.foundry_api_version}
+        try:
+            with self._in_flight:
+                return self._client.post(url, content=body, headers=headers, params=parameters)
+        except httpx.TransportError as error:
+            raise ModelUnavailable(f"No answer from {url}: {type(error).__name__}: {error}") from error
+
+    def _bearer(self, *, fresh: bool = False) -> dict[str, str]:
+        """A token of the managed identity. The credential caches it; any ``claims`` make it ask for a new one."""
+        try:
+            token = self._credential.get_token(self._settings.foundry_scope, claims="{}" if fresh else None)
+        except ClientAuthenticationError as error:
+            raise ModelMisconfigured(
+                f"The managed identity gave no token for {self._settings.foundry_scope}: {error.message}"
+                " Check AZURE_CLIENT_ID and that this identity is assigned to the app."
+            ) from error
+        return {"authorization": f"Bearer {token.token}"}
+
+    def _published_dimensions(self) -> int | None:
+        name = self._settings.foundry_model.lower()
+        return next((n for prefix, n in _PUBLISHED_DIMENSIONS.items() if name.startswith(prefix)), None)
+
+
+def _image_input(png: bytes, text: str | None) -> list[bytes]:
+    parts = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
+    if text is not None:
+        parts += [b',"text":', msgspec.json.encode(text)]
+    return [*parts, b"}"]
+
+
+def _with_retries(ask: Callable[[], ModelAnswer]) -> ModelAnswer:
+    """Ask until there is an answer, a final error, or no point in waiting any longer."""
+    waited = 0.0
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return ask()
+        except ModelUnavailable as error:
+            wait = _backoff(attempt) if error.retry_after is None else error.retry_after
+            if waited + wait > LONGEST_WAITS:
+                raise
+            time.sleep(wait)
+            waited += wait
+    return ask()
+
+
+def _backoff(attempt: int) -> float:
+    """Exponential with full jitter, in seconds, so that many callers do not come back at the same moment."""
+    return random.uniform(0, _FIRST_BACKOFF * 2**attempt)  # noqa: S311 - spread, not secrecy
+
+
+def _read_answer(response: httpx.Response, dimensions: int | None) -> ModelAnswer:
+    """Check the answer before anything believes it: one item, the right length, finite, not all zero."""
+    if not response.content:
+        raise ModelMisconfigured(
+            f"{response.url.host} answered 200 with nothing in it, as it does when FOUNDRY_ENDPOINT lacks its"
+            " /models: it must be like https://<resource>.services.ai.azure.com/models",
+            status=200,
+        )
+    try:
+        answer = msgspec.json.decode(response.content, type=EmbeddingsAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelUnavailable(f"The model's answer is not what the API promises: {error}", status=200) from error
+    if len(answer.data) != 1 or isinstance(answer.data[0].embedding, str):
+        raise ModelUnavailable(
+            f"The model answered one input with {len(answer.data)} embeddings or with no list of numbers",
+            status=200,
+        )
+    embedding = answer.data[0].embedding
+    if not embedding or (dimensions is not None and len(embedding) != dimensions):
+        raise ModelMisconfigured(
+            f"The model answered with {len(embedding)} numbers where {dimensions} belong."
+            " Check FOUNDRY_MODEL and EMBEDDING_DIMENSIONS.",
+            status=200,
+        )
+    if not all(map(math.isfinite, embedding)) or not any(embedding):
+        raise ModelUnavailable("The model answered with a vector that is all zero or not finite", status=200)
+    return ModelAnswer(embedding, answer.usage.prompt_tokens, answer.usage.total_tokens)
+
+
+def _failure(response: httpx.Response, has_text: bool) -> ModelError:
+    """What a status other than 200 means. The service's own message is kept."""
+    status = response.status_code
+    error = read_error(response.content)
+    said = f"The model answered {status}: {': '.join(filter(None, (error.code, error.message))) or '(nothing)'}"
+    if status in {408, 429} or status >= 500:
+        return ModelUnavailable(said, status=status, retry_after=_asked_wait(response, error))
+    if status not in _REFUSALS or error.code.lower() in _MISCONFIGURED_CODES or error.fields & _OUR_FIELDS:
+        return ModelMisconfigured(f"{said}. {_ADVICE.get(status, '')}".rstrip(), status=status)
+    return ModelRefused(_refusal(error, has_text), said, status=status)
+
+
+_ADVICE = {
+    400: "Check FOUNDRY_MODEL and FOUNDRY_ENDPOINT.",
+    401: "Check FOUNDRY_SCOPE, and that the app's identity has the role Cognitive Services User on the resource.",
+    403: "Check that the app's identity has the role Cognitive Services User on the resource and may reach it.",
+    404: "Check FOUNDRY_ENDPOINT and FOUNDRY_MODEL; a new deployment takes some minutes to answer.",
+    422: "Check FOUNDRY_MODEL and EMBEDDING_DIMENSIONS.",
+}
+
+
+def _refusal(error: ServiceError, has_text: bool) -> RefusalCode:
+    if "content_filter" in error.code.lower():
+        return "content_filtered"
+    if has_text and ("text" in error.fields or re.search(r"\btexts?\b", error.message)):
+        return "text_not_supported"
+    return "refused_by_model"
+
+
+def _asked_wait(response: httpx.Response, error: ServiceError) -> float | None:
+    """The wait that the service asks for, in seconds: from the headers, else from the words of its message."""
+    headers = response.headers
+    if (after := headers.get("retry-after")) is not None:
+        if re.fullmatch(r"\d+(\.\d+)?", after.strip()):
+            return float(after)
+        try:
+            date = email.utils.parsedate_to_datetime(after)
+        except ValueError:
+            pass
+        else:
+            return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if re.fullmatch(r"\d+", headers.get(name, "")):
+            return int(headers[name]) / 1000
+    words = _WAIT.search(error.message)
+    return float(words[1]) if words else None

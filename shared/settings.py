@@ -1,0 +1,187 @@
+"""Every app setting, read and checked once."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+from shared.errors import SettingError
+
+QueryRecords = Literal["full", "vector", "off"]
+
+# "A container name must be 3 to 63 lower-case letters, digits and single dashes": Azure Storage's naming rules.
+_CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
+_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
+_METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FOUNDRY_HOST = ".services.ai.azure.com"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The app's settings, checked. Sizes are in bytes and pixels, names as in the README's table."""
+
+    foundry_endpoint: str
+    foundry_model: str
+    foundry_api_version: str
+    foundry_scope: str
+    foundry_api_key: str | None = field(repr=False)
+    foundry_concurrency: int
+    embedding_dimensions: int | None
+    blob_service_uri: str | None
+    storage_connection_string: str | None = field(repr=False)
+    client_id: str | None
+    images_container: str
+    embeddings_container: str
+    image_max_bytes: int
+    image_max_pixels: int
+    model_max_bytes: int
+    model_max_pixels: int
+    text_metadata: str
+    query_records: QueryRecords
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Read and check every setting; raises :class:`SettingError` with one message that names all that is wrong."""
+    read = _Reader(environment)
+    settings = Settings(
+        foundry_endpoint=read.text("FOUNDRY_ENDPOINT", check=_endpoint).rstrip("/"),
+        foundry_model=read.text("FOUNDRY_MODEL", check=_deployment),
+        foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview"),
+        foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default"),
+        foundry_api_key=read.optional("FOUNDRY_API_KEY"),
+        foundry_concurrency=read.number("FOUNDRY_CONCURRENCY", 8, at_most=32),
+        embedding_dimensions=read.number("EMBEDDING_DIMENSIONS", None, at_most=65536),
+        image_max_bytes=read.number("IMAGE_MAX_BYTES", 104_857_600),
+        image_max_pixels=read.number("IMAGE_MAX_PIXELS", 200_000_000),
+        # What Cohere's models take without scaling it themselves: 56 x 56 to 1568 x 1568 pixels, 5 MB.
+        model_max_bytes=read.number("MODEL_MAX_BYTES", 5_000_000, at_least=100_000),
+        model_max_pixels=read.number("MODEL_MAX_PIXELS", 2_458_624, at_least=3_136),
+        images_container=read.text("IMAGES_CONTAINER", "images", check=_container),
+        embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
+        text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
+        query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
+        **_storage(read),
+    )
+    if settings.images_container == settings.embeddings_container:
+        read.problems.append(
+            "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER are both"
+            f" {settings.images_container!r}: they must differ, or every record would count as a new image"
+        )
+    if read.problems:
+        raise SettingError("App settings to mend: " + "; ".join(read.problems) + ".")
+    return settings
+
+
+def _storage(read: "_Reader") -> dict[str, str | None]:
+    """A connection string (emulators), or the identity-based connection of four settings (everything else)."""
+    if connection_string := read.optional("ImageStorage"):
+        return {
+            "storage_connection_string": connection_string,
+            "blob_service_uri": None,
+            "client_id": read.optional("AZURE_CLIENT_ID"),
+        }
+    blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
+    read.text("ImageStorage__queueServiceUri", check=_https)
+    read.text("ImageStorage__credential", check=_managed_identity)
+    client_id = read.text("ImageStorage__clientId")
+    return {
+        "storage_connection_string": None,
+        "blob_service_uri": blob_service_uri,
+        "client_id": read.optional("AZURE_CLIENT_ID") or client_id,
+    }
+
+
+class _Reader:
+    """Reads settings one by one and keeps what is wrong with them, so that one start shows all of it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def optional(self, name: str) -> str | None:
+        return self._environment.get(name, "").strip() or None
+
+    def text(
+        self,
+        name: str,
+        default: str | None = None,
+        *,
+        check: Callable[[str], str | None] = lambda _: None,
+        may_be_empty: bool = False,
+    ) -> str:
+        if may_be_empty and self._environment.get(name) == "":
+            return ""
+        value = self.optional(name) or default
+        if value is None:
+            self.problems.append(f"{name} is missing")
+            return ""
+        if problem := check(value):
+            self.problems.append(f"{name} is {value!r}: {problem}")
+        return value
+
+    def number[Default: int | None](
+        self, name: str, default: Default, *, at_least: int = 1, at_most: int = 10**12
+    ) -> int | Default:
+        value = self.optional(name)
+        if value is None:
+            return default
+        if re.fullmatch(r"[0-9]{1,13}", value) and at_least <= int(value) <= at_most:
+            return int(value)
+        self.problems.append(f"{name} is {value!r}: it must be a whole number from {at_least} to {at_most}")
+        return default
+
+    def choice[Choice: str](self, name: str, default: Choice, choices: tuple[Choice, ...]) -> Choice:
+        value = self.optional(name)
+        for choice in choices:
+            if choice == (value or default):
+                return choice
+        self.problems.append(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+        return default
+
+
+def _https(value: str) -> str | None:
+    """A token is never sent in the clear. This machine itself is the exception, as for OAuth redirects."""
+    url = urlsplit(value)
+    if not url.hostname or url.query or url.fragment:
+        return "it must be a URL such as https://<name>.<service> without a query"
+    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname)):
+        return None
+    return "it must begin with https://"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _endpoint(value: str) -> str | None:
+    url = urlsplit(value)
+    if (url.hostname or "").endswith(_FOUNDRY_HOST) and url.path.rstrip("/") != "/models":
+        return f"it must be https://{url.hostname}/models"
+    return _https(value)
+
+
+def _deployment(value: str) -> str | None:
+    if _DEPLOYMENT.fullmatch(value):
+        return None
+    return "it must be the deployment's name (letters, digits, '.', '_' and '-')"
+
+
+def _container(value: str) -> str | None:
+    if _CONTAINER.fullmatch(value):
+        return None
+    return "it must be 3 to 63 lower-case letters, digits and single dashes"
+
+
+def _metadata_key(value: str) -> str | None:
+    if _METADATA_KEY.fullmatch(value):
+        return None
+    return "it must be a blob metadata key (letters, digits and '_', not a digit first)"
+
+
+def _managed_identity(value: str) -> str | None:
+    return None if value.lower() == "managedidentity" else "it must be managedidentity"
