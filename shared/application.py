@@ -18,11 +18,20 @@ _BUILDING = threading.Lock()
 
 @dataclass(frozen=True)
 class Application:
-    """The use cases, ready to be called by the triggers from many threads."""
+    """The use cases, ready to be called by the triggers from many threads, and what they share."""
 
     settings: Settings
+    credential: ManagedIdentityCredential
+    store: Store
+    foundry: Foundry
     sync: Sync
     queries: Queries
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.foundry.close()
+        self.store.close()
+        self.credential.close()
 
 
 def application() -> Application:
@@ -37,4 +46,6 @@ def _build() -> Application:
     credential = ManagedIdentityCredential(client_id=settings.client_id)
     store = Store(settings, credential)
     foundry = Foundry(settings, credential)
-    return Application(settings, Sync(settings, store, foundry), Queries(settings, store, foundry))
+    sync = Sync(settings, store, foundry)
+    queries = Queries(settings, store, foundry)
+    return Application(settings, credential, store, foundry, sync, queries)

@@ -46,6 +46,7 @@ _UNSUPPORTED = re.compile(rb"\s*(%PDF|%!PS|8BPS|(<\?xml[^>]*>|<!--.*?-->|<!DOCTY
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What stays in a PNG that is passed on: its pixels. All else (EXIF, text, time, animation) goes.
 _KEPT_CHUNKS = {b"IHDR", b"IDAT", b"IEND"}
+_FILTER_UP = 2
 _KEPT_COLOURS = {0, 2, 6}  # grey, RGB, RGBA
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -272,14 +273,14 @@ def _write_png(image: Image.Image) -> bytes:
     """
     width, height = image.size
     stride = width * len(image.getbands())
-    above = Image.new(image.mode, image.size)
-    above.paste(image, (0, 1))
-    rows = memoryview(ImageChops.subtract_modulo(image, above).tobytes())
-    filtered = b"".join(
-        part for start in range(0, len(rows), stride) for part in (b"\x02", rows[start : start + stride])
-    )
+    # Seen as bytes, the picture is a grey one of that width, so that Pillow subtracts and lays out the rows.
+    flat = Image.frombuffer("L", (stride, height), image.tobytes())
+    above = Image.new("L", flat.size)
+    above.paste(flat, (0, 1))
+    filtered = Image.new("L", (stride + 1, height), _FILTER_UP)
+    filtered.paste(ImageChops.subtract_modulo(flat, above), (1, 0))
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if image.mode == "L" else 2, 0, 0, 0)
-    pixels = isal_zlib.compress(filtered, 1)
+    pixels = isal_zlib.compress(filtered.tobytes(), 1)
     return b"".join((_PNG_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), _chunk(b"IEND", b"")))
 
 

@@ -16,7 +16,7 @@ from shared.records import EmbeddingRecord, FailureRecord, now
 from shared.settings import Settings
 from shared.store import Image, RecordState, Store
 
-Outcome = Literal["embedded", "failed", "unchanged", "removed", "error"]
+Outcome = Literal["embedded", "failed", "unchanged", "removed", "ignored", "error"]
 
 _FINE = {"embedded", "unchanged", "removed"}
 
@@ -77,12 +77,15 @@ class Sync:
         report = Report(name)
         try:
             with report.step("total"):
-                self._settle(name, report)
+                if _is_addressable(name):
+                    self._settle(name, report)
+                else:
+                    report.outcome, report.message = "ignored", "HTTP takes '.' and '..' in a name for other folders."
         except Exception as error:
             report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
             raise
         finally:
-            log("image", asdict(report), logging.INFO if report.outcome in _FINE else logging.WARNING)
+            _log(report)
         return report
 
     def _settle(self, name: str, report: Report) -> None:
@@ -207,6 +210,15 @@ class Sync:
             embedded_at=now(),
             embedding=answer.embedding,
         )
+
+
+def _log(report: Report) -> None:
+    log("image", asdict(report), logging.INFO if report.outcome in _FINE else logging.WARNING)
+
+
+def _is_addressable(name: str) -> bool:
+    """Whether a URL can name the image: a client or proxy on the way resolves ``a/../b`` to ``b``, another image."""
+    return not {".", ".."} & set(name.split("/"))
 
 
 def _is_current(found: RecordState | None, image: Image) -> bool:

@@ -1,0 +1,142 @@
+"""Child processes that say when they are ready, are read to the end, and never outlive whoever started them."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# What a service of this stack prints when it is ready, and where.
+LISTENING = re.compile(r"^listening on (http://127\.0\.0\.1:\d+)$")
+
+# On Linux the kernel kills the child when its parent is gone, however that came about. The setting survives exec.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("whoever started this is already gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class StackError(Exception):
+    """A part of the local stack did not start, or ended on its own. The message names its log and shows the end."""
+
+
+class Child:
+    """One child process. All it prints goes to `log` and, line by line, to `on_line`.
+
+    It is in a session of its own, so that a Ctrl-C in the terminal reaches only the supervisor, which then stops
+    its children in order. Start it from a thread that lives as long as the child should.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        cwd: Path,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._on_line = on_line
+        self._first_lines: list[str] = []
+        self._ended = False
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command],
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"{name} output", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def announcement(self, pattern: re.Pattern[str], *, seconds: float) -> str:
+        """Wait for one of its first lines to match and give the pattern's first group.
+
+        Raises StackError when it ends, or `seconds` pass, before it has said so.
+        """
+
+        def found() -> str | None:
+            return next((match[1] for line in self._first_lines if (match := pattern.search(line))), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() or self._ended, timeout=seconds)
+            said = found()
+        if said is None:
+            raise self.error("did not start" if self._ended else f"was not ready within {seconds:g} seconds")
+        return said
+
+    def error(self, what: str) -> StackError:
+        """An error about this child that names its log and shows the end of it."""
+        tail = "\n".join(f"    {line}" for line in self._tail())
+        return StackError(f"{self.name} {what}. Its log is {self.log} and ends with:\n{tail}")
+
+    def stop(self, *, seconds: float = 5) -> None:
+        """Ask it to end; kill it when it has not within `seconds`. Does nothing when it has ended already."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(timeout=seconds)
+
+    def wait(self) -> int:
+        """Wait until it ends and give its exit status."""
+        status = self._process.wait()
+        self._reader.join(timeout=1)
+        return status
+
+    def _read(self) -> None:
+        """Read until the end: a pipe that nobody reads would stop the child."""
+        assert self._process.stdout
+        with self._process.stdout as output, self.log.open("ab", buffering=0) as log:
+            for raw in output:
+                log.write(raw)
+                line = raw.decode("utf-8", "replace").rstrip("\n")
+                if len(self._first_lines) < 50:
+                    with self._changed:
+                        self._first_lines.append(line)
+                        self._changed.notify_all()
+                self._on_line(line)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _tail(self, lines: int = 20) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return self.log.read_text(errors="replace").splitlines()[-lines:]
+        return []
+
+
+def wait_until(true: Callable[[], bool], *, seconds: float, every: float = 0.05) -> bool:
+    """Look every so often whether something is true; False when it has not become so within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True

@@ -1,0 +1,176 @@
+"""The cloud for tests: real storage (Azurite over https), tokens from the identity endpoint, the model stand-in."""
+
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.identity import ManagedIdentityCredential
+from azure.storage.blob import BlobServiceClient, ContainerClient
+
+from local import azurite as azurite_emulator
+from local import identity as identity_endpoint
+from local.azurite import REPO_ROOT, Azurite
+from local.identity import Identity
+from local.processes import Child
+from shared.foundry import Foundry
+from shared.queries import Queries
+from shared.settings import Settings, read_settings
+from shared.store import Store
+from shared.sync import Sync
+
+CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """Azurite, one for the whole run; each test takes containers of its own."""
+    with azurite_emulator.running(log=tmp_path_factory.mktemp("azurite") / "azurite.log") as emulator:
+        yield emulator
+
+
+class Model:
+    """The model stand-in, seen from a test: how it behaves, and what it was asked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url)
+
+    def behave(self, **behaviour: Any) -> None:
+        self._http.post("/admin/behaviour", json=behaviour).raise_for_status()
+
+    def calls(self, status: int | None = None) -> list[dict[str, Any]]:
+        calls: list[dict[str, Any]] = self._http.get("/admin/calls").raise_for_status().json()["calls"]
+        return [call for call in calls if status in (None, call["status"])]
+
+    def reset(self) -> None:
+        self._http.delete("/admin/behaviour").raise_for_status()
+        self._http.delete("/admin/calls").raise_for_status()
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@pytest.fixture(scope="session")
+def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    child = Child(
+        "the model stand-in",
+        [sys.executable, "-m", "local.model", "--port", "0"],
+        log=tmp_path_factory.mktemp("model") / "model.log",
+        cwd=REPO_ROOT,
+        environment={"PATH": os.defpath},
+    )
+    try:
+        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=30))
+        yield model
+        model.close()
+    finally:
+        child.stop()
+
+
+@pytest.fixture
+def model(model_process: Model) -> Model:
+    """The model stand-in, behaving well and asked nothing yet."""
+    model_process.reset()
+    return model_process
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What a test needs of the cloud, with containers of its own, and the application's parts that run in it."""
+
+    environment: Mapping[str, str]
+    settings: Settings
+    images: ContainerClient
+    embeddings: ContainerClient
+    model: Model
+    resources: ExitStack
+
+    def store(self) -> Store:
+        store = Store(self.settings, self._credential())
+        self.resources.callback(store.close)
+        return store
+
+    def foundry(self) -> Foundry:
+        foundry = Foundry(self.settings, self._credential())
+        self.resources.callback(foundry.close)
+        return foundry
+
+    def _credential(self) -> ManagedIdentityCredential:
+        return self.resources.enter_context(ManagedIdentityCredential(client_id=CLIENT_ID))
+
+    def sync(self) -> Sync:
+        return Sync(self.settings, self.store(), self.foundry())
+
+    def queries(self) -> Queries:
+        return Queries(self.settings, self.store(), self.foundry())
+
+    def upload(self, name: str, data: bytes, **metadata: str) -> str:
+        """Upload an image; returns its ETag without quotes."""
+        etag: str = self.images.upload_blob(name, data, overwrite=True, metadata=metadata).get_blob_properties().etag
+        return etag.strip('"')
+
+    def stored(self, path: str) -> Any:
+        """The JSON blob at this path below the space's folder, or ``None``."""
+        try:
+            return json.loads(self.embeddings.download_blob(f"{self.settings.foundry_model}/{path}").readall())
+        except ResourceNotFoundError:
+            return None
+
+    def record(self, name: str) -> Any:
+        return self.stored(f"images/{name}.json")
+
+    def failure(self, name: str) -> Any:
+        return self.stored(f"failures/{name}.json")
+
+    def with_settings(self, **changes: str) -> "Cloud":
+        environment = {**self.environment, **changes}
+        return replace(self, environment=environment, settings=read_settings(environment))
+
+
+@pytest.fixture(scope="session")
+def identity() -> Iterator[Identity]:
+    """The managed-identity endpoint, with one user-assigned identity."""
+    with identity_endpoint.running([CLIENT_ID]) as endpoint:
+        yield endpoint
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def cloud(azurite: Azurite, identity: Identity, model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The cloud, and this process with the app settings and the identity of a deployed app."""
+    number = next(_numbers)
+    with (
+        ExitStack() as resources,
+        BlobServiceClient.from_connection_string(
+            azurite.connection_string, connection_verify=str(azurite.ca_file)
+        ) as service,
+    ):
+        environment = {
+            "FOUNDRY_ENDPOINT": f"{model.url}/models",
+            "FOUNDRY_MODEL": "Cohere-embed-v3-english",
+            "ImageStorage__blobServiceUri": azurite.blob_url,
+            "ImageStorage__queueServiceUri": azurite.queue_url,
+            "ImageStorage__credential": "managedidentity",
+            "ImageStorage__clientId": CLIENT_ID,
+            "IMAGES_CONTAINER": f"images-{number}",
+            "EMBEDDINGS_CONTAINER": f"embeddings-{number}",
+            "IDENTITY_ENDPOINT": identity.endpoint,
+            "IDENTITY_HEADER": identity.header,
+            "REQUESTS_CA_BUNDLE": str(azurite.ca_file),
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        images = service.create_container(environment["IMAGES_CONTAINER"])
+        embeddings = service.create_container(environment["EMBEDDINGS_CONTAINER"])
+        yield Cloud(environment, read_settings(environment), images, embeddings, model, resources)

@@ -1,0 +1,386 @@
+"""One image: whatever happened to it, its record matches it afterwards."""
+
+import hashlib
+import io
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from PIL import Image
+
+from shared.errors import ModelUnavailable
+from shared.store import Image as StoredImage
+from shared.store import RecordState, Store
+from shared.sync import Sync
+from tests.conftest import Cloud
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, format)
+    return file.getvalue()
+
+
+def test_a_new_image_gets_a_record_of_the_contract_s_shape(cloud: Cloud) -> None:
+    data = picture("red", (400, 300), "JPEG")
+    etag = cloud.upload("trip/a b#1.jpg", data)
+    report = cloud.sync()("trip/a b#1.jpg")
+    assert report.outcome == "embedded"
+    record = cloud.record("trip/a b#1.jpg")
+    embedding = record.pop("embedding")
+    assert len(embedding) == 1024
+    assert record.pop("embedded_at").endswith("Z")
+    container = cloud.settings.images_container
+    assert record == {
+        "id": hashlib.sha256(f"{container}/trip/a b#1.jpg".encode()).hexdigest(),
+        "container": container,
+        "name": "trip/a b#1.jpg",
+        "url": f"{cloud.environment['ImageStorage__blobServiceUri']}/{container}/trip/a%20b%231.jpg",
+        "etag": etag,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "media_type": "image/jpeg",
+        "width": 400,
+        "height": 300,
+        "text": None,
+        "model": "Cohere-embed-v3-english",
+        "input_type": "document",
+        "dimensions": 1024,
+        "preparation": 1,
+        "prompt_tokens": 1000,
+        "total_tokens": 1000,
+    }
+
+
+def test_an_audit_finds_what_it_needs_in_the_record_s_metadata(cloud: Cloud) -> None:
+    data = picture()
+    etag = cloud.upload("a.png", data)
+    cloud.sync()("a.png")
+    properties = cloud.embeddings.get_blob_client("Cohere-embed-v3-english/images/a.png.json").get_blob_properties()
+    assert properties.metadata == {"etag": etag, "preparation": "1", "sha256": hashlib.sha256(data).hexdigest()}
+    assert properties.content_settings.content_type == "application/json"
+
+
+def test_the_model_is_sent_one_png_as_a_document_and_no_dimensions(cloud: Cloud) -> None:
+    cloud.upload("a.jpg", picture("red", (4000, 1000), "JPEG"))
+    cloud.sync()("a.jpg")
+    [call] = cloud.model.calls()
+    assert (call["route"], call["status"], call["input_type"]) == ("/models/images/embeddings", 200, "document")
+    assert call["dimensions"] is None
+    assert call["width"] * call["height"] <= 2_458_624
+
+
+def test_dimensions_are_sent_and_name_the_space_where_they_are_set(cloud: Cloud) -> None:
+    cloud = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="256")
+    cloud.upload("a.png", picture())
+    cloud.sync()("a.png")
+    [call] = cloud.model.calls()
+    assert call["dimensions"] == 256
+    [blob] = cloud.embeddings.list_blob_names()
+    assert blob == "embed-v-4-0-256/images/a.png.json"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ({"text": "a red square"}, "a red square"),
+        ({"Text": "Zo%C3%AB%27s 100%25"}, "Zoë's 100%"),
+        ({"text": "  "}, None),
+        ({"other": "a red square"}, None),
+    ],
+)
+def test_the_text_in_the_blob_s_metadata_goes_along(cloud: Cloud, metadata: dict[str, str], text: str | None) -> None:
+    cloud.upload("a.png", picture(), **metadata)
+    cloud.sync()("a.png")
+    assert cloud.model.calls()[0]["text"] == text
+    assert cloud.record("a.png")["text"] == text
+
+
+def test_an_empty_metadata_key_sends_no_text(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture(), text="a red square")
+    cloud.with_settings(TEXT_METADATA="").sync()("a.png")
+    assert cloud.model.calls()[0]["text"] is None
+
+
+def test_an_unchanged_image_is_neither_downloaded_nor_embedded_again(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    sync = cloud.sync()
+    sync("a.png")
+    report = sync("a.png")
+    assert report.outcome == "unchanged"
+    assert "download" not in report.ms
+    assert len(cloud.model.calls()) == 1
+
+
+def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture("red"))
+    sync("a.png")
+    etag = cloud.upload("a.png", picture("blue"))
+    assert sync("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["etag"] == etag
+    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
+
+
+def test_an_older_preparation_is_done_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.upload("a.png", picture())
+    sync = cloud.sync()
+    sync("a.png")
+    monkeypatch.setattr("shared.sync.PREPARATION", 2)
+    assert sync("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["preparation"] == 2
+
+
+def test_a_deleted_image_loses_its_record_and_its_failure(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    for name, data in (("good.png", picture()), ("bad.png", b"not a picture")):
+        cloud.upload(name, data)
+        sync(name)
+        cloud.images.delete_blob(name)
+        assert sync(name).outcome == "removed"
+    assert list(cloud.embeddings.list_blob_names()) == []
+
+
+def test_an_image_that_never_was_leaves_nothing(cloud: Cloud) -> None:
+    assert cloud.sync()("never.png").outcome == "removed"
+    assert list(cloud.embeddings.list_blob_names()) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty"),
+        (b"these are words", "not_an_image"),
+        (b"%PDF-1.7 a document", "unsupported_format"),
+        (picture("red", (400, 300), "JPEG")[:900], "damaged_image"),
+    ],
+)
+def test_what_is_no_picture_ends_as_a_failure_record_without_a_call(cloud: Cloud, data: bytes, code: str) -> None:
+    etag = cloud.upload("bad.jpg", data)
+    report = cloud.sync()("bad.jpg")
+    assert (report.outcome, report.code) == ("failed", code)
+    failure = cloud.failure("bad.jpg")
+    assert failure.pop("message")
+    assert failure.pop("first_seen") == failure.pop("last_seen")
+    assert failure == {
+        "name": "bad.jpg",
+        "etag": etag,
+        "code": code,
+        "status": None,
+        "permanent": True,
+        "attempts": 1,
+    }
+    assert cloud.model.calls() == []
+
+
+def test_a_blob_over_the_limit_is_never_downloaded(cloud: Cloud) -> None:
+    cloud.upload("big.png", b"x" * 2000)
+    report = cloud.with_settings(IMAGE_MAX_BYTES="1999").sync()("big.png")
+    assert report.code == "too_many_bytes"
+    assert "download" not in report.ms
+    assert "2,000 bytes" in cloud.failure("big.png")["message"]
+
+
+def test_a_picture_over_the_pixel_limit_is_refused(cloud: Cloud) -> None:
+    cloud.upload("wide.png", picture())
+    assert cloud.with_settings(IMAGE_MAX_PIXELS="4799").sync()("wide.png").code == "too_many_pixels"
+
+
+def test_what_the_model_refuses_for_good_is_recorded_after_one_call(cloud: Cloud) -> None:
+    cloud.model.behave(fault={"kind": "content_filter"})
+    cloud.upload("a.png", picture())
+    report = cloud.sync()("a.png")
+    assert (report.outcome, report.code) == ("failed", "content_filtered")
+    failure = cloud.failure("a.png")
+    assert (failure["status"], failure["permanent"]) == (400, True)
+    assert "filtered" in failure["message"]
+    assert len(cloud.model.calls()) == 1
+
+
+def test_a_png_larger_than_the_model_takes_is_a_refusal_when_our_own_limit_is_set_too_high(cloud: Cloud) -> None:
+    file = io.BytesIO()
+    noise = random.Random(1).randbytes(1500 * 1400 * 3)
+    Image.frombytes("RGB", (1500, 1400), noise).save(file, "PNG", compress_level=0)
+    cloud.upload("a.png", file.getvalue())
+    report = cloud.with_settings(MODEL_MAX_BYTES="9000000").sync()("a.png")
+    assert (report.outcome, report.code) == ("failed", "refused_by_model")
+
+
+def test_a_failure_counts_its_attempts_and_keeps_when_it_began(cloud: Cloud) -> None:
+    cloud.upload("bad.png", b"words")
+    sync = cloud.sync()
+    sync("bad.png")
+    first = cloud.failure("bad.png")
+    sync("bad.png")
+    second = cloud.failure("bad.png")
+    assert (second["attempts"], second["first_seen"]) == (2, first["first_seen"])
+    cloud.upload("bad.png", b"other words")
+    sync("bad.png")
+    assert cloud.failure("bad.png")["attempts"] == 1
+
+
+def test_a_failure_is_gone_once_the_image_is_embedded(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", b"words")
+    sync("a.png")
+    cloud.upload("a.png", picture())
+    sync("a.png")
+    assert cloud.failure("a.png") is None
+    assert cloud.record("a.png") is not None
+
+
+def test_an_image_that_became_unusable_loses_the_record_of_what_it_was(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    sync("a.png")
+    cloud.upload("a.png", b"words")
+    sync("a.png")
+    assert cloud.record("a.png") is None
+    assert cloud.failure("a.png")["code"] == "not_an_image"
+
+
+def test_a_model_that_stays_down_records_nothing_and_raises(cloud: Cloud) -> None:
+    cloud.model.behave(fault={"kind": "503"})
+    cloud.upload("a.png", picture())
+    with pytest.raises(ModelUnavailable):
+        cloud.sync()("a.png")
+    assert list(cloud.embeddings.list_blob_names()) == []
+
+
+class Interfering(Store):
+    """The real store, with something else happening at the moment before the record or failure is written."""
+
+    def meanwhile(self, happens: Callable[[], object]) -> None:
+        self._happens: Callable[[], object] | None = happens
+
+    def _interfere(self) -> None:
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+
+    def write_record(self, record: Any, replaces: RecordState | None) -> RecordState:
+        self._interfere()
+        return super().write_record(record, replaces)
+
+    def write_failure(self, failure: Any) -> None:
+        self._interfere()
+        super().write_failure(failure)
+
+
+def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
+    store = Interfering(cloud.settings, cloud._credential())
+    cloud.resources.callback(store.close)
+    store.meanwhile(happens)
+    return Sync(cloud.settings, store, cloud.foundry())
+
+
+def test_the_newest_image_wins_when_two_writers_race(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture("red"))
+
+    def overwritten_and_embedded() -> None:
+        cloud.upload("a.png", picture("blue"))
+        cloud.sync()("a.png")
+
+    interfered(cloud, overwritten_and_embedded)("a.png")
+    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
+    assert len(cloud.model.calls()) == 2
+
+
+def test_an_image_overwritten_during_its_embedding_is_embedded_again_even_without_an_event(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture("red"))
+    interfered(cloud, lambda: cloud.upload("a.png", picture("blue")))("a.png")
+    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
+
+
+def test_an_image_deleted_during_its_embedding_leaves_no_record(cloud: Cloud) -> None:
+    for data in (picture("red"), b"words"):
+        cloud.upload("a.png", data)
+        report = interfered(cloud, lambda: cloud.images.delete_blob("a.png"))("a.png")
+        assert report.outcome == "removed"
+        assert list(cloud.embeddings.list_blob_names()) == []
+
+
+def test_a_late_failure_of_an_old_image_does_not_stay_beside_the_new_record(cloud: Cloud) -> None:
+    cloud.upload("a.png", b"words")
+
+    def mended_and_embedded() -> None:
+        cloud.upload("a.png", picture())
+        cloud.sync()("a.png")
+
+    interfered(cloud, mended_and_embedded)("a.png")
+    assert cloud.record("a.png") is not None
+    assert cloud.failure("a.png") is None
+
+
+def test_an_image_changed_between_look_and_download_is_looked_at_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.upload("a.png", picture("red"))
+    download = Store.download
+    changed: list[str] = []
+
+    def change_first(store: Store, image: StoredImage) -> bytes:
+        if not changed:
+            changed.append(cloud.upload("a.png", picture("blue")))
+        return download(store, image)
+
+    monkeypatch.setattr(Store, "download", change_first)
+    assert cloud.sync()("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["etag"] == changed[0]
+
+
+def test_many_threads_looking_at_one_image_agree(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    colours = ["red", "green", "blue", "yellow", "white", "black"]
+
+    def overwrite_and_look(colour: str) -> None:
+        cloud.upload("a.png", picture(colour))
+        sync("a.png")
+
+    threads = [threading.Thread(target=overwrite_and_look, args=(colour,)) for colour in colours]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    etag = cloud.images.get_blob_client("a.png").get_blob_properties().etag.strip('"')
+    assert cloud.record("a.png")["etag"] == etag
+
+
+def test_a_blob_of_another_container_is_left_alone(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud.upload("a.png", picture())
+    cloud.sync().uploaded("another", "a.png")
+    assert list(cloud.embeddings.list_blob_names()) == []
+    assert "another is not watched" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../another/a.png", "b/../a.png", "./a.png", ".."])
+def test_a_name_that_a_url_resolves_to_another_image_is_left_alone(cloud: Cloud, name: str) -> None:
+    cloud.upload("a.png", picture())
+    report = cloud.sync()(name)
+    assert report.outcome == "ignored"
+    assert list(cloud.embeddings.list_blob_names()) == []
+
+
+def test_each_look_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "image_embeddings")
+    cloud.upload("a.png", picture(), text="secret words")
+    cloud.sync().uploaded(cloud.settings.images_container, "a.png")
+    [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
+    assert (line["event"], line["name"], line["outcome"]) == ("image", "a.png", "embedded")
+    assert line["total_tokens"] == cloud.record("a.png")["total_tokens"]
+    assert {"look", "download", "prepare", "embed", "write", "total"} == set(line["ms"])
+    assert "secret" not in caplog.text
+
+
+def test_a_look_that_fails_logs_its_line_too(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud = cloud.with_settings(FOUNDRY_MODEL="no-such-model")
+    cloud.upload("a.png", picture())
+    with pytest.raises(Exception, match="unknown_model"):
+        cloud.sync()("a.png")
+    [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
+    assert line["outcome"] == "error"
+    assert "ModelMisconfigured" in line["message"]
