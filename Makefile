@@ -24,9 +24,13 @@ format: .venv/ready
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-# Exact versions, with hashes, of everything named in the two .in files.
+# Exact versions, with hashes, of what the two .in files name.
+COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 requirements: .venv/ready
-	@local/requirements.sh
+	@$(COMPILE) --upgrade --output-file requirements.txt requirements.in
+	@$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
+	@sed -i.bak '1i # Made by `make requirements`.' requirements.txt requirements-dev.txt && rm requirements*.bak
 
 clean:
 	@rm -rf .venv .local local.settings.json

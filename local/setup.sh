@@ -28,5 +28,6 @@ trap 'status=$?; [ $status = 0 ] || { cat "$log" >&2; echo "Setting up failed; t
   cp local/azurite/package.json local/azurite/package-lock.json .venv/azurite/
   PATH="$node_wheel/bin:$PATH" "$node_wheel/bin/node" "$node_wheel/lib/node_modules/npm/bin/npm-cli.js" \
     --prefix .venv/azurite ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+  [ -f local.settings.json ] || .venv/bin/python -m local settings >local.settings.json
   touch .venv/ready
 } >"$log" 2>&1

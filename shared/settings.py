@@ -144,9 +144,9 @@ class _Reader:
 def _https(value: str) -> str | None:
     """A token is never sent in the clear. This machine itself is the exception, as for OAuth redirects."""
     url = urlsplit(value)
-    if not url.hostname or url.query or url.fragment:
+    if not re.fullmatch(r"[a-z0-9.:-]+", url.hostname or "") or url.query or url.fragment:
         return "it must be a URL such as https://<name>.<service> without a query"
-    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname)):
+    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or "")):
         return None
     return "it must begin with https://"
 

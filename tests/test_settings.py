@@ -48,6 +48,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ("name", "value"),
     [
         ("FOUNDRY_ENDPOINT", "contoso"),
+        ("FOUNDRY_ENDPOINT", "https://<resource>.example/models"),
         ("FOUNDRY_ENDPOINT", "http://contoso.example/models"),
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com"),
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com/api/projects/one"),
