@@ -9,7 +9,7 @@ from azurefunctions.extensions.bindings.blob import BlobClient
 from shared import api
 from shared.application import application
 from shared.errors import SettingError
-from shared.log import log, quiet_libraries
+from shared.log import Report, quiet_libraries
 from shared.settings import read_settings
 from shared.wire import ImageEmbeddingsRequest, TextEmbeddingsRequest
 
@@ -58,6 +58,6 @@ try:
 except SettingError as error:
     # An app that cannot run takes no work: events and messages wait for it, instead of failing one by one.
     problem = str(error)
-    log("bad_settings", {"message": problem}, logging.ERROR)
+    Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
 else:
     app.register_functions(work)

@@ -9,8 +9,7 @@ import azure.functions as func
 import msgspec
 
 from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
-from shared.log import log
-from shared.queries import Answered
+from shared.queries import Answered, QueryReport
 from shared.wire import EmbeddingsOptions, ErrorAnswer, ErrorBody, ModelInfo
 
 # The wait to name where the model named none, in seconds.
@@ -23,19 +22,23 @@ _CHOICES = {
 
 
 def embeddings[Request: EmbeddingsOptions](
-    request: func.HttpRequest, shape: type[Request], answer: Callable[[Request], Answered]
+    request: func.HttpRequest, shape: type[Request], answer: Callable[[Request, QueryReport], Answered]
 ) -> func.HttpResponse:
     """Answer a request for embeddings: 200 with the API's own body, or an error in the API's own shape."""
+    report = QueryReport()
     try:
-        answered = answer(_read(request.get_body(), shape))
-    except QueryError as wrong:
-        return error(wrong.status, wrong.code, str(wrong), target=wrong.target)
-    except ModelError as failed:
-        return _model_error(failed)
-    headers: dict[str, str] = {"x-embedding-cache": answered.cache}
-    if answered.records:
-        headers["x-embedding-record"] = ", ".join(answered.records)
-    return json(answered.answer, headers=headers)
+        with report.step("total"):
+            return _success(answer(_read(request.get_body(), shape), report))
+    except (QueryError, ModelError) as failed:
+        code, status, retry_after = _meaning(failed)
+        report.outcome, report.code, report.status, report.message = "refused", code, status, str(failed)
+        target = failed.target if isinstance(failed, QueryError) else None
+        return error(status, code, str(failed), target=target, retry_after=retry_after)
+    except Exception as failed:
+        report.outcome, report.status, report.message = "error", 500, f"{type(failed).__name__}: {failed}"[:1000]
+        raise
+    finally:
+        report.log("query", logging.INFO if report.status < 500 else logging.WARNING)
 
 
 def json(
@@ -72,20 +75,27 @@ def _read[Request: EmbeddingsOptions](body: bytes, shape: type[Request]) -> Requ
         target = re.sub(r"^\.", "", path.rstrip("`")) or None
         hint = _CHOICES.get(target or "", "")
         raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
 
 
-def _model_error(failed: ModelError) -> func.HttpResponse:
-    """The model's own error passed on: what the caller can mend as 4xx, what only time or an operator can as 5xx."""
-    message = str(failed)
-    log("query", {"outcome": "error", "status": failed.status, "message": message}, logging.WARNING)
+def _success(answered: Answered) -> func.HttpResponse:
+    headers: dict[str, str] = {"x-embedding-cache": answered.cache}
+    if answered.records:
+        headers["x-embedding-record"] = ", ".join(answered.records)
+    return json(answered.answer, headers=headers)
+
+
+def _meaning(failed: QueryError | ModelError) -> tuple[str, int, float | None]:
+    """Code, status and wait: what the caller can mend is 4xx, what only time or an operator can, 5xx."""
     match failed:
+        case QueryError():
+            return failed.code, failed.status, None
         case ModelRefused():
-            return error(failed.status or 400, failed.code, message)
+            return failed.code, failed.status or 400, None
         case ModelUnavailable(status=429):
-            return error(429, "too_many_requests", message, retry_after=failed.retry_after or _RETRY_AFTER)
+            return "too_many_requests", 429, failed.retry_after or _RETRY_AFTER
         case ModelUnavailable():
-            return error(503, "model_unavailable", message, retry_after=failed.retry_after or _RETRY_AFTER)
+            return "model_unavailable", 503, failed.retry_after or _RETRY_AFTER
         case _:
-            return error(502, "model_misconfigured", message)
+            return "model_misconfigured", 502, None

@@ -163,7 +163,7 @@ def _read_answer(response: httpx.Response, dimensions: int | None) -> ModelAnswe
         )
     try:
         answer = msgspec.json.decode(response.content, type=EmbeddingsAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelUnavailable(f"The model's answer is not what the API promises: {error}", status=200) from error
     if len(answer.data) != 1 or isinstance(answer.data[0].embedding, str):
         raise ModelUnavailable(

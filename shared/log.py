@@ -1,17 +1,39 @@
 """The one line that every invocation logs: JSON, so that a query over the logs can name its fields."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 
 import msgspec
 
 _LOGGER = logging.getLogger("image_embeddings")
 
 
-def log(event: str, fields: Mapping[str, object], level: int = logging.INFO) -> None:
-    """Log ``event`` with its fields, those without a value left out. Never a vector, a token, a key or image data."""
-    line = {"event": event, **{name: value for name, value in fields.items() if value not in (None, {}, [])}}
-    _LOGGER.log(level, "%s", msgspec.json.encode(line).decode())
+@dataclass(kw_only=True)
+class Report:
+    """What an invocation came to, filled in as it goes. ``ms`` holds milliseconds by step."""
+
+    outcome: str
+    code: str | None = None
+    message: str | None = None
+    total_tokens: int | None = None
+    ms: dict[str, int] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, step: str) -> Iterator[None]:
+        """Add the time that the block takes to ``step``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.ms[step] = self.ms.get(step, 0) + round((time.perf_counter() - start) * 1000)
+
+    def log(self, event: str, level: int = logging.INFO) -> None:
+        """Log ``event`` with every field that has a value. No field may hold a vector, token, key or image data."""
+        fields = {name: value for name, value in asdict(self).items() if value not in (None, {}, [])}
+        _LOGGER.log(level, "%s", msgspec.json.encode({"event": event, **fields}).decode())
 
 
 def quiet_libraries() -> None:

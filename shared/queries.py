@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import struct
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,7 @@ from azure.core.exceptions import AzureError
 
 from shared.errors import PictureError, QueryError
 from shared.foundry import Foundry
-from shared.log import log
+from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
 from shared.records import QueryRecord, now
 from shared.settings import Settings
@@ -33,6 +32,16 @@ from shared.wire import (
 MOST_INPUTS = 96
 
 Cache = Literal["hit", "miss", "mixed"]
+
+
+@dataclass(kw_only=True)
+class QueryReport(Report):
+    """What one request came to. ``status`` is that of our answer."""
+
+    outcome: str = "answered"
+    status: int = 200
+    inputs: int = 0
+    cache: Cache | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class Queries:
         self._foundry = foundry
         self._limits = Limits.of(settings)
 
-    def images(self, request: ImageEmbeddingsRequest) -> Answered:
+    def images(self, request: ImageEmbeddingsRequest, report: QueryReport) -> Answered:
         """Embed images, alone or each fused with a text, in order.
 
         Raises :class:`~shared.errors.QueryError` for a request that cannot be answered, before anything is
@@ -72,14 +81,14 @@ class Queries:
         """
         self._check(request, len(request.input))
         inputs = [self._image(request, index, item) for index, item in enumerate(request.input)]
-        return self._answer("images", request, inputs)
+        return self._answer(request, inputs, report)
 
-    def texts(self, request: TextEmbeddingsRequest) -> Answered:
+    def texts(self, request: TextEmbeddingsRequest, report: QueryReport) -> Answered:
         """Embed texts, in order. Raises as :meth:`images` does."""
         texts = [request.input] if isinstance(request.input, str) else request.input
         self._check(request, len(texts))
         inputs = [self._text(request, index, text) for index, text in enumerate(texts)]
-        return self._answer("texts", request, inputs)
+        return self._answer(request, inputs, report)
 
     def _check(self, request: EmbeddingsOptions, inputs: int) -> None:
         deployed = self._settings.foundry_model
@@ -128,41 +137,38 @@ class Queries:
     def _dimensions(self, request: EmbeddingsOptions) -> int | None:
         return request.dimensions or self._settings.embedding_dimensions
 
-    def _answer(self, route: str, request: EmbeddingsOptions, questions: list[_Question]) -> Answered:
+    def _answer(self, request: EmbeddingsOptions, questions: list[_Question], report: QueryReport) -> Answered:
         """Answer from storage what is there, then prepare all the rest, and only then ask the model."""
-        start = time.perf_counter()
         kept = self._settings.query_records != "off"
         folder = space(self._settings.foundry_model, self._dimensions(request))
-        found = {q.key: record for q in questions if kept and (record := self._look_up(folder, q.key))}
+        with report.step("look"):
+            found = {q.key: record for q in questions if kept and (record := self._look_up(folder, q.key))}
         new = {q.key: q for q in questions if q.key not in found}
-        prepared = {q.key: self._prepare(q) for q in new.values()}
-        made = {q.key: self._embed(request, q, prepared[q.key]) for q in new.values()}
+        with report.step("prepare"):
+            pngs = {key: self._prepare(question) for key, question in new.items()}
+        with report.step("embed"):
+            made = {key: self._embed(request, question, pngs[key]) for key, question in new.items()}
         if kept:
-            for record in made.values():
-                self._keep(folder, record)
+            with report.step("write"):
+                for record in made.values():
+                    self._keep(folder, record)
         answers = [(found | made)[question.key] for question in questions]
-        cache: Cache = "miss" if not found else "mixed" if new else "hit"
         usage = Usage(
             prompt_tokens=sum(record.prompt_tokens or 0 for record in made.values()),
             completion_tokens=0,
             total_tokens=sum(record.total_tokens or 0 for record in made.values()),
         )
-        log(
-            "query",
-            {
-                "route": route,
-                "inputs": len(questions),
-                "cache": cache,
-                "total_tokens": usage.total_tokens,
-                "ms": {"total": round((time.perf_counter() - start) * 1000)},
-            },
-        )
+        report.inputs = len(questions)
+        report.cache = "miss" if not found else "mixed" if new else "hit"
+        report.total_tokens = usage.total_tokens
         data = [
             Embedding(index=index, embedding=_encode(record.embedding, request.encoding_format))
             for index, record in enumerate(answers)
         ]
         answer = EmbeddingsAnswer(id=questions[0].key, model=self._settings.foundry_model, data=data, usage=usage)
-        return Answered(answer, cache, [query_path(folder, question.key) for question in questions] if kept else [])
+        return Answered(
+            answer, report.cache, [query_path(folder, question.key) for question in questions] if kept else []
+        )
 
     def _prepare(self, question: _Question) -> bytes | None:
         if question.image is None:
@@ -209,8 +215,8 @@ class Queries:
 
 
 def _log_storage_error(action: str, folder: str, key: str, error: Exception) -> None:
-    what = {"action": action, "record": query_path(folder, key), "message": f"{type(error).__name__}: {error}"[:500]}
-    log("query_record_error", what, logging.ERROR)
+    message = f"{action} {query_path(folder, key)}: {type(error).__name__}: {error}"[:1000]
+    Report(outcome="error", message=message).log("query_record", logging.ERROR)
 
 
 def _decode_image(image: str, target: str) -> bytes:

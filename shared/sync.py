@@ -2,15 +2,12 @@
 
 import hashlib
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from shared.errors import Conflict, ModelRefused, PictureError
 from shared.foundry import Foundry
-from shared.log import log
+from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
 from shared.records import EmbeddingRecord, FailureRecord, now
 from shared.settings import Settings
@@ -26,27 +23,14 @@ _GONE = ""
 _MESSAGE_LIMIT = 1000
 
 
-@dataclass
-class Report:
-    """What one look at an image came to: a log line's worth. ``ms`` holds milliseconds by step."""
+@dataclass(kw_only=True)
+class ImageReport(Report):
+    """What one look at an image came to. ``prepared`` is the size of the PNG that the model got."""
 
     name: str
     outcome: Outcome = "unchanged"
-    code: str | None = None
-    message: str | None = None
     bytes: int | None = None
     prepared: dict[str, int] | None = None
-    total_tokens: int | None = None
-    ms: dict[str, int] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, step: str) -> Iterator[None]:
-        """Add the time that the block takes to ``step``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.ms[step] = self.ms.get(step, 0) + round((time.perf_counter() - start) * 1000)
 
 
 class Sync:
@@ -63,18 +47,17 @@ class Sync:
         if container == self._settings.images_container:
             self(name)
         else:
-            log(
-                "image", {"name": name, "outcome": "ignored", "message": f"{container} is not watched"}, logging.WARNING
-            )
+            report = ImageReport(name=name, outcome="ignored", message=f"The container {container} is not watched.")
+            report.log("image", logging.WARNING)
 
-    def __call__(self, name: str) -> Report:
+    def __call__(self, name: str) -> ImageReport:
         """Make what is stored about the image ``name`` match the image as it is now.
 
         Afterwards there is a current embedding record, or a failure record that says why not, or neither because
         the image is gone. Raises :class:`~shared.errors.ModelMisconfigured`,
         :class:`~shared.errors.ModelUnavailable` or ``AzureError`` where that cannot be had now: another look is due.
         """
-        report = Report(name)
+        report = ImageReport(name=name)
         try:
             with report.step("total"):
                 if _is_addressable(name):
@@ -85,10 +68,10 @@ class Sync:
             report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
             raise
         finally:
-            _log(report)
+            report.log("image", logging.INFO if report.outcome in _FINE else logging.WARNING)
         return report
 
-    def _settle(self, name: str, report: Report) -> None:
+    def _settle(self, name: str, report: ImageReport) -> None:
         """Look and act until a look finds nothing left to do.
 
         The look that follows every write is what makes this safe: whoever overwrites or deletes the image while
@@ -127,7 +110,7 @@ class Sync:
                     found = self._store.find_record(name)
         raise Conflict(f"{name} was written by others {_ROUNDS} times while it was looked at")
 
-    def _remove(self, name: str, found: RecordState | None, report: Report) -> None:
+    def _remove(self, name: str, found: RecordState | None, report: ImageReport) -> None:
         with report.step("write"):
             if found is not None:
                 self._store.remove_record(name, found)
@@ -135,7 +118,7 @@ class Sync:
         report.outcome = "removed"
 
     def _write(
-        self, made: EmbeddingRecord | FailureRecord, found: RecordState | None, report: Report
+        self, made: EmbeddingRecord | FailureRecord, found: RecordState | None, report: ImageReport
     ) -> RecordState | None:
         """Store what was made; of the embedding record and the failure record only one remains."""
         with report.step("write"):
@@ -150,7 +133,7 @@ class Sync:
             report.outcome, report.code, report.message = "failed", made.code, made.message
             return None
 
-    def _make(self, image: Image, report: Report) -> EmbeddingRecord | FailureRecord:
+    def _make(self, image: Image, report: ImageReport) -> EmbeddingRecord | FailureRecord:
         """Embed this version of the image, or find out why that can never be."""
         report.bytes = image.size
         try:
@@ -170,7 +153,7 @@ class Sync:
                 last_seen=now(),
             )
 
-    def _embed(self, image: Image, report: Report) -> EmbeddingRecord:
+    def _embed(self, image: Image, report: ImageReport) -> EmbeddingRecord:
         if image.size == 0:
             raise PictureError("empty", "The blob has no bytes.")
         if image.size > self._settings.image_max_bytes:
@@ -210,10 +193,6 @@ class Sync:
             embedded_at=now(),
             embedding=answer.embedding,
         )
-
-
-def _log(report: Report) -> None:
-    log("image", asdict(report), logging.INFO if report.outcome in _FINE else logging.WARNING)
 
 
 def _is_addressable(name: str) -> bool:

@@ -113,7 +113,7 @@ def read_error(body: bytes) -> ServiceError:
     """
     try:
         content = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         content = None
     if not isinstance(content, dict):
         return ServiceError("", _shorten(body.decode("utf-8", "replace")))
@@ -132,7 +132,7 @@ def _inner(message: object) -> object:
     """The ``detail`` of an error that was packed as JSON text into another one's message."""
     try:
         inner = msgspec.json.decode(message) if isinstance(message, str) else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     return inner.get("detail") if isinstance(inner, dict) else None
 

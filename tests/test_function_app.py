@@ -212,7 +212,7 @@ def test_a_query_is_answered_when_storage_fails_and_the_failure_is_logged(
 ) -> None:
     cloud.embeddings.delete_container()
     assert text_query({"input": "red"})[0] == 200
-    assert "query_record_error" in caplog.text
+    assert '"event":"query_record","outcome":"error"' in caplog.text
 
 
 def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
@@ -230,6 +230,7 @@ def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
     [
         (b"{", None, "not JSON"),
         (b"\xff", None, "not JSON"),
+        (b"[" * 100_000, None, "not JSON"),
         ([], None, "Expected `object`"),
         ({}, None, "missing required field `input`"),
         ({"input": "data:"}, "input", "Expected `array`"),
@@ -312,6 +313,29 @@ def test_the_model_s_failures_become_errors_that_clients_know(
     found, headers, answer = text_query({"input": "red"})
     assert (found, answer["error"]["code"]) == (status, code)
     assert ("retry-after" in headers) == retry_after
+
+
+def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    text_query({"input": "a private thing"})
+    text_query({"input": [" "]})
+    answered, refused = (json.loads(record.message) for record in caplog.records if "query" in record.message)
+    assert set(answered.pop("ms")) == {"look", "prepare", "embed", "write", "total"}
+    assert answered == {
+        "event": "query",
+        "outcome": "answered",
+        "status": 200,
+        "inputs": 1,
+        "cache": "miss",
+        "total_tokens": 3,
+    }
+    assert (refused["outcome"], refused["status"], refused["code"]) == ("refused", 400, "invalid_request")
+    assert "private" not in caplog.text
+
+
+def test_the_libraries_keep_their_lines_to_themselves() -> None:
+    for library in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "httpx"):
+        assert not logging.getLogger(library).isEnabledFor(logging.INFO)
 
 
 # Health

@@ -51,7 +51,9 @@ def test_a_parameter_that_is_not_allowed_is_a_field() -> None:
     assert read_error(msgspec.json.encode({"error": {"message": message}})).fields == {"input_type", "dimensions"}
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Bad Gateway</html>", b"\xff\xfe", b"[1]", b"null", b'{"error": null}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Bad Gateway</html>", b"\xff\xfe", b"[1]", b"null", b'{"error": null}', b"[" * 100_000]
+)
 def test_whatever_else_comes_is_kept_as_text_and_never_raises(body: bytes) -> None:
     error = read_error(body)
     assert error.code == ""

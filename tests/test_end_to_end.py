@@ -1,0 +1,207 @@
+"""The whole loop: uploads to Azurite become records by way of events, the worker library and the model stand-in."""
+
+import base64
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from azure.ai.inference import EmbeddingsClient, ImageEmbeddingsClient
+from azure.ai.inference.models import EmbeddingInputType, ImageEmbeddingInput
+from azure.core.credentials import AzureKeyCredential
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.storage.blob import BlobServiceClient
+from azure.storage.queue import QueueClient
+from PIL import Image
+
+from local import stack
+from local.stack import Stack
+from tests.conftest import Model
+
+SPACE = "Cohere-embed-v3-english"
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def running(logs: Path) -> Iterator[Stack]:
+    with stack.running(logs=logs) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def storage(running: Stack) -> Iterator[BlobServiceClient]:
+    with BlobServiceClient.from_connection_string(
+        running.storage_connection_string, connection_verify=running.ca_file
+    ) as service:
+        yield service
+
+
+@pytest.fixture
+def model(running: Stack) -> Iterator[Model]:
+    seen = Model(running.foundry_url)
+    seen.reset()
+    yield seen
+    seen.reset()
+    seen.close()
+
+
+def picture(colour: str, format: str = "PNG", size: tuple[int, int] = (400, 300)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, format)
+    return file.getvalue()
+
+
+def upload(storage: BlobServiceClient, name: str, data: bytes, **metadata: str) -> None:
+    storage.get_blob_client("images", name).upload_blob(data, overwrite=True, metadata=metadata)
+
+
+def read(storage: BlobServiceClient, path: str) -> Any:
+    try:
+        return json.loads(storage.get_blob_client("embeddings", f"{SPACE}/{path}.json").download_blob().readall())
+    except ResourceNotFoundError:
+        return None
+
+
+def eventually[Found](look: Callable[[], Found | None], seconds: float = 30) -> Found:
+    deadline = time.monotonic() + seconds
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+def post(running: Stack, route: str, body: object) -> httpx.Response:
+    return httpx.post(
+        f"{running.functions_url}/api/models/{route}", json=body, headers={"x-functions-key": running.functions_key}
+    )
+
+
+def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobServiceClient) -> None:
+    pictures = {
+        "red.png": picture("red"),
+        "holiday/a b#1 ünï.jpg": picture("blue", "JPEG", (4000, 3000)),
+        "meadow.webp": picture("green", "WEBP"),
+        "scan.tiff": picture("yellow", "TIFF"),
+        "sky.avif": picture("skyblue", "AVIF"),
+        "icon.gif": picture("black", "GIF", (20, 20)),
+    }
+    for name, data in pictures.items():
+        upload(storage, name, data)
+    for name, data in pictures.items():
+        record = eventually(lambda name=name: read(storage, f"images/{name}"))  # type: ignore[misc]
+        assert (record["name"], record["bytes"], len(record["embedding"])) == (name, len(data), 1024)
+        response = httpx.head(record["url"], verify=False)
+        assert response.status_code in {401, 403, 404}, "storage gives nothing away without a token"
+
+
+def test_what_is_no_picture_becomes_a_failure_record_and_is_not_tried_again(
+    running: Stack, storage: BlobServiceClient, model: Model
+) -> None:
+    upload(storage, "notes.jpg", b"these are words")
+    failure = eventually(lambda: read(storage, "failures/notes.jpg"))
+    assert (failure["code"], failure["attempts"]) == ("not_an_image", 1)
+    time.sleep(0.5)
+    assert read(storage, "failures/notes.jpg") == failure
+    assert model.calls() == []
+
+
+def test_an_overwritten_image_gets_a_new_record(running: Stack, storage: BlobServiceClient) -> None:
+    upload(storage, "changing.png", picture("red"))
+    first = eventually(lambda: read(storage, "images/changing.png"))
+
+    def changed() -> Any:
+        record = read(storage, "images/changing.png")
+        return record if record and record["etag"] != first["etag"] else None
+
+    upload(storage, "changing.png", picture("blue"), text="a blue picture")
+    assert eventually(changed)["text"] == "a blue picture"
+
+
+def test_an_upload_that_fails_five_times_is_kept_on_the_poison_queue(
+    running: Stack, storage: BlobServiceClient, model: Model
+) -> None:
+    model.behave(fault={"kind": "unauthorized"})
+    upload(storage, "unlucky.png", picture("red"))
+    with QueueClient.from_connection_string(
+        running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
+    ) as queue:
+        message = eventually(queue.receive_message)
+    said = json.loads(base64.b64decode(message.content))
+    assert (said["ContainerName"], said["BlobName"]) == ("images", "unlucky.png")
+    assert said["FunctionId"] == "Host.Functions.embed_uploaded_image"
+    assert len(model.calls(401)) == 10, "five attempts, each with one fresh token"
+
+
+def test_queries_are_answered_over_http_and_then_from_storage(running: Stack) -> None:
+    url = "data:image/png;base64," + base64.b64encode(picture("red")).decode()
+    for route, body in (
+        ("images/embeddings", {"input": [{"image": url}]}),
+        ("images/embeddings", {"input": [{"image": url, "text": "a red thing"}]}),
+        ("embeddings", {"input": ["a red thing"]}),
+    ):
+        first, again = post(running, route, body), post(running, route, body)
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert first.headers["content-type"].startswith("application/json")
+        assert [answer.headers["x-embedding-cache"] for answer in (first, again)] == ["miss", "hit"]
+        assert first.json()["data"] == again.json()["data"]
+
+
+def test_a_bad_query_is_400_and_names_the_field(running: Stack) -> None:
+    answer = post(running, "images/embeddings", {"input": [{"image": "?"}]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["target"] == "input[0].image"
+    assert answer.headers["x-ms-error-code"] == "invalid_request"
+
+
+def test_the_routes_need_the_key_and_health_does_not(running: Stack) -> None:
+    for route in ("models/embeddings", "models/images/embeddings"):
+        assert httpx.post(f"{running.functions_url}/api/{route}", json={}).status_code == 401
+    assert httpx.get(f"{running.functions_url}/api/models/info").status_code == 401
+    assert httpx.get(f"{running.functions_url}/api/health").json() == {"status": "ok"}
+
+
+def test_microsoft_s_own_client_works_unmodified(running: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "red.png"
+    file.write_bytes(picture("red"))
+    key = AzureKeyCredential(running.functions_key)
+    endpoint = f"{running.functions_url}/api/models?code={running.functions_key}"
+    with ImageEmbeddingsClient(endpoint, key, model=SPACE) as images, EmbeddingsClient(endpoint, key) as texts:
+        image = ImageEmbeddingInput.load(image_file=str(file), image_format="png", text="a red thing")
+        found = images.embed(input=[image], input_type=EmbeddingInputType.QUERY)
+        assert len(found.data[0].embedding) == 1024
+        assert len(texts.embed(input=["red", "blue"]).data) == 2
+        assert images.get_model_info().model_name == SPACE
+        with pytest.raises(HttpResponseError) as raised:
+            texts.embed(input=[" "])
+    assert raised.value.status_code == 400
+    assert raised.value.error is not None
+    assert raised.value.error.code == "invalid_request"
+
+
+def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs: Path) -> None:
+    written = (logs / "functions.log").read_text()
+    account_key = running.storage_connection_string.partition("AccountKey=")[2].partition(";")[0]
+    assert '"outcome":"embedded"' in written
+    for secret in (account_key, running.functions_key, "Bearer", "base64,"):
+        assert secret not in written
+    assert not re.search(r"eyJ[\w-]+\.eyJ", written), "a token"
+    assert not re.search(r"\[-?0\.\d+,", written), "a vector"
+
+
+def test_an_app_with_a_setting_missing_answers_only_health_and_says_which(tmp_path: Path) -> None:
+    with stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started:
+        health = httpx.get(f"{started.functions_url}/api/health")
+        assert health.status_code == 503
+        assert "FOUNDRY_MODEL is missing" in health.json()["error"]["message"]
+        key = {"x-functions-key": started.functions_key}
+        assert httpx.post(f"{started.functions_url}/api/models/embeddings", headers=key).status_code == 404
+    assert "FOUNDRY_MODEL is missing" in (tmp_path / "functions.log").read_text()
