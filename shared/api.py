@@ -75,7 +75,7 @@ def _read[Request: EmbeddingsOptions](body: bytes, shape: type[Request]) -> Requ
         target = re.sub(r"^\.", "", path.rstrip("`")) or None
         hint = _CHOICES.get(target or "", "")
         raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
 
 

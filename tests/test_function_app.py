@@ -230,7 +230,8 @@ def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
     [
         (b"{", None, "not JSON"),
         (b"\xff", None, "not JSON"),
-        (b"[" * 100_000, None, "not JSON"),
+        (b'{"input":' + b"[" * 100_000, "input[0]", "Expected `object`"),
+        (b'{"other":' + b"[" * 100_000, None, "unknown field `other`"),
         ([], None, "Expected `object`"),
         ({}, None, "missing required field `input`"),
         ({"input": "data:"}, "input", "Expected `array`"),
