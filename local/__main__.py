@@ -1,0 +1,116 @@
+"""`python -m local serve`, `demo` or `settings`: the local stack from a terminal."""
+
+import os
+import signal
+
+if __name__ == "__main__":
+    # Importing the rest takes a second. Ctrl-C finds nothing to clean up meanwhile, so it needs no traceback.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import threading
+from pathlib import Path
+
+from local import stack
+from local.azurite import REPO_ROOT
+from local.processes import LISTENING
+from local.stack import Stack, StackError
+
+STACK_FILE = REPO_ROOT / ".local/stack.json"
+CORE_TOOLS_SETTINGS = {
+    "IsEncrypted": False,
+    "Values": {
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+        "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+        "ImageStorage": "UseDevelopmentStorage=true",
+        "FOUNDRY_ENDPOINT": "https://<resource>.services.ai.azure.com/models",
+        "FOUNDRY_MODEL": "Cohere-embed-v3-english",
+    },
+}
+
+
+def main() -> int:
+    """Run one of the commands and give the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m local", description="The whole app on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser("serve", help="run the stack until Ctrl-C")
+    serving.add_argument("--file", type=Path, default=STACK_FILE, help="where to say what runs where")
+    demo = commands.add_parser("demo", help="run the demo")
+    demo.add_argument("folder", nargs="?", type=Path, help="your own pictures")
+    commands.add_parser("settings", help="print a local.settings.json for Azure Functions Core Tools")
+    options = parser.parse_args()
+    match options.command:
+        case "serve":
+            return serve(options.file)
+        case "demo":
+            from local.demo import main as run_demo  # it needs a good deal that the others do not
+
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
+            return run_demo(options.folder)
+        case _:
+            print(json.dumps(CORE_TOOLS_SETTINGS, indent=2))
+            return 0
+
+
+def serve(file: Path) -> int:
+    """Run the stack until Ctrl-C or SIGTERM, described in `file`."""
+    try:
+        with stack.running(show=print_line) as running:
+            write_stack_file(file, running)
+            try:
+                print(description(file, running), flush=True)
+                threading.Event().wait()
+            finally:
+                remove_stack_file(file)
+    except KeyboardInterrupt:
+        return 0
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_line(line: str) -> None:
+    """Show a line of the functions' log, but for the one that only the stack needs."""
+    if not LISTENING.match(line):
+        print(line, flush=True)
+
+
+def write_stack_file(file: Path, running: Stack) -> None:
+    """Write it in one step, for this user's eyes only: it holds keys."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(f".{running.pid}")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(dataclasses.asdict(running), indent=2) + "\n")
+    new.replace(file)
+
+
+def remove_stack_file(file: Path) -> None:
+    """Remove it, unless another stack has written its own since."""
+    with contextlib.suppress(FileNotFoundError):
+        if json.loads(file.read_text())["pid"] == os.getpid():
+            file.unlink()
+
+
+def description(file: Path, running: Stack) -> str:
+    """What runs where, and something to paste."""
+    storage = dict(part.split("=", 1) for part in running.storage_connection_string.split(";") if part)
+    return f"""\
+functions  {running.functions_url}/api
+storage    {storage["BlobEndpoint"]} (certificate: {running.ca_file})
+model      {running.foundry_url}
+all of it  {file.absolute().relative_to(Path.cwd(), walk_up=True)}
+
+  curl -s {running.functions_url}/api/models/embeddings -H 'x-functions-key: {running.functions_key}' \\
+    -H 'content-type: application/json' -d '{{"input": ["a red car"]}}'
+
+Ctrl-C stops it.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The whole app on this machine: storage, identity, model, Functions host and events, started and stopped together.
+
+    with stack.running() as running:
+        httpx.get(f"{running.functions_url}/api/health")
+
+The function app gets an environment made from scratch, as on Azure: its app settings and no keys. It reaches storage
+and the model with tokens from the identity endpoint. Only the stand-ins hold the storage account's key.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, MappingProxyType
+from typing import Self, cast
+from urllib.parse import quote
+
+import httpx
+
+from local import azurite, identity
+from local.azurite import REPO_ROOT, Azurite
+from local.events import EventGrid, Subscription, to_queue, to_webhook
+from local.identity import Identity
+from local.processes import LISTENING, Child, wait_until
+from local.processes import StackError as StackError
+from local.storage import Storage
+
+REQUESTS_QUEUE = "embedding-requests"
+QUEUES = (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison", "webjobs-blobtrigger-poison")
+LOGS = REPO_ROOT / ".local/logs"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a program needs to use the running stack; these are the keys of `.local/stack.json`."""
+
+    functions_url: str
+    functions_key: str = field(repr=False)
+    storage_connection_string: str = field(repr=False)
+    ca_file: str
+    """The certificate to verify storage with: `connection_verify=ca_file` in the storage SDKs."""
+    foundry_url: str
+    pid: int
+
+
+@contextmanager
+def running(
+    *,
+    app: Path = REPO_ROOT,
+    model: str = "Cohere-embed-v3-english",
+    settings: Mapping[str, str] = MappingProxyType({}),
+    logs: Path | None = None,
+    lease: float = 600,
+    show: Callable[[str], None] = lambda line: None,
+) -> Iterator[Stack]:
+    """Start everything, wait until it answers, and stop everything at the end, whatever the end is.
+
+    `settings` come on top of the app settings, `logs` is a folder for one log per part (default: one of its own in
+    `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs, and `show`
+    gets each line that the functions log.
+
+    A functions host that dies is started again on the same port, as Azure does. When another part dies, StackError
+    is raised in the main thread, wherever that is. SIGTERM and SIGHUP are taken like Ctrl-C.
+    """
+    with _Warden() as warden, ExitStack() as parts:
+        try:
+            yield _start(parts, warden, app, model, settings, logs or _log_folder(), lease, show)
+        finally:
+            warden.off_duty()
+
+
+def _start(
+    parts: ExitStack,
+    warden: "_Warden",
+    app: Path,
+    model: str,
+    settings: Mapping[str, str],
+    logs: Path,
+    lease: float,
+    show: Callable[[str], None],
+) -> Stack:
+    """Start one part after the other; `parts` stops them in the opposite order."""
+    logs.mkdir(parents=True, exist_ok=True)
+    temporary = parts.enter_context(tempfile.TemporaryDirectory(prefix="image-embeddings-"))
+    system = _system_environment(temporary)
+
+    grid = EventGrid()
+    emulator = parts.enter_context(azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read))
+    warden.watch(emulator.child)
+    client_id, key = str(uuid.uuid4()), secrets.token_urlsafe(32)
+    tokens = parts.enter_context(identity.running([client_id]))
+    foundry = _start_model(_fresh(logs / "model.log"), system, parts)
+    foundry_url = foundry.announcement(LISTENING, seconds=30)
+    warden.watch(foundry)
+
+    app_settings = {**_app_settings(emulator, tokens, client_id, foundry_url, model), **settings}
+    storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
+    storage.create_container(app_settings.get("IMAGES_CONTAINER", "images"))
+    storage.create_container(app_settings.get("EMBEDDINGS_CONTAINER", "embeddings"))
+    for queue in QUEUES:
+        storage.queue(queue).create()
+
+    http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
+    functions = _Functions(
+        http,
+        ["--app", str(app.resolve()), "--lease", str(lease)],
+        {**system, **app_settings, "AzureWebJobsStorage": emulator.connection_string, "FUNCTIONS_KEY": key},
+        _fresh(logs / "functions.log"),
+        show,
+    )
+    parts.callback(functions.stop)
+    functions.start()
+    parts.enter_context(grid.delivering(emulator.blob_url, _subscriptions(http, functions.url, key, storage)))
+    return Stack(
+        functions_url=functions.url,
+        functions_key=key,
+        storage_connection_string=emulator.connection_string,
+        ca_file=str(emulator.ca_file),
+        foundry_url=foundry_url,
+        pid=os.getpid(),
+    )
+
+
+class _Warden:
+    """Turns signals and the death of a part into an exception in the main thread; keeps both off the clean-up.
+
+    Signals are the only thing that reaches a main thread wherever it is. When the stack is not started there, a death
+    is only printed.
+    """
+
+    def __init__(self) -> None:
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        self._on_duty = True
+        self._failure: StackError | None = None
+
+    def __enter__(self) -> Self:
+        if self._in_main_thread:
+            self._previous = {name: signal.getsignal(name) for name in _SIGNALS}
+            for name in _SIGNALS:
+                signal.signal(name, self._interrupt)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._in_main_thread:
+            for name, handler in self._previous.items():
+                signal.signal(name, handler)
+
+    def watch(self, child: Child) -> None:
+        """Notice when this child ends."""
+        threading.Thread(target=self._wait_for, args=[child], name=f"{child.name} watch", daemon=True).start()
+
+    def off_duty(self) -> None:
+        """From now on parts may end, and a second Ctrl-C does not stop the stopping, which takes seconds at most."""
+        self._on_duty = False
+        if self._in_main_thread:
+            for name in self._previous:
+                signal.signal(name, signal.SIG_IGN)
+
+    def _wait_for(self, child: Child) -> None:
+        child.wait()
+        if not self._on_duty:
+            return
+        self._failure = child.error("ended on its own")
+        if self._in_main_thread:
+            signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGTERM)
+        else:
+            print(self._failure, file=sys.stderr)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        raise self._failure or KeyboardInterrupt
+
+
+class _Functions:
+    """The process of the functions host, started again whenever it ends before its time."""
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        show: Callable[[str], None],
+    ) -> None:
+        self._http = http
+        self._arguments = arguments
+        self._environment = environment
+        self._log = log
+        self._show = show
+        self._stopping = threading.Event()
+        self._child: Child | None = None
+        self._keeper: threading.Thread | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises StackError when it does not: the app can not be loaded, say."""
+        self._child = child = self._process(port=0)
+        self.url = child.announcement(LISTENING, seconds=60)
+        if not wait_until(self._answers, seconds=30):
+            raise child.error("does not answer")
+        self._keeper = threading.Thread(target=self._keep, args=[child], name="functions watch", daemon=True)
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Stop it for good."""
+        self._stopping.set()
+        if self._child:
+            self._child.stop()
+        if self._keeper:
+            self._keeper.join()
+
+    def _keep(self, child: Child) -> None:
+        port = int(self.url.rpartition(":")[2])
+        while True:
+            child.wait()
+            if self._stopping.is_set():
+                return
+            print(f"{child.error('ended on its own')}\nIt is started again.", file=sys.stderr, flush=True)
+            self._child = child = self._process(port=port)
+            if self._stopping.wait(1):  # no faster than that, should it fail again and again
+                child.stop()
+                return
+
+    def _process(self, port: int) -> Child:
+        return Child(
+            "the functions host",
+            [sys.executable, "-m", "local.host", *self._arguments, "--port", str(port)],
+            log=self._log,
+            cwd=REPO_ROOT,
+            environment=self._environment,
+            on_line=self._show,
+        )
+
+    def _answers(self) -> bool:
+        try:
+            return self._http.get(f"{self.url}/admin/host/ping").is_success
+        except httpx.HTTPError:
+            return False
+
+
+def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) -> Child:
+    child = Child(
+        "the model",
+        [sys.executable, "-m", "local.model", "--port", "0"],
+        log=log,
+        cwd=REPO_ROOT,
+        environment=environment,
+    )
+    parts.callback(child.stop)
+    return child
+
+
+def _subscriptions(http: httpx.Client, functions_url: str, key: str, storage: Storage) -> list[Subscription]:
+    """What a deployment sets up in Event Grid once the app runs, read off the app's own triggers."""
+    answer = http.get(f"{functions_url}/admin/functions", headers={"x-functions-key": key})
+    triggers = {function["name"]: function["config"]["bindings"][0] for function in answer.raise_for_status().json()}
+    webhook = f"{functions_url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
+    created = [
+        Subscription(trigger["path"].partition("/")[0], deletions=False, send=to_webhook(http, webhook + name))
+        for name, trigger in triggers.items()
+        if trigger["type"] == "blobTrigger"
+    ]
+    if not any(trigger.get("queueName") == REQUESTS_QUEUE for trigger in triggers.values()):
+        return created
+    send = to_queue(storage.queue(REQUESTS_QUEUE))
+    return created + [
+        Subscription(container, deletions=True, send=send) for container in {one.container for one in created}
+    ]
+
+
+def _system_environment(temporary: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**kept, "TMPDIR": temporary, "PYTHONUNBUFFERED": "1"}
+
+
+def _app_settings(emulator: Azurite, tokens: Identity, client_id: str, foundry_url: str, model: str) -> dict[str, str]:
+    return {
+        "FUNCTIONS_WORKER_RUNTIME": "python",
+        "PYTHON_THREADPOOL_THREAD_COUNT": "16",
+        "REQUESTS_CA_BUNDLE": str(emulator.ca_file),
+        "IDENTITY_ENDPOINT": tokens.endpoint,
+        "IDENTITY_HEADER": tokens.header,
+        "AZURE_CLIENT_ID": client_id,
+        "ImageStorage__blobServiceUri": emulator.blob_url,
+        "ImageStorage__queueServiceUri": emulator.queue_url,
+        "ImageStorage__credential": "managedidentity",
+        "ImageStorage__clientId": client_id,
+        "FOUNDRY_ENDPOINT": f"{foundry_url}/models",
+        "FOUNDRY_MODEL": model,
+    }
+
+
+def _log_folder() -> Path:
+    """A folder for this process's logs; those of processes that are gone are cleared away."""
+    for old in LOGS.glob("*"):
+        if old.name.isdecimal() and not Path(f"/proc/{old.name}").exists():
+            shutil.rmtree(old)
+    return LOGS / str(os.getpid())
+
+
+def _fresh(log: Path) -> Path:
+    log.unlink(missing_ok=True)
+    return log

@@ -1,0 +1,145 @@
+"""The few calls that the Functions host makes to storage, straight over REST.
+
+On Azure the host is a process of its own. Here it shares one with the app, so what it spends is taken from the app,
+and the storage SDK would spend three times as much on each of these small calls.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import httpx
+from azure.storage.queue import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
+
+
+@dataclass(frozen=True)
+class QueueMessage:
+    """A message that was taken off a queue: its text as stored, and what it takes to delete it."""
+
+    id: str
+    text: str
+    dequeue_count: int
+    inserted_on: datetime
+    expires_on: datetime
+    next_visible_on: datetime
+    pop_receipt: str
+
+
+class Storage:
+    """One account, by connection string. Thread-safe. Every call raises httpx.HTTPError when it fails.
+
+    Azure asks for a token or a signature on each request; a shared access signature for all of them does as well.
+    """
+
+    def __init__(self, connection_string: str, ca_file: Path | None) -> None:
+        parts = dict(part.split("=", 1) for part in connection_string.split(";") if part)
+        self.blob_url, self._queue_url = parts["BlobEndpoint"], parts["QueueEndpoint"]
+        self._sas = generate_account_sas(
+            parts["AccountName"],
+            parts["AccountKey"],
+            ResourceTypes(service=True, container=True, object=True),
+            AccountSasPermissions(read=True, write=True, delete=True, add=True, create=True, update=True, process=True),
+            datetime.now(UTC) + timedelta(days=30),
+            services=Services(blob=True, queue=True),
+        )
+        self._http = httpx.Client(
+            verify=ssl.create_default_context(cafile=ca_file),
+            trust_env=False,
+            timeout=30,
+            limits=httpx.Limits(max_connections=16, max_keepalive_connections=16),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
+
+    def create_container(self, name: str) -> None:
+        """Create a container that is not there yet."""
+        self.call("PUT", f"{self.blob_url}/{name}", restype="container")
+
+    def queue(self, name: str) -> "Queue":
+        """A queue of this account, which may not exist yet."""
+        return Queue(self, name, f"{self._queue_url}/{name}")
+
+    def blob_properties(self, container: str, name: str) -> httpx.Headers | None:
+        """What the service says about a blob, or None when there is none."""
+        answer = self.call("HEAD", self._blob(container, name), missing=True)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else answer.headers
+
+    def blob_content(self, container: str, name: str) -> bytes:
+        """All of a blob."""
+        return self.call("GET", self._blob(container, name)).content
+
+    def call(
+        self, verb: str, url: str, *, missing: bool = False, body: str = "", **parameters: str | int
+    ) -> httpx.Response:
+        """Send one request; 404 is an answer, not an error, where the thing may be `missing`."""
+        query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
+        answer = self._http.request(verb, f"{url}?{query}&{self._sas}", content=body)
+        if not (missing and answer.status_code == httpx.codes.NOT_FOUND):
+            answer.raise_for_status()
+        return answer
+
+    def _blob(self, container: str, name: str) -> str:
+        return f"{self.blob_url}/{container}/{quote(name)}"
+
+
+class Queue:
+    """One queue."""
+
+    def __init__(self, storage: Storage, name: str, url: str) -> None:
+        self.name = name
+        self._storage = storage
+        self._url = url
+
+    def create(self) -> None:
+        """Create it unless it is there."""
+        self._storage.call("PUT", self._url)
+
+    def put(self, text: str) -> None:
+        """Add a message that anyone may take at once."""
+        self._storage.call("POST", f"{self._url}/messages", body=_xml(text))
+
+    def take(self, most: int, *, hide: float) -> list[QueueMessage]:
+        """Take up to `most` (1 to 32) messages and hide them from others for `hide` seconds."""
+        answer = self._storage.call("GET", f"{self._url}/messages", numofmessages=most, visibilitytimeout=int(hide))
+        return [_message(element) for element in ElementTree.fromstring(answer.content)]
+
+    def hide(self, message: QueueMessage, pop_receipt: str, *, seconds: float) -> str:
+        """Hide a taken message for so long from now on, 0 to give it back; the new pop receipt."""
+        url = f"{self._url}/messages/{message.id}"
+        answer = self._storage.call(
+            "PUT", url, body=_xml(message.text), popreceipt=pop_receipt, visibilitytimeout=int(seconds)
+        )
+        return str(answer.headers["x-ms-popreceipt"])
+
+    def delete(self, message: QueueMessage, pop_receipt: str) -> None:
+        """Remove a taken message for good; nothing happens when it is gone or in other hands."""
+        url = f"{self._url}/messages/{message.id}"
+        self._storage.call("DELETE", url, missing=True, popreceipt=pop_receipt)
+
+
+def _xml(text: str) -> str:
+    return f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>"
+
+
+def _message(element: ElementTree.Element) -> QueueMessage:
+    fields: Mapping[str, str] = {child.tag: child.text or "" for child in element}
+    return QueueMessage(
+        id=fields["MessageId"],
+        text=fields["MessageText"],
+        dequeue_count=int(fields["DequeueCount"]),
+        inserted_on=parsedate_to_datetime(fields["InsertionTime"]),
+        expires_on=parsedate_to_datetime(fields["ExpirationTime"]),
+        next_visible_on=parsedate_to_datetime(fields["TimeNextVisible"]),
+        pop_receipt=fields["PopReceipt"],
+    )

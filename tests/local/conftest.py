@@ -1,0 +1,114 @@
+"""The Functions host with the app of these tests, over the shared Azurite."""
+
+import base64
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.queue import QueueClient, QueueServiceClient
+
+from local.azurite import REPO_ROOT, Azurite
+from local.processes import LISTENING, Child, wait_until
+
+APP = Path(__file__).parent / "app"
+KEY = "the key"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A running host, a client for it, and the storage it works on."""
+
+    http: httpx.Client
+    log: Path
+    images: ContainerClient
+    queues: QueueServiceClient
+
+    def runs(self, what: str) -> list[dict[str, Any]]:
+        """The runs about one thing, in order, each as the app saw it."""
+        return [run for run in self._noted() if run["what"] == what and "at" in run]
+
+    def succeeded(self, what: str) -> bool:
+        return any(run["what"] == what and "ended" in run for run in self._noted())
+
+    def _noted(self) -> list[dict[str, Any]]:
+        noted: list[dict[str, Any]] = self.http.get("/api/runs").raise_for_status().json()
+        return noted
+
+    def webhook(self, body: object, *, kind: str = "Notification", function: str = "by_name") -> httpx.Response:
+        return self.http.post(
+            "/runtime/webhooks/blobs",
+            params={"functionName": f"Host.Functions.{function}", "code": KEY},
+            headers={"aeg-event-type": kind},
+            json=body,
+        )
+
+    def upload(self, name: str, content: bytes = b"", function: str = "by_name", **metadata: str) -> None:
+        """Write a blob and deliver the event that says so."""
+        blob = self.images.upload_blob(name, content, metadata=metadata)
+        assert self.webhook([event(blob.url)], function=function).status_code == 202
+
+    def queue(self, name: str) -> QueueClient:
+        return self.queues.get_queue_client(name)
+
+    def send(self, body: str) -> None:
+        self.queue("embedding-requests").send_message(base64.b64encode(body.encode()).decode())
+
+
+def event(url: str) -> dict[str, Any]:
+    data = {"api": "PutBlob", "blobType": "BlockBlob", "eTag": "0x1", "url": url}
+    return {"eventType": "Microsoft.Storage.BlobCreated", "data": data}
+
+
+def messages(queue: QueueClient) -> list[Any]:
+    """The JSON of all messages of a queue, which stay there."""
+    return [json.loads(base64.b64decode(message.content)) for message in queue.peek_messages(32)]
+
+
+def eventually(true: Callable[[], object], seconds: float = 10) -> None:
+    """Fail unless it becomes true in a while."""
+    assert wait_until(lambda: bool(true()), seconds=seconds)
+
+
+@contextmanager
+def host_process(azurite: Azurite, log: Path, app: Path = APP, **settings: str) -> Iterator[Child]:
+    """Start a host; messages are hidden for two seconds at a time instead of ten minutes."""
+    environment: Mapping[str, str] = {
+        "PATH": os.defpath,
+        "FUNCTIONS_KEY": KEY,
+        "AzureWebJobsStorage": azurite.connection_string,
+        "ImageStorage": azurite.connection_string,
+        "REQUESTS_CA_BUNDLE": str(azurite.ca_file),
+        "IMAGES_CONTAINER": "pictures",
+    }
+    child = Child(
+        "the functions host",
+        [sys.executable, "-m", "local.host", "--app", str(app), "--lease", "2"],
+        log=log,
+        cwd=REPO_ROOT,
+        environment={**environment, **settings},
+    )
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+@pytest.fixture(scope="session")
+def host(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    verify = str(azurite.ca_file)
+    log = tmp_path_factory.mktemp("host") / "host.log"
+    with (
+        BlobServiceClient.from_connection_string(azurite.connection_string, connection_verify=verify) as blobs,
+        QueueServiceClient.from_connection_string(azurite.connection_string, connection_verify=verify) as queues,
+        host_process(azurite, log) as child,
+        httpx.Client(base_url=child.announcement(LISTENING, seconds=30), trust_env=False) as http,
+    ):
+        yield Host(http, log, blobs.create_container("pictures"), queues)
