@@ -3,18 +3,16 @@
 import io
 import math
 import os
-import re
-import struct
 import threading
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-import pi_heif
-from isal import isal_zlib
-from PIL import ExifTags, Image, ImageChops, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms
 
+from shared import png
 from shared.errors import PictureError
+from shared.opening import MEDIA_TYPES, damaged, open_picture
 from shared.settings import Settings
 
 # Raised whenever the same picture would be prepared to other pixels than before: records of older ones are stale.
@@ -23,30 +21,11 @@ PREPARATION = 1
 # Below this the model enlarges by itself (56 x 56, Cohere's "Embed" documentation); we choose how.
 _MIN_PIXELS = 3_136
 
-_MEDIA_TYPES = {
-    "AVIF": "image/avif",
-    "BMP": "image/bmp",
-    "GIF": "image/gif",
-    "HEIF": "image/heic",
-    "ICO": "image/x-icon",
-    "JPEG": "image/jpeg",
-    "JPEG2000": "image/jp2",
-    "MPO": "image/jpeg",
-    "PNG": "image/png",
-    "PPM": "image/x-portable-pixmap",
-    "TIFF": "image/tiff",
-    "WEBP": "image/webp",
-}
-# Multi-picture JPEGs are opened as JPEGs and say "MPO" afterwards.
-_FORMATS = [name for name in _MEDIA_TYPES if name != "MPO"]
+# Rows are converted and averaged in bands of about this many pixels.
+_BAND_PIXELS = 4_000_000
 
-# Pictures to a person, but not to us: they get a code of their own, since somebody can convert them.
-_UNSUPPORTED = re.compile(rb"\s*(%PDF|%!PS|8BPS|(<\?xml[^>]*>|<!--.*?-->|<!DOCTYPE[^>]*>|\s)*<svg)", re.DOTALL)
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What stays in a PNG that is passed on: its pixels. All else (EXIF, text, time, animation) goes.
 _KEPT_CHUNKS = {b"IHDR", b"IDAT", b"IEND"}
-_FILTER_UP = 2
 _KEPT_COLOURS = {0, 2, 6}  # grey, RGB, RGBA
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,10 +39,6 @@ _TURNS = {
 
 # Decoding is CPU and memory: more at once than there are cores gains nothing and costs tens of megabytes each.
 _DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
-
-pi_heif.register_heif_opener(thumbnails=False)
-# Our own limit is read from the header of every picture, below. Pillow's would be one more, with warnings.
-Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True)
@@ -95,50 +70,26 @@ class Prepared:
 def prepare(data: bytes, limits: Limits) -> Prepared:
     """Make any picture into a PNG within the limits, upright, flattened on white, in sRGB, without metadata.
 
-    A PNG that is all that already keeps its compressed pixels as they are. Raises
-    :class:`~shared.errors.PictureError`, with a code, for anything that is no picture, or a broken one, or one that
-    is too large. Formats are told by content. Of animations the first frame counts, of documents the first page.
+    A PNG that is all that already keeps its compressed pixels as they are. Formats are told by content. Of animations
+    the first frame counts, of documents the first page. Raises :class:`~shared.errors.PictureError`, with a code, for
+    anything that is no picture, or a broken one, or one too large. At most one picture a core is decoded at a time.
     """
     if not data:
         raise PictureError("empty", "There are no bytes.")
     with _DECODERS:
-        image = _open(data)
+        image = open_picture(data, limits.image_max_pixels)
         width, height = image.size
-        if width * height > limits.image_max_pixels:
-            raise PictureError(
-                "too_many_pixels",
-                f"The picture has {width} x {height} pixels; IMAGE_MAX_PIXELS allows {limits.image_max_pixels:,}.",
-            )
-        media_type = _MEDIA_TYPES[image.format or ""]
+        media_type = MEDIA_TYPES[image.format or ""]
         try:
-            png, size = _keep(image, data, limits) or _remake(image, limits)
+            written, size = _keep(image, data, limits) or _remake(image, limits)
         except PictureError:
             raise
+        except MemoryError as error:
+            raise PictureError("too_many_pixels", f"The {image.format} picture does not fit into memory.") from error
         except Exception as error:
             # The decoders' exceptions are not a closed set; whatever they raise, it is about these bytes.
-            raise PictureError(
-                "damaged_image", f"The {image.format} picture cannot be decoded: {_reason(error)}"
-            ) from error
-    return Prepared(png, *size, media_type, width, height)
-
-
-def _open(data: bytes) -> Image.Image:
-    """Read the header: format and size are known afterwards, no pixel has been decoded."""
-    try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except UnidentifiedImageError as error:
-        if _UNSUPPORTED.match(data[:4096]):
-            raise PictureError(
-                "unsupported_format",
-                "Documents and drawings (PDF, SVG, PSD) cannot be embedded; convert it first.",
-            ) from error
-        raise PictureError("not_an_image", "The bytes are no picture in any format that is known here.") from error
-    except Exception as error:
-        raise PictureError("damaged_image", f"The picture's header cannot be read: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+            raise damaged(f"The {image.format} picture cannot be decoded", error) from error
+    return Prepared(written, *size, media_type, width, height)
 
 
 def _keep(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]] | None:
@@ -147,23 +98,26 @@ def _keep(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple
     fits = _MIN_PIXELS <= width * height <= limits.model_max_pixels and len(data) <= limits.model_max_bytes
     if image.format != "PNG" or not fits:
         return None
-    chunks = _chunks(data)
+    chunks = png.chunks(data)
     # IHDR is length, kind, width and height (16 bytes), then depth, colour type, compression, filter, interlace.
     depth, colour, _, _, interlaced = chunks[0][1][16:21]
-    if depth != 8 or colour not in _KEPT_COLOURS or interlaced:
+    if depth != 8 or colour not in _KEPT_COLOURS or interlaced or any(kind == b"tRNS" for kind, _ in chunks):
         return None
-    if _orientation(image) is not None or any(kind in {b"tRNS", b"iCCP"} for kind, _ in chunks):
+    if _orientation(image) is not None or not _is_srgb(image.info.get("icc_profile")):
         return None
     image.load()
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         return None
+    pixels = height * (1 + width * len(image.getbands()))  # a byte in front of each row names its filter
+    if not png.holds_just([chunk for kind, chunk in chunks if kind == b"IDAT"], pixels):
+        return None
     kept = (chunk for kind, chunk in chunks if kind in _KEPT_CHUNKS)
-    return b"".join((_PNG_SIGNATURE, *kept)), image.size
+    return b"".join((png.SIGNATURE, *kept)), image.size
 
 
 def _remake(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, int]]:
     """Decode, scale, turn upright, flatten, and write as PNG, smaller again where the PNG is still too large."""
-    icc_profile = image.info.get("icc_profile")
+    profile = image.info.get("icc_profile")
     target = _fit(image.size, limits.model_max_pixels)
     if image.format in {"JPEG", "MPO"}:
         # libjpeg decodes at 1/2, 1/4 or 1/8 scale for a fraction of the work, never below the size asked for.
@@ -171,20 +125,17 @@ def _remake(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, int]]
         image.load()
     else:
         image.load()
-        # Formats that turn themselves upright have their real size only now.
+        # Formats that turn themselves upright, or hold another picture, have their real size only now.
         target = _fit(image.size, limits.model_max_pixels)
     turn = _orientation(image)
-    image = _to_8_bit(image)
-    if image.size != target:
-        image = image.resize(target, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    image = _to_srgb(image, icc_profile)
+    image = _to_srgb(_scale(image, target), profile)
     if turn is not None:
         image = image.transpose(turn)
-    while len(png := _write_png(image)) > limits.model_max_bytes:
+    while len(written := png.write(image)) > limits.model_max_bytes:
         # Bytes grow with pixels; a little less than the ratio, for what does not shrink along.
-        smaller = image.width * image.height * limits.model_max_bytes / len(png) * 0.95
+        smaller = image.width * image.height * limits.model_max_bytes / len(written) * 0.95
         image = image.resize(_fit(image.size, int(smaller)), Image.Resampling.BICUBIC)
-    return png, image.size
+    return written, image.size
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
@@ -193,7 +144,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 
 def _fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
-    """The size nearest to ``size`` in shape that has at least the model's fewest and at most ``max_pixels`` pixels."""
+    """The size nearest to ``size`` in shape with at least the model's fewest and at most ``max_pixels`` pixels."""
     width, height = size
     if width * height > max_pixels:
         scale = math.sqrt(max_pixels / (width * height))
@@ -207,93 +158,104 @@ def _fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     return size
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """The picture in a mode with 8 bits a channel, its alpha kept. Deeper ones are scaled, not clipped."""
+def _scale(image: Image.Image, target: tuple[int, int]) -> Image.Image:
+    """The picture at the target's size, opaque, with 8 bits a channel: ``L``, ``RGB`` or ``CMYK``.
+
+    A much larger one is first averaged over squares of whole pixels; what remains for the slower, better filter is
+    at least twice the target's size.
+    """
+    width, height = image.size
+    factor = max(1, min(width // target[0], height // target[1]) // 2)
+    image = _reduce(image, factor)
+    if image.size == target:
+        return image
+    return image.resize(target, Image.Resampling.BICUBIC, (0, 0, width / factor, height / factor))
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """The picture in 8 bits, each pixel the mean of a square of ``factor`` x ``factor``.
+
+    Where its mode changes, that goes by bands of rows, so that no second picture of the whole size exists beside it.
+    """
+    to_8_bit = _conversion(image)
+    if to_8_bit is None:
+        return image.reduce(factor) if factor > 1 else image
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // (width * factor)) * factor
+    reduced: Image.Image | None = None
+    for top in range(0, height, rows):
+        band = to_8_bit(image.crop((0, top, width, min(top + rows, height)))).reduce(factor)
+        if reduced is None:
+            reduced = Image.new(band.mode, (band.width, math.ceil(height / factor)))
+        reduced.paste(band, (0, top // factor))
+    assert reduced is not None  # noqa: S101 - every picture has rows
+    return reduced
+
+
+def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
+    """What makes a part of this picture opaque with 8 bits a channel; ``None`` where it is that already.
+
+    Deeper channels are scaled, not clipped.
+    """
     match image.mode:
+        case "L" | "RGB" | "CMYK" if "transparency" not in image.info:
+            return None
         case "1":
-            return image.convert("L")
-        case "P" | "PA":
-            return image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
-        case "L" | "RGB" if "transparency" in image.info:
-            return image.convert("RGBA")
+            return lambda part: part.convert("L")
+        case "P" if "transparency" not in image.info:
+            return lambda part: part.convert("RGB")
+        case "P" | "PA" | "L" | "RGB" | "RGBA" | "LA":
+            return lambda part: _on_white(part.convert("RGBA"))
         case "I;16" | "I;16L" | "I;16B" | "I;16N":
-            return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+            return lambda part: part.convert("I").point(lambda value: value * (1 / 257)).convert("L")
         case "I" | "F":
-            return _stretch(image)
-        case "LAB" | "HSV" | "YCbCr" | "RGBX":
-            return image.convert("RGB")
-        case "La" | "RGBa":
-            return image.convert("RGBA")
-        case "L" | "LA" | "RGB" | "RGBA" | "CMYK":
-            return image
+            scale, offset = _levels(image)
+            return lambda part: part.convert("F").point(lambda value: value * scale + offset).convert("L")
+        case "YCbCr" | "RGBX":
+            return lambda part: part.convert("RGB")
+        case "LAB":
+            lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+            transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
+            return lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))
         case mode:
             raise PictureError("unsupported_format", f"Pictures of mode {mode} cannot be embedded; convert it first.")
 
 
-def _stretch(image: Image.Image) -> Image.Image:
-    """A picture whose numbers have no range of their own (float, 32-bit), over the usual range that they fit."""
+def _on_white(image: Image.Image) -> Image.Image:
+    ground = Image.new("RGB", image.size, "white")
+    ground.paste(image, mask=image)
+    return ground
+
+
+def _levels(image: Image.Image) -> tuple[float, float]:
+    """Scale and offset that bring numbers without a range of their own to 0..255, over the usual range they fit."""
     low, high = cast(tuple[float, float], image.getextrema())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise PictureError("damaged_image", "The picture's values are not all finite.")
     bottom = min(0.0, low)
     top = next((usual for usual in (1.0, 255.0, 65535.0) if low >= 0 and high <= usual), high)
     scale = 255 / (top - bottom or 1.0)
-    offset = -bottom * scale
-    return image.convert("F").point(lambda value: value * scale + offset).convert("L")
+    return scale, -bottom * scale
 
 
-def _to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """The picture as RGB or grey in the colours of sRGB, on white where it is transparent."""
-    if image.mode in {"LA", "RGBA"}:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if icc_profile:
-        image = _through_profile(image, icc_profile)
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The picture as grey or RGB in sRGB. A profile that cannot be used leaves the colours as they are."""
+    if not _is_srgb(profile):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+            mode = "L" if image.mode == "L" else "RGB"
+            srgb = ImageCms.createProfile("sRGB")
+            image = cast(Image.Image, ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")).convert(mode)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass
     return image if image.mode in {"L", "RGB"} else image.convert("RGB")
 
 
-def _through_profile(image: Image.Image, icc_profile: bytes) -> Image.Image:
-    """The picture's colours as its profile means them; as they are where the profile is unusable."""
+def _is_srgb(profile: bytes | None) -> bool:
+    """Whether colours are sRGB already: no profile means that too."""
+    if not profile:
+        return True
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-        if "sRGB" in ImageCms.getProfileDescription(profile):
-            return image
-        mode = "L" if image.mode == "L" else "RGB"
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        return image if converted is None else converted.convert(mode)
+        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-
-
-def _write_png(image: Image.Image) -> bytes:
-    """Write an RGB or grey picture, each row as its difference to the row above (PNG's filter "Up").
-
-    That one filter and the fastest deflate there is make a PNG 17 times faster than zlib's level 6, for 6 % more
-    bytes (see docs/design.md).
-    """
-    width, height = image.size
-    stride = width * len(image.getbands())
-    # Seen as bytes, the picture is a grey one of that width, so that Pillow subtracts and lays out the rows.
-    flat = Image.frombuffer("L", (stride, height), image.tobytes())
-    above = Image.new("L", flat.size)
-    above.paste(flat, (0, 1))
-    filtered = Image.new("L", (stride + 1, height), _FILTER_UP)
-    filtered.paste(ImageChops.subtract_modulo(flat, above), (1, 0))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0 if image.mode == "L" else 2, 0, 0, 0)
-    pixels = isal_zlib.compress(filtered.tobytes(), 1)
-    return b"".join((_PNG_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), _chunk(b"IEND", b"")))
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return b"".join((len(body).to_bytes(4), kind, body, zlib.crc32(body, zlib.crc32(kind)).to_bytes(4)))
-
-
-def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a PNG, each with its kind, up to its end. Their checksums are left to the decoder."""
-    chunks: list[tuple[bytes, bytes]] = []
-    position = len(_PNG_SIGNATURE)
-    while not chunks or chunks[-1][0] != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position)
-        chunks.append((kind, data[position : position + 12 + length]))
-        position += 12 + length
-    return chunks
+        return False
