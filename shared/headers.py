@@ -26,22 +26,33 @@ def is_document(data: bytes) -> bool:
 def pixels_when_opened(data: bytes) -> int:
     """The most pixels that are decoded, or given memory, when the file is only opened: icons and WebP; else 0."""
     if data.startswith(b"\0\0\1\0"):
-        count = int.from_bytes(data[4:6], "little")
+        count = _little(data[4:6])
         return max(
             (_icon_entry_pixels(data, 6 + 16 * entry) for entry in range(min(count, len(data) // 16))), default=0
         )
-    if data.startswith(b"RIFF") and data[8:16] == b"WEBPVP8X":
-        return (1 + int.from_bytes(data[24:27], "little")) * (1 + int.from_bytes(data[27:30], "little"))
-    return 0
+    match data[:4], data[8:16]:
+        case b"RIFF", b"WEBPVP8X":
+            return (1 + _little(data[24:27])) * (1 + _little(data[27:30]))
+        case b"RIFF", b"WEBPVP8L":
+            sizes = _little(data[21:25])
+            return (1 + (sizes & 0x3FFF)) * (1 + (sizes >> 14 & 0x3FFF))
+        case b"RIFF", b"WEBPVP8 ":
+            return (_little(data[26:28]) & 0x3FFF) * (_little(data[28:30]) & 0x3FFF)
+        case _:
+            return 0
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _icon_entry_pixels(data: bytes, entry: int) -> int:
     """The pixels of a picture in an icon, by its own header: a PNG, or a bitmap whose height counts its mask too."""
-    start = int.from_bytes(data[entry + 12 : entry + 16], "little")
+    start = _little(data[entry + 12 : entry + 16])
     header = data[start : start + 24]
     if header.startswith(SIGNATURE):
         return int.from_bytes(header[16:20]) * int.from_bytes(header[20:24])
-    return int.from_bytes(header[4:8], "little") * int.from_bytes(header[8:12], "little") // 2
+    return _little(header[4:8]) * _little(header[8:12]) // 2
 
 
 def values_of_a_tag(data: bytes) -> int:

@@ -38,6 +38,7 @@ _FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
 _MEMORY = 900_000_000
 _BYTES_PER_PIXEL = {"AVIF": 10, "HEIF": 8, "JPEG2000": 20, "WEBP": 17}
 _BYTES_PER_PIXEL_ELSEWHERE = 4
+_BYTES_PER_PIXEL_WITH_ALPHA = 6  # no more memory, but half as much time again
 # Some decoders run in Python, or are made to by odd files: a step each for a chunk, a run or a number.
 _MOST_READS = 300_000
 _MOST_READS_OF_A_BITMAP = 2_000_000
@@ -109,35 +110,42 @@ def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Non
     size = f"The {image.format} picture has {width} x {height} pixels"
     if pixels > max_pixels:
         raise PictureError("too_many_pixels", f"{size}; IMAGE_MAX_PIXELS allows {max_pixels:,}.")
-    each = _BYTES_PER_PIXEL.get(image.format or "", _BYTES_PER_PIXEL_ELSEWHERE)
+    alpha = image.mode in {"RGBA", "LA", "PA"}
+    usual = _BYTES_PER_PIXEL_WITH_ALPHA if alpha else _BYTES_PER_PIXEL_ELSEWHERE
+    each = _BYTES_PER_PIXEL.get(image.format or "", usual)
     if image.format in {"JPEG", "MPO"}:
         scans = data.count(b"\xff\xda")
         if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED_PIXELS:
             raise PictureError("damaged_image", f"{size} in {scans:,} scans: nobody writes such a JPEG for good.")
         if image.info.get("progressive"):
             each = max(each, 2 * len(image.getbands()))  # all coefficients of all channels, 16 bits each
-    if pixels * each + _beside_a_tiff(image) > _MEMORY:
-        raise PictureError(
-            "too_many_pixels", f"{size}; at most {_MEMORY // each:,} of that format can be held in memory."
-        )
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if (strip := _largest_strip(image)) > _MEMORY:
+            raise PictureError("damaged_image", f"The TIFF has a strip or tile of {strip:,} bytes.")
+        if image.tag_v2.get(_Tag.ORIENTATION, 1) != 1:
+            each += _BYTES_PER_PIXEL_ELSEWHERE  # it is turned as a whole, beside itself
+    else:
+        strip = 0
+    # Rows have pointers, and decoders hold some rows beside the picture: that counts in extreme shapes.
+    needed = pixels * each + strip + 16 * (width + height)
+    if needed > _MEMORY:
+        raise PictureError("too_many_pixels", f"{size}: to decode it would take {needed:,} bytes of memory.")
     decoder = image.tile[0][0] if image.tile else ""
     if decoder in _MOST_PIXELS_IN_PYTHON:
-        if pixels > _MOST_PIXELS_IN_PYTHON[decoder] or len(data) > _MOST_BYTES_IN_PYTHON:
-            raise PictureError("unsupported_format", f"{size} in a form that is slow to read; convert it first.")
+        if pixels > _MOST_PIXELS_IN_PYTHON[decoder]:
+            raise PictureError("too_many_pixels", f"{size} in a form that is slow to read. Convert it first.")
+        if len(data) > _MOST_BYTES_IN_PYTHON:
+            raise PictureError("unsupported_format", f"{size} in a form that is slow to read. Convert it first.")
         if image.format == "PPM" and data.count(b"#") > _MOST_COMMENTS:
             raise PictureError("damaged_image", "The PPM picture has far more comments than it should.")
 
 
-def _beside_a_tiff(image: Image.Image) -> int:
-    """What a TIFF needs beside its picture: its largest strip or tile, and all of it again if it is to be turned."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 0
+def _largest_strip(image: TiffImagePlugin.TiffImageFile) -> int:
+    """The bytes of the largest strip or tile, decompressed: libtiff holds one beside the picture."""
     tags = image.tag_v2
     rows = min(int(tags.get(_Tag.ROWS_PER_STRIP, image.height)), image.height)
     tile = int(tags.get(_Tag.TILE_WIDTH, 0)) * int(tags.get(_Tag.TILE_HEIGHT, 0))
-    strip = max(rows * image.width, tile) * sum(tags.get(_Tag.BITS_PER_SAMPLE, (8,))) // 8
-    turned = image.width * image.height * _BYTES_PER_PIXEL_ELSEWHERE if tags.get(_Tag.ORIENTATION, 1) != 1 else 0
-    return strip + turned
+    return int(max(rows * image.width, tile) * sum(tags.get(_Tag.BITS_PER_SAMPLE, (8,))) // 8)
 
 
 class _Tag(enum.IntEnum):

@@ -13,16 +13,18 @@ _FASTEST = 1
 
 
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the chunks of a PNG up to its end, each as its kind and all its bytes.
+    """Return the chunks of a PNG before its end, each as its kind and all its bytes.
 
-    Nothing is checked: checksums and order are the decoder's. Raises ``struct.error`` where the file breaks off.
+    Checksums and order are left to the decoder. Raises ``ValueError`` for a chunk that breaks off.
     """
     found: list[tuple[bytes, bytes]] = []
     position = len(SIGNATURE)
-    while not found or found[-1][0] != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, position)
-        found.append((kind, data[position : position + 12 + length]))
-        position += 12 + length
+    while (kind := data[position + 4 : position + 8]) not in {b"IEND", b""}:
+        end = position + 12 + int.from_bytes(data[position : position + 4])
+        if end > len(data):
+            raise ValueError(f"the chunk {kind!r} breaks off")
+        found.append((kind, data[position:end]))
+        position = end
     return found
 
 
@@ -49,8 +51,11 @@ def write(image: Image.Image) -> bytes:
     filtered.paste(ImageChops.subtract_modulo(flat, above), (1, 0))
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY if image.mode == "L" else _RGB, 0, 0, 0)
     pixels = isal_zlib.compress(filtered.tobytes(), _FASTEST)
-    return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), _chunk(b"IEND", b"")))
+    return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), END))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return b"".join((len(body).to_bytes(4), kind, body, zlib.crc32(body, zlib.crc32(kind)).to_bytes(4)))
+
+
+END = _chunk(b"IEND", b"")
