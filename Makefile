@@ -1,10 +1,10 @@
-# demo, serve, test, lint: see the README. Each sets up what is missing first.
+# demo, serve, test, bench, fuzz, lint: see the README. Each sets up what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve test lint format requirements clean
+.PHONY: demo serve test bench fuzz lint format requirements clean
 
 demo: .venv/ready
 	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES)")
@@ -14,6 +14,13 @@ serve: .venv/ready
 
 test: .venv/ready
 	@$(PY) -m pytest $(ARGS)
+
+bench: .venv/ready
+	@$(PY) -m bench $(if $(ONLY),--only "$(ONLY)")
+
+# Looks for files that break the preparation of pictures: make fuzz SECONDS=60
+fuzz: .venv/ready
+	@$(PY) -m tests.fuzz.fuzz_prepare --seconds $(or $(SECONDS),60)
 
 lint: .venv/ready
 	@$(PY) -m ruff check .

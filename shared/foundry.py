@@ -64,25 +64,19 @@ class Foundry:
 
     def embed_image(self, png: bytes, text: str | None, input_type: InputType, dimensions: int | None) -> ModelAnswer:
         """Embed a PNG, fused with a text where there is one."""
-        return self._embed("images/embeddings", _image_input(png, text), input_type, dimensions, text is not None)
+        body = image_request(self._settings.foundry_model, png, text, input_type, dimensions)
+        return self._embed("images/embeddings", body, dimensions, has_text=text is not None)
 
     def embed_text(self, text: str, input_type: InputType, dimensions: int | None) -> ModelAnswer:
         """Embed a text into the space of the images."""
-        return self._embed("embeddings", [msgspec.json.encode(text)], input_type, dimensions, has_text=False)
+        body = _request(self._settings.foundry_model, [msgspec.json.encode(text)], input_type, dimensions)
+        return self._embed("embeddings", body, dimensions, has_text=False)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _embed(
-        self, route: str, item: list[bytes], input_type: InputType, dimensions: int | None, has_text: bool
-    ) -> ModelAnswer:
-        options: dict[str, str | int] = {"model": self._settings.foundry_model, "input_type": input_type}
-        if dimensions is not None:
-            options["dimensions"] = dimensions
-        # Joined from parts: megabytes of base64 need no escaping, and so no JSON encoder and no copies.
-        body = b"".join((msgspec.json.encode(options)[:-1], b',"input":[', *item, b"]}"))
-
+    def _embed(self, route: str, body: list[bytes], dimensions: int | None, *, has_text: bool) -> ModelAnswer:
         def ask() -> ModelAnswer:
             response = self._send(route, body)
             if response.status_code != HTTPStatus.OK:
@@ -91,7 +85,7 @@ class Foundry:
 
         return _with_retries(ask)
 
-    def _send(self, route: str, body: bytes) -> httpx.Response:
+    def _send(self, route: str, body: list[bytes]) -> httpx.Response:
         if self._settings.foundry_api_key:
             return self._post(route, body, {"api-key": self._settings.foundry_api_key})
         response = self._post(route, body, self._bearer())
@@ -100,9 +94,14 @@ class Foundry:
             response = self._post(route, body, self._bearer(fresh=True))
         return response
 
-    def _post(self, route: str, body: bytes, authorization: dict[str, str]) -> httpx.Response:
+    def _post(self, route: str, body: list[bytes], authorization: dict[str, str]) -> httpx.Response:
         url = f"{self._settings.foundry_endpoint}/{route}"
-        headers = {"content-type": "application/json", "accept": "application/json", **authorization}
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(sum(map(len, body))),
+            "accept": "application/json",
+            **authorization,
+        }
         parameters = {"api-version": self._settings.foundry_api_version}
         try:
             with self._in_flight:
@@ -126,11 +125,24 @@ class Foundry:
         return next((n for prefix, n in _PUBLISHED_DIMENSIONS.items() if name.startswith(prefix)), None)
 
 
-def _image_input(png: bytes, text: str | None) -> list[bytes]:
-    parts = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
+def image_request(
+    model: str, png: bytes, text: str | None, input_type: InputType, dimensions: int | None
+) -> list[bytes]:
+    """Return the JSON body of a request for an image, in parts that are sent one after the other.
+
+    Megabytes of base64 need no escaping: they pass no JSON encoder and are never copied.
+    """
+    item = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
     if text is not None:
-        parts += [b',"text":', msgspec.json.encode(text)]
-    return [*parts, b"}"]
+        item += [b',"text":', msgspec.json.encode(text)]
+    return _request(model, [*item, b"}"], input_type, dimensions)
+
+
+def _request(model: str, item: list[bytes], input_type: InputType, dimensions: int | None) -> list[bytes]:
+    options: dict[str, str | int] = {"model": model, "input_type": input_type}
+    if dimensions is not None:
+        options["dimensions"] = dimensions
+    return [msgspec.json.encode(options)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
 
 
 def _with_retries(ask: Callable[[], ModelAnswer]) -> ModelAnswer:

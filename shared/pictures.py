@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from shared import png
 from shared.errors import PictureError
+from shared.memory import keep_large_blocks
 from shared.opening import MEDIA_TYPES, damaged, open_picture
 from shared.settings import Settings
 
@@ -23,9 +24,9 @@ _MIN_PIXELS = 3_136
 
 # Rows are converted and averaged in bands of about this many pixels; larger ones fall out of the processor's cache.
 _BAND_PIXELS = 500_000
+_MUCH = 1.5
 
-# What stays in a PNG that is passed on: its pixels. All else (EXIF, text, time, animation) goes.
-_KEPT_CHUNKS = {b"IHDR", b"IDAT"}
+_ORIENTING_CHUNKS = {b"eXIf", b"iTXt", b"tEXt", b"zTXt"}
 _KEPT_COLOURS = {0, 2, 6}  # grey, RGB, RGBA
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +40,8 @@ _TURNS = {
 
 # Decoding is CPU and memory: more at once than there are cores gains nothing and costs tens of megabytes each.
 _DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+keep_large_blocks()
 
 
 @dataclass(frozen=True)
@@ -77,42 +80,53 @@ def prepare(data: bytes, limits: Limits) -> Prepared:
     if not data:
         raise PictureError("empty", "There are no bytes.")
     with _DECODERS:
-        image = open_picture(data, limits.image_max_pixels)
-        width, height = image.size
-        media_type = MEDIA_TYPES[image.format or ""]
-        try:
-            written, size = _keep(image, data, limits) or _remake(image, limits)
-        except PictureError:
-            raise
-        except MemoryError as error:
-            raise PictureError("too_many_pixels", f"The {image.format} picture does not fit into memory.") from error
-        except Exception as error:
-            # The decoders' exceptions are not a closed set; whatever they raise, it is about these bytes.
-            raise damaged(f"The {image.format} picture cannot be decoded", error) from error
+        return _prepare(data, limits)
+
+
+def _prepare(data: bytes, limits: Limits) -> Prepared:
+    image = open_picture(data, limits.image_max_pixels)
+    width, height = image.size
+    media_type = MEDIA_TYPES[image.format or ""]
+    try:
+        written, size = _keep(image, data, limits) or _remake(image, limits)
+    except PictureError:
+        raise
+    except MemoryError as error:
+        message = f"The {image.format} picture of {width} x {height} pixels does not fit into memory."
+        raise PictureError("too_many_pixels", message) from error
+    except Exception as error:
+        # The decoders' exceptions are not a closed set; whatever they raise, it is about these bytes.
+        raise damaged(f"The {image.format} picture cannot be decoded", error) from error
     return Prepared(written, *size, media_type, width, height)
 
 
 def _keep(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]] | None:
-    """The PNG with its compressed pixels as they are, when the model should see just them; else ``None``."""
+    """The PNG with its compressed pixels as they are, when the model should see just them; else ``None``.
+
+    All else that was in the file (EXIF, text, time, animation) is left out.
+    """
     width, height = image.size
     fits = _MIN_PIXELS <= width * height <= limits.model_max_pixels and len(data) <= limits.model_max_bytes
     if image.format != "PNG" or not fits:
         return None
     chunks = png.chunks(data)
-    # IHDR is length, kind, width and height (16 bytes), then depth, colour type, compression, filter, interlace.
-    depth, colour, _, _, interlaced = chunks[0][1][16:21]
-    if depth != 8 or colour not in _KEPT_COLOURS or interlaced or any(kind == b"tRNS" for kind, _ in chunks):
+    header = chunks[0][1]
+    # After width and height (8 bytes) come depth, colour type, compression, filter, interlace.
+    depth, colour, _, _, interlaced = header[8:13]
+    kinds = {kind for kind, _ in chunks}
+    if depth != 8 or colour not in _KEPT_COLOURS or interlaced or b"tRNS" in kinds:
         return None
-    if _orientation(image) is not None or not _is_srgb(image.info.get("icc_profile")):
+    # Asking a PNG for its orientation decodes it, so only one that may hold it is asked.
+    oriented = kinds & _ORIENTING_CHUNKS and _orientation(image) is not None
+    if oriented or not _is_srgb(image.info.get("icc_profile")):
         return None
-    image.load()
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         return None
-    pixels = height * (1 + width * len(image.getbands()))  # a byte in front of each row names its filter
-    if not png.holds_just([chunk for kind, chunk in chunks if kind == b"IDAT"], pixels):
-        return None
-    kept = (chunk for kind, chunk in chunks if kind in _KEPT_CHUNKS)
-    return b"".join((png.SIGNATURE, *kept, png.END)), image.size
+    pixels = b"".join(content for kind, content in chunks if kind == b"IDAT")
+    png.check_pixels(pixels, width * len(image.getbands()), height)
+    whole = len(png.SIGNATURE) + sum(12 + len(content) for _, content in chunks) + len(png.END)
+    untouched = kinds == {b"IHDR", b"IDAT"} and len(data) == whole
+    return data if untouched else png.assemble(header, pixels), image.size
 
 
 def _remake(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, int]]:
@@ -169,7 +183,10 @@ def _scale(image: Image.Image, target: tuple[int, int]) -> Image.Image:
     image = _reduce(image, across, down)
     if image.size == target:
         return image
-    return image.resize(target, Image.Resampling.BICUBIC, (0, 0, width / across, height / down))
+    # Where much is averaged anyway, a filter of half the width does: SSIM 0.991 to Lanczos, and a third less time.
+    much = image.width > _MUCH * target[0]
+    resampling = Image.Resampling.HAMMING if much else Image.Resampling.BICUBIC
+    return image.resize(target, resampling, (0, 0, width / across, height / down))
 
 
 def _reduce(image: Image.Image, across: int, down: int) -> Image.Image:

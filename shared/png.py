@@ -1,38 +1,52 @@
 """PNG files as far as this app needs them: the chunks of one that came, and the bytes of one that goes."""
 
 import struct
-import zlib
 
 from isal import isal_zlib
 from PIL import Image, ImageChops
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"\0\0\0\0IEND\xaeB`\x82"
 _GREY, _RGB = 0, 2
 _FILTER_UP = 2
+_LAST_FILTER = 4
 _FASTEST = 1
 
 
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the chunks of a PNG before its end, each as its kind and all its bytes.
+    """Return the chunks of a PNG before its end, each as its kind and its content.
 
-    Checksums and order are left to the decoder. Raises ``ValueError`` for a chunk that breaks off.
+    Raises ``ValueError`` for a chunk that breaks off or whose checksum is wrong.
     """
     found: list[tuple[bytes, bytes]] = []
     position = len(SIGNATURE)
     while (kind := data[position + 4 : position + 8]) not in {b"IEND", b""}:
-        end = position + 12 + int.from_bytes(data[position : position + 4])
-        if end > len(data):
-            raise ValueError(f"the chunk {kind!r} breaks off")
-        found.append((kind, data[position:end]))
-        position = end
+        end = position + 8 + int.from_bytes(data[position : position + 4])
+        if data[end : end + 4] != isal_zlib.crc32(memoryview(data)[position + 4 : end]).to_bytes(4):
+            raise ValueError(f"the chunk {kind!r} breaks off, or its checksum is wrong")
+        found.append((kind, data[position + 8 : end]))
+        position = end + 4
     return found
 
 
-def holds_just(data: list[bytes], size: int) -> bool:
-    """Whether the ``IDAT`` chunks inflate to exactly so many bytes, with nothing hidden behind the pixels."""
+def check_pixels(compressed: bytes, stride: int, height: int) -> None:
+    """Check that the content of the ``IDAT`` chunks is ``height`` rows of ``stride`` bytes, and nothing else.
+
+    That and the chunks' checksums are all that can be wrong with pixels of 8 bits: no value of theirs is invalid.
+    Raises ``ValueError`` where it is not so.
+    """
     inflate = isal_zlib.decompressobj()
-    pixels = inflate.decompress(b"".join(chunk[8:-4] for chunk in data), size + 1)
-    return len(pixels) == size and inflate.eof
+    size = height * (1 + stride)  # a byte in front of each row names its filter
+    rows = inflate.decompress(compressed, size + 1)
+    if len(rows) != size or not inflate.eof or inflate.unused_data:
+        raise ValueError(f"the pixels do not inflate to the {size:,} bytes that they should")
+    if max(rows[:: 1 + stride]) > _LAST_FILTER:
+        raise ValueError("a row has a filter that does not exist")
+
+
+def assemble(header: bytes, compressed: bytes) -> bytes:
+    """Return the PNG of this header (the content of ``IHDR``) and these pixels (that of ``IDAT``)."""
+    return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", compressed), END))
 
 
 def write(image: Image.Image) -> bytes:
@@ -50,12 +64,8 @@ def write(image: Image.Image) -> bytes:
     filtered = Image.new("L", (stride + 1, height), _FILTER_UP)
     filtered.paste(ImageChops.subtract_modulo(flat, above), (1, 0))
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY if image.mode == "L" else _RGB, 0, 0, 0)
-    pixels = isal_zlib.compress(filtered.tobytes(), _FASTEST)
-    return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), END))
+    return assemble(header, isal_zlib.compress(filtered.tobytes(), _FASTEST))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
-    return b"".join((len(body).to_bytes(4), kind, body, zlib.crc32(body, zlib.crc32(kind)).to_bytes(4)))
-
-
-END = _chunk(b"IEND", b"")
+    return b"".join((len(body).to_bytes(4), kind, body, isal_zlib.crc32(body, isal_zlib.crc32(kind)).to_bytes(4)))

@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ def corners(prepared: Prepared) -> list[tuple[int, ...]]:
     return [tuple(image.getpixel(spot)) for spot in spots]  # type: ignore[arg-type]
 
 
-def near(found: list[tuple[int, ...]], wanted: list[tuple[int, ...]], tolerance: int = 12) -> bool:
+def near(found: Sequence[tuple[int, ...]], wanted: Sequence[tuple[int, ...]], tolerance: int = 12) -> bool:
     pairs = zip(found, wanted, strict=True)
     return all(abs(a - b) <= tolerance for one, other in pairs for a, b in zip(one, other, strict=True))
 

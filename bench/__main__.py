@@ -1,0 +1,38 @@
+"""Measure, print the table, write ``.local/bench.json``. The exit status is 1 when a figure misses its target."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import body, machine, pictures, report
+
+FIGURES = [*pictures.FIGURES, *body.FIGURES]
+RESULTS = Path(__file__).parent.parent / ".local" / "bench.json"
+
+
+def main() -> int:
+    """Run the benchmarks that the command line names, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="How fast, how lean, beside what is usual.")
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="measure these figures alone")
+    only = {name for argument in parser.parse_args().only for name in argument.split()}
+    if unknown := only - {figure.name for figure in FIGURES}:
+        names = ", ".join(figure.name for figure in FIGURES)
+        parser.error(f"There is no figure {', '.join(sorted(unknown))}. There are: {names}.")
+
+    console = Console()
+    results = []
+    load = machine.load()
+    for figure in FIGURES:
+        if not only or figure.name in only:
+            with console.status(f"Measuring {figure.name} …"):
+                results.append((figure, figure.measure()))
+    caption = f"{machine.describe()}\nLoad at the start {load:.2f}, at the end {machine.load():.2f}"
+    report.show(console, results, caption)
+    report.write(RESULTS, results, keep=bool(only))
+    return 0 if all(figure.reached(measurement) for figure, measurement in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""The app as it is deployed: the settings that have defaults stand at them."""
+
+from shared.pictures import Limits
+from shared.settings import read_settings
+
+SETTINGS = read_settings(
+    {
+        "FOUNDRY_ENDPOINT": "https://bench.services.ai.azure.com/models",
+        "FOUNDRY_MODEL": "Cohere-embed-v3-english",
+        "FOUNDRY_API_KEY": "none",
+        "ImageStorage__blobServiceUri": "https://bench.blob.core.windows.net",
+        "ImageStorage__queueServiceUri": "https://bench.queue.core.windows.net",
+        "ImageStorage__credential": "managedidentity",
+        "ImageStorage__clientId": "00000000-0000-0000-0000-000000000000",
+    }
+)
+LIMITS = Limits.of(SETTINGS)

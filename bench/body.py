@@ -1,0 +1,24 @@
+"""How long it takes to make a PNG into the body of a request to the model."""
+
+from bench import photographs, usual
+from bench.app import LIMITS, SETTINGS
+from bench.figures import Figure, Measurement
+from bench.timing import speed_up
+from shared.foundry import image_request
+
+
+def _of_5mb() -> Measurement:
+    """PNG bytes to the bytes of the JSON body, with base64: ours in the parts that are sent, the usual one whole.
+
+    Both in a process that has prepared a picture, as a worker has: from then on the C library keeps memory of that
+    size instead of asking the system for each megabyte anew, which would cost more than all the rest.
+    """
+    usual.prepare(photographs.jpeg_12mp().read_bytes(), LIMITS.model_max_pixels)
+    png = photographs.png_5mb().read_bytes()
+    model = SETTINGS.foundry_model
+    return speed_up(
+        lambda: image_request(model, png, None, "document", None), lambda: usual.request_body(png, model), rounds=101
+    )
+
+
+FIGURES = [Figure("request_body_5mb_vs_usual", "x", "higher", 20, _of_5mb)]

@@ -1,0 +1,42 @@
+"""What a figure is, and when it is good."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A value, the range in which half of its rounds lay (or all, where there were few), and what it came from."""
+
+    value: float
+    low: float
+    high: float
+    source: str
+
+    @classmethod
+    def median(cls, values: Sequence[float], source: str) -> "Measurement":
+        """Return the median of some repetitions, with the lowest and the highest of them."""
+        return cls(statistics.median(values), min(values), max(values), source)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One question with a number for an answer, and the number that it should reach."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    target: float
+    measure: Callable[[], Measurement]
+
+    def reached(self, measurement: Measurement) -> bool:
+        """Whether the value is at its target or on the good side of it."""
+        if self.better == "higher":
+            return measurement.value >= self.target
+        return measurement.value <= self.target
+
+    def certain(self, measurement: Measurement) -> bool:
+        """Whether the value is further from its target than its rounds are from each other."""
+        return measurement.high - measurement.low <= abs(measurement.value - self.target)

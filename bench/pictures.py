@@ -1,0 +1,85 @@
+"""How long a picture takes to prepare, in what memory, and how much the result looks like the usual one.
+
+Both sides of every comparison start with the file's bytes in memory and end with the bytes of a PNG in memory, at the
+same limit of pixels (``MODEL_MAX_PIXELS``). Ours is :func:`shared.pictures.prepare` with all of its checks; the usual
+way is :func:`bench.usual.prepare`, which has none.
+"""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from PIL import Image
+
+from bench import memory, photographs, usual
+from bench.app import LIMITS
+from bench.figures import Figure, Measurement
+from bench.similarity import ssim
+from bench.timing import speed_up
+from shared.pictures import prepare
+
+
+def _speed(picture: Callable[[], Path], rounds: int) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        data = picture().read_bytes()
+        return speed_up(lambda: prepare(data, LIMITS), lambda: usual.prepare(data, LIMITS.model_max_pixels), rounds)
+
+    return measure
+
+
+def _two_threads() -> Measurement:
+    """Pictures a second on two threads over pictures a second on one, eight 12-megapixel JPEGs each.
+
+    Beside it stands what two threads gained at hashing, which shares nothing, before and after: less than 2 means
+    that something else ran on the cores.
+    """
+    data = photographs.jpeg_12mp().read_bytes()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(2) as two:
+
+        def gain(work: Callable[[bytes], object], rounds: int) -> Measurement:
+            return speed_up(lambda: list(two.map(work, [data] * 8)), lambda: list(one.map(work, [data] * 8)), rounds)
+
+        def hashing_gain() -> float:
+            return gain(lambda picture: [sha256(picture) for _ in range(20)], rounds=3).value
+
+        before = hashing_gain()
+        prepared = gain(lambda picture: prepare(picture, LIMITS), rounds=15)
+        after = hashing_gain()
+    return replace(prepared, source=f"{prepared.source}; hashing gains {before:.2f}, then {after:.2f}")
+
+
+def _likeness(picture: Callable[[], Path]) -> Callable[[], Measurement]:
+    """SSIM of the luma, against the usual steps (upright, LANCZOS) taken to exactly the size that ours chose.
+
+    The two ways may round a side differently; a picture that is a pixel wider is a slightly different
+    enlargement, and would be compared with its neighbours, not with itself.
+    """
+
+    def measure() -> Measurement:
+        data = picture().read_bytes()
+        prepared = prepare(data, LIMITS)
+        size = (prepared.width, prepared.height)
+        expected = usual.upright(data).resize(size, Image.Resampling.LANCZOS)
+        value = ssim(Image.open(io.BytesIO(prepared.png)), expected)
+        return Measurement(value, value, value, f"{size[0]} x {size[1]} pixels, {len(prepared.png):,} bytes")
+
+    return measure
+
+
+def _memory() -> Measurement:
+    return memory.peak_of_child(photographs.jpeg_24mp(), repetitions=3)
+
+
+FIGURES = [
+    Figure("prepare_jpeg_12mp_vs_usual", "x", "higher", 8, _speed(photographs.jpeg_12mp, rounds=15)),
+    Figure("prepare_jpeg_24mp_vs_usual", "x", "higher", 8, _speed(photographs.jpeg_24mp, rounds=15)),
+    Figure("prepare_heic_12mp_vs_usual", "x", "higher", 1.8, _speed(photographs.heic_12mp, rounds=11)),
+    Figure("prepare_png_small_vs_usual", "x", "higher", 15, _speed(photographs.png_small, rounds=51)),
+    Figure("prepare_two_threads", "x", "higher", 1.5, _two_threads),
+    Figure("prepare_ssim_12mp", "SSIM", "higher", 0.98, _likeness(photographs.jpeg_12mp)),
+    Figure("prepare_ssim_24mp", "SSIM", "higher", 0.98, _likeness(photographs.jpeg_24mp)),
+    Figure("rss_mb_prepare_16x24mp", "MiB", "lower", 1024, _memory),
+]

@@ -1,0 +1,67 @@
+"""The table on the screen, and the file that programs read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import Figure, Measurement
+
+type Result = tuple[Figure, Measurement]
+
+
+def show(console: Console, results: Sequence[Result], caption: str) -> None:
+    """Print one row a figure."""
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("figure", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit")
+    table.add_column("target", justify="right", no_wrap=True)
+    table.add_column("spread", justify="right", no_wrap=True)
+    table.add_column("measured", no_wrap=True, overflow="ellipsis")
+    table.add_column("verdict", no_wrap=True)
+    for figure, measurement in results:
+        table.add_row(
+            figure.name,
+            _number(measurement.value),
+            figure.unit,
+            f"{'≥' if figure.better == 'higher' else '≤'} {figure.target:g}",
+            f"{_number(measurement.low)} - {_number(measurement.high)}",
+            measurement.source,
+            _verdict(figure, measurement),
+        )
+    console.print(table)
+
+
+def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
+    """Write the figures as JSON, each with its value, unit, target and whether it is reached.
+
+    With ``keep``, the figures that the file has already and that were not measured now stay in it.
+    """
+    figures: dict[str, dict[str, Any]] = {}
+    if keep and path.exists():
+        figures = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    for figure, measurement in results:
+        figures[figure.name] = {
+            "value": measurement.value,
+            "unit": figure.unit,
+            "target": figure.target,
+            "ok": figure.reached(measurement),
+            "spread": [measurement.low, measurement.high],
+            "certain": figure.certain(measurement),
+            "measured": measurement.source,
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
+
+
+def _verdict(figure: Figure, measurement: Measurement) -> str:
+    verdict = "[green]ok[/green]" if figure.reached(measurement) else "[red]missed[/red]"
+    return verdict if figure.certain(measurement) else f"{verdict}, spread wider than margin"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
