@@ -21,7 +21,7 @@ def main() -> int:
         names = ", ".join(figure.name for figure in FIGURES)
         parser.error(f"There is no figure {', '.join(sorted(unknown))}. There are: {names}.")
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     results = []
     load = machine.load()
     for figure in FIGURES:

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import pi_heif
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from shared import headers
 from shared.errors import PictureError
@@ -57,6 +57,8 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 # Pillow's own limit would be one more; ours is read from the header of every picture, below.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# Picture generators write their recipes into text chunks of megabytes; all of them together stay under Pillow's 64 MiB.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # libtiff writes to stderr by itself. Pillow's wheels bring it along, and this is the very copy that they have loaded.
 for library in Path(Image.__file__).parent.parent.glob("[Pp]illow.libs/libtiff*"):
     ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)

@@ -114,13 +114,11 @@ class Store:
         return RecordState(written["etag"], record.etag, metadata["preparation"])
 
     def remove_record(self, name: str, found: RecordState) -> None:
-        """Remove the record that was found; raises :class:`Conflict` if it is another by now."""
+        """Remove the record that was found; raises :class:`Conflict` if it is another, or gone, by now."""
         try:
             self._record(name).delete_blob(etag=found.version, match_condition=MatchConditions.IfNotModified)
-        except ResourceModifiedError as error:
+        except (ResourceModifiedError, ResourceNotFoundError) as error:
             raise Conflict(name) from error
-        except ResourceNotFoundError:
-            pass
 
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""

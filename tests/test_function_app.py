@@ -334,6 +334,15 @@ def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.
     assert "private" not in caplog.text
 
 
+def test_a_query_that_fails_for_a_reason_of_our_own_logs_its_line_and_is_a_500(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.queries.now", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        text_query({"input": "red"})
+    assert '"outcome":"error","message":"ZeroDivisionError: division by zero"' in caplog.text
+
+
 def test_the_libraries_keep_their_lines_to_themselves() -> None:
     for library in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "httpx"):
         assert not logging.getLogger(library).isEnabledFor(logging.INFO)

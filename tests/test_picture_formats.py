@@ -10,7 +10,7 @@ from typing import Any
 import pillow_heif
 import png as pypng
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from shared.pictures import prepare
 from tests.test_pictures import BLUE, GREEN, LIMITS, RED, WHITE, corners, near, pixels, quarters, save
@@ -49,6 +49,12 @@ def test_png_of_every_depth_and_interlace(mode: str, options: dict[str, Any]) ->
         (0, 0, 255),
         (255, 255, 255),
     ]
+
+
+def test_png_with_megabytes_of_text_is_still_a_picture() -> None:
+    recipe = PngImagePlugin.PngInfo()
+    recipe.add_text("workflow", "word " * 1_000_000, zip=True)
+    assert prepare(save(quarters(), "PNG", pnginfo=recipe), LIMITS).png == save(quarters(), "PNG")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -268,7 +274,7 @@ def test_a_second_decoder_reads_the_png_we_write_alike(make: Callable[[], Image.
 def test_sixteen_large_photographs_at_once_stay_in_a_gigabyte() -> None:
     script = """
 import io, threading
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from shared.pictures import Limits, prepare
 file = io.BytesIO()
 Image.effect_noise((6000, 4000), 40).convert("RGB").save(file, "JPEG", quality=85)

@@ -6,6 +6,7 @@ import io
 import pytest
 from PIL import Image as Picture
 
+from local.azurite import Azurite
 from shared.errors import Conflict
 from shared.store import Image, record_path, space
 from tests.conftest import Cloud
@@ -81,6 +82,31 @@ def test_the_text_may_have_been_sent_as_plain_utf_8() -> None:
     assert text("Zoë".encode().decode("latin-1")) == "Zoë"
     assert text("Zoë") == "Zoë"
     assert text("日本") == "日本"
+
+
+def test_only_the_record_that_was_found_is_removed(cloud: Cloud) -> None:
+    sync, store = cloud.sync(), cloud.store()
+    cloud.upload("a.png", png())
+    sync("a.png")
+    found = store.find_record("a.png")
+    assert found is not None
+    cloud.upload("a.png", png() + b"more")
+    sync("a.png")
+    with pytest.raises(Conflict):
+        store.remove_record("a.png", found)
+    assert cloud.record("a.png") is not None
+    newer = store.find_record("a.png")
+    assert newer is not None
+    store.remove_record("a.png", newer)
+    assert cloud.record("a.png") is None
+    with pytest.raises(Conflict):
+        store.remove_record("a.png", newer)
+
+
+def test_an_emulator_may_be_reached_by_its_connection_string(cloud: Cloud, azurite: Azurite) -> None:
+    cloud = cloud.with_settings(ImageStorage=azurite.connection_string)
+    cloud.upload("a.png", png())
+    assert cloud.sync()("a.png").outcome == "embedded"
 
 
 def test_a_failure_of_storage_is_not_taken_for_a_missing_record(cloud: Cloud) -> None:
