@@ -18,7 +18,7 @@ def show(console: Console, results: Sequence[Result], caption: str) -> None:
     table = Table(caption=caption, caption_justify="left")
     table.add_column("figure", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("unit")
+    table.add_column("unit", no_wrap=True)
     table.add_column("target", justify="right", no_wrap=True)
     table.add_column("spread", justify="right", no_wrap=True)
     table.add_column("measured", no_wrap=True, overflow="ellipsis")

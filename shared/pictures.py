@@ -123,7 +123,8 @@ def _keep(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         return None
     pixels = b"".join(content for kind, content in chunks if kind == b"IDAT")
-    png.check_pixels(pixels, width * len(image.getbands()), height)
+    if not png.holds_just(pixels, width * len(image.getbands()), height):
+        return None
     whole = len(png.SIGNATURE) + sum(12 + len(content) for _, content in chunks) + len(png.END)
     untouched = kinds == {b"IHDR", b"IDAT"} and len(data) == whole
     return data if untouched else png.assemble(header, pixels), image.size
@@ -225,6 +226,8 @@ def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | No
             return lambda part: _on_white(part if part.mode == "RGBA" else part.convert("RGBA"))
         case "I;16" | "I;16L" | "I;16B" | "I;16N":
             return lambda part: part.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+        case "I" if image.format == "PPM":
+            return lambda part: part.point(lambda value: value * (1 / 257)).convert("L")
         case "I" | "F":
             scale, offset = _levels(image)
             return lambda part: part.convert("F").point(lambda value: value * scale + offset).convert("L")

@@ -29,19 +29,16 @@ def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def check_pixels(compressed: bytes, stride: int, height: int) -> None:
-    """Check that the content of the ``IDAT`` chunks is ``height`` rows of ``stride`` bytes, and nothing else.
+def holds_just(compressed: bytes, stride: int, height: int) -> bool:
+    """Whether the content of the ``IDAT`` chunks is ``height`` rows of ``stride`` bytes, and nothing else.
 
     That and the chunks' checksums are all that can be wrong with pixels of 8 bits: no value of theirs is invalid.
-    Raises ``ValueError`` where it is not so.
     """
     inflate = isal_zlib.decompressobj()
     size = height * (1 + stride)  # a byte in front of each row names its filter
     rows = inflate.decompress(compressed, size + 1)
-    if len(rows) != size or not inflate.eof or inflate.unused_data:
-        raise ValueError(f"the pixels do not inflate to the {size:,} bytes that they should")
-    if max(rows[:: 1 + stride]) > _LAST_FILTER:
-        raise ValueError("a row has a filter that does not exist")
+    whole = len(rows) == size and inflate.eof and not inflate.unused_data
+    return whole and max(rows[:: 1 + stride]) <= _LAST_FILTER
 
 
 def assemble(header: bytes, compressed: bytes) -> bytes:

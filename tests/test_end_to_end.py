@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pillow_heif
 import pytest
 from azure.ai.inference import EmbeddingsClient, ImageEmbeddingsClient
 from azure.ai.inference.models import EmbeddingInputType, ImageEmbeddingInput
@@ -22,6 +23,9 @@ from PIL import Image
 from local import stack
 from local.stack import Stack
 from tests.conftest import Model
+from tests.hostile import INPUTS
+
+pillow_heif.register_heif_opener()
 
 SPACE = "Cohere-embed-v3-english"
 
@@ -54,9 +58,10 @@ def model(running: Stack) -> Iterator[Model]:
     seen.close()
 
 
-def picture(colour: str, format: str = "PNG", size: tuple[int, int] = (400, 300)) -> bytes:
+def picture(colour: str, format: str = "PNG", size: tuple[int, int] = (400, 300), mode: str = "RGB") -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, format)
+    image = Image.new("L" if mode == "I;16" else "RGB", size, colour)
+    image.convert(mode).save(file, format)
     return file.getvalue()
 
 
@@ -93,6 +98,11 @@ def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobSer
         "scan.tiff": picture("yellow", "TIFF"),
         "sky.avif": picture("skyblue", "AVIF"),
         "icon.gif": picture("black", "GIF", (20, 20)),
+        "phone.heic": picture("orange", "HEIF", (800, 600)),
+        "old.jp2": picture("brown", "JPEG2000"),
+        "print.jpg": picture("pink", "JPEG", mode="CMYK"),
+        "scan16.png": picture("grey", "PNG", mode="I;16"),
+        "panorama.png": picture("white", "PNG", (12000, 1500)),
     }
     for name, data in pictures.items():
         upload(storage, name, data)
@@ -101,6 +111,25 @@ def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobSer
         assert (record["name"], record["bytes"], len(record["embedding"])) == (name, len(data), 1024)
         response = httpx.head(record["url"], verify=False)
         assert response.status_code in {401, 403, 404}, "storage gives nothing away without a token"
+
+
+def test_hostile_uploads_become_failure_records_with_their_codes(
+    running: Stack, storage: BlobServiceClient, model: Model
+) -> None:
+    hostile = {
+        "nothing.png": (b"", "empty"),
+        "page.jpg": (b"<html><body>not here</body></html>", "not_an_image"),
+        "report.png": (b"%PDF-1.7\n%\xe2\xe3", "unsupported_format"),
+        "logo.svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported_format"),
+        "broken.jpg": (picture("red", "JPEG", (1000, 1000))[:4000], "damaged_image"),
+        "bomb.png": (INPUTS["png_of_400_megapixels_with_all_its_pixels"].make(), "too_many_pixels"),
+    }
+    for name, (data, _) in hostile.items():
+        upload(storage, name, data)
+    for name, (_, code) in hostile.items():
+        failure = eventually(lambda name=name: read(storage, f"failures/{name}"))  # type: ignore[misc]
+        assert (failure["code"], failure["permanent"]) == (code, True)
+    assert model.calls() == []
 
 
 def test_what_is_no_picture_becomes_a_failure_record_and_is_not_tried_again(

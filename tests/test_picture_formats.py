@@ -201,6 +201,11 @@ def test_portable_pixmaps_of_any_range(most: int) -> None:
     assert near(corners(prepare(plain, LIMITS)), [(255, 127, 0)] * 4, tolerance=2)
 
 
+def test_a_dark_grey_map_of_sixteen_bits_stays_dark() -> None:
+    data = b"P5 80 60 65535\n" + struct.pack(">H", 200) * 4800
+    assert pixels(prepare(data, LIMITS)).getextrema() == (0, 0)
+
+
 def display_p3() -> bytes:
     """An ICC profile of Display P3's primaries with a gamma of 2.2, as the specification lays profiles out."""
 

@@ -181,6 +181,17 @@ def test_a_png_that_fits_loses_its_metadata_and_keeps_its_pixels_as_they_are() -
     assert prepare(save(quarters(), "PNG", pnginfo=text) + b"trailing bytes", LIMITS).png == plain
 
 
+def test_a_png_with_more_than_its_pixels_is_made_anew_from_its_pixels() -> None:
+    data = save(quarters(), "PNG")
+    start, end = data.index(b"IDAT") + 4, data.index(b"IEND") - 8
+    pixels_and_more = data[start:end] + b"smuggled"
+    chunk = b"IDAT" + pixels_and_more
+    odd = data[: start - 8] + struct.pack(">I", len(pixels_and_more)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    prepared = prepare(odd + data[end + 4 :], LIMITS)
+    assert b"smuggled" not in prepared.png
+    assert pixels(prepared).tobytes() == quarters().tobytes()
+
+
 def test_a_png_in_a_form_of_its_own_is_made_anew() -> None:
     for image in (quarters().quantize(8), quarters().convert("1")):
         prepared = prepare(save(image, "PNG"), LIMITS)
