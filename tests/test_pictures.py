@@ -6,11 +6,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageDraw, PngImagePlugin
 
 from shared.errors import PictureError
 from shared.pictures import Limits, Prepared, prepare
+
+pillow_heif.register_heif_opener()
 
 LIMITS = Limits(image_max_pixels=200_000_000, model_max_pixels=2_458_624, model_max_bytes=5_000_000)
 RED, GREEN, BLUE, WHITE = (254, 0, 0), (0, 128, 1), (0, 0, 254), (255, 255, 255)
@@ -81,9 +84,8 @@ def test_the_format_is_told_by_content_and_the_pixels_are_kept(
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_every_orientation_comes_out_upright(format: str, orientation: int) -> None:
+def stored(orientation: int) -> Image.Image:
+    """The four quarters as a camera stores them that says how to turn them by this EXIF orientation."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -93,12 +95,16 @@ def test_every_orientation_comes_out_upright(format: str, orientation: int) -> N
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    stored = quarters()
-    if orientation in undo:
-        stored = stored.transpose(undo[orientation])
+    return quarters().transpose(undo[orientation]) if orientation in undo else quarters()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
+def test_every_orientation_comes_out_upright(format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    prepared = prepare(save(stored, format, exif=exif, **({"quality": 95} if format == "JPEG" else {})), LIMITS)
+    options = {} if format in {"PNG", "TIFF"} else {"quality": 95}
+    prepared = prepare(save(stored(orientation), format, exif=exif.tobytes(), **options), LIMITS)
     assert (prepared.width, prepared.height) == (120, 80)
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
 
