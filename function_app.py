@@ -8,6 +8,7 @@ from azurefunctions.extensions.bindings.blob import BlobClient
 
 from shared import api
 from shared.application import application
+from shared.deferral import QUEUE
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
 from shared.settings import read_settings
@@ -24,7 +25,25 @@ problem: str | None = None
 @work.blob_trigger("image", path=images + "/{name}", connection="ImageStorage", source=func.BlobSource.EVENT_GRID)
 def embed_uploaded_image(image: BlobClient) -> None:
     """A blob was written: bring its record up to date. The binding brings names only, never bytes."""
-    application().sync.uploaded(image.container_name, image.blob_name)
+    application().intake.uploaded(image.container_name, image.blob_name)
+
+
+@work.queue_trigger("message", queue_name=QUEUE, connection="ImageStorage")
+def embed_queued_image(message: func.QueueMessage) -> None:
+    """A request of ours has waited long enough, or storage says that a blob was deleted: look at the image again."""
+    application().intake.queued(message.get_body())
+
+
+@work.queue_trigger("message", queue_name="webjobs-blobtrigger-poison", connection="ImageStorage")
+def record_failed_upload(message: func.QueueMessage) -> None:
+    """The platform gave up on an upload: say so in its failure record."""
+    application().intake.failed_upload(message.get_body())
+
+
+@work.queue_trigger("message", queue_name=f"{QUEUE}-poison", connection="ImageStorage")
+def record_failed_request(message: func.QueueMessage) -> None:
+    """The platform gave up on a queued request: say so in the image's failure record."""
+    application().intake.failed_request(message.get_body())
 
 
 @work.route("models/images/embeddings", methods=["POST"])

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from azure.identity import ManagedIdentityCredential
 
+from shared.deferral import Deferral
 from shared.foundry import Foundry
+from shared.intake import Intake
 from shared.queries import Queries
 from shared.settings import Settings, read_settings
 from shared.store import Store
@@ -24,11 +26,13 @@ class Application:
     credential: ManagedIdentityCredential
     store: Store
     foundry: Foundry
-    sync: Sync
+    deferral: Deferral
+    intake: Intake
     queries: Queries
 
     def close(self) -> None:
         """Close every connection."""
+        self.deferral.close()
         self.foundry.close()
         self.store.close()
         self.credential.close()
@@ -46,6 +50,7 @@ def _build() -> Application:
     credential = ManagedIdentityCredential(client_id=settings.client_id)
     store = Store(settings, credential)
     foundry = Foundry(settings, credential)
-    sync = Sync(settings, store, foundry)
+    deferral = Deferral(settings, credential)
+    intake = Intake(settings, store, Sync(settings, store, foundry, deferral))
     queries = Queries(settings, store, foundry)
-    return Application(settings, credential, store, foundry, sync, queries)
+    return Application(settings, credential, store, foundry, deferral, intake, queries)

@@ -4,7 +4,6 @@ import email.utils
 import math
 import random
 import re
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from azure.core.exceptions import ClientAuthenticationError
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
 from shared.records import InputType
 from shared.settings import Settings
+from shared.throttle import Gate
 from shared.wire import EmbeddingsAnswer, ServiceError, read_error
 
 # Waiting belongs into the invocation only while it is short: a worker thread is held and paid for meanwhile.
 ATTEMPTS = 4
-LONGEST_WAITS = 10.0
+LONGEST_WAITS = 5.0
 _FIRST_BACKOFF = 0.5
 # Sending 7 MB and being answered takes seconds at most; a model that says nothing for a minute will not.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -49,7 +49,8 @@ class ModelAnswer:
 class Foundry:
     """A client for one deployment, made once a process and safe to call from many threads.
 
-    At most ``FOUNDRY_CONCURRENCY`` calls are in flight at once. Each call raises :class:`ModelRefused`,
+    At most ``FOUNDRY_CONCURRENCY`` calls are in flight at once, fewer after refusals, and none while the model has
+    asked to be left alone. Each call raises :class:`ModelRefused`,
     :class:`ModelMisconfigured` or :class:`ModelUnavailable` where it gives no answer; transient failures have
     then been tried :data:`ATTEMPTS` times within :data:`LONGEST_WAITS` seconds of waiting.
     """
@@ -57,7 +58,7 @@ class Foundry:
     def __init__(self, settings: Settings, credential: TokenCredential) -> None:
         self._settings = settings
         self._credential = credential
-        self._in_flight = threading.BoundedSemaphore(settings.foundry_concurrency)
+        self._gate = Gate(settings.foundry_concurrency, LONGEST_WAITS)
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
         self._client = httpx.Client(timeout=_TIMEOUT, limits=limits)
@@ -80,10 +81,17 @@ class Foundry:
         def ask() -> ModelAnswer:
             response = self._send(route, body)
             if response.status_code != HTTPStatus.OK:
-                raise _failure(response, has_text)
+                raise self._noted(_failure(response, has_text))
+            self._gate.answered()
             return _read_answer(response, dimensions or self._published_dimensions())
 
         return _with_retries(ask)
+
+    def _noted(self, error: ModelError) -> ModelError:
+        """Tell the gate of a refusal, so that no other call is spent on one."""
+        if isinstance(error, ModelUnavailable) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._gate.refused(_FIRST_BACKOFF if error.retry_after is None else error.retry_after)
+        return error
 
     def _send(self, route: str, body: list[bytes]) -> httpx.Response:
         if self._settings.foundry_api_key:
@@ -104,7 +112,7 @@ class Foundry:
         }
         parameters = {"api-version": self._settings.foundry_api_version}
         try:
-            with self._in_flight:
+            with self._gate.passage():
                 return self._client.post(url, content=body, headers=headers, params=parameters)
         except httpx.TransportError as error:
             raise ModelUnavailable(f"No answer from {url}: {type(error).__name__}: {error}") from error

@@ -8,7 +8,8 @@ import msgspec
 from shared.errors import PictureCode, RefusalCode
 
 InputType = Literal["text", "query", "document"]
-FailureCode = PictureCode | RefusalCode
+GivenUp = Literal["crashed", "gave_up"]
+FailureCode = PictureCode | RefusalCode | GivenUp
 
 
 class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,25 @@ class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     first_seen: datetime
     last_seen: datetime
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message on the queue ``embedding-requests``: look at this image again.
+
+    ``attempt`` counts the looks that came to nothing because the model could not be had, since ``first_seen``.
+    """
+
+    name: str
+    attempt: int = 0
+    first_seen: datetime | None = None
+
+
+class DroppedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message on one of our queues that nobody could read. ``content`` is its beginning."""
+
+    content: str
+    reason: str
+    seen_at: datetime
 
 
 class QueryRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ class Settings:
     foundry_concurrency: int
     embedding_dimensions: int | None
     blob_service_uri: str | None
+    queue_service_uri: str | None
     storage_connection_string: str | None = field(repr=False)
     client_id: str | None
     images_container: str
@@ -80,15 +81,17 @@ def _storage(read: "_Reader") -> dict[str, str | None]:
         return {
             "storage_connection_string": connection_string,
             "blob_service_uri": None,
+            "queue_service_uri": None,
             "client_id": read.optional("AZURE_CLIENT_ID"),
         }
     blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
-    read.text("ImageStorage__queueServiceUri", check=_https)
+    queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
     read.text("ImageStorage__credential", check=_managed_identity)
     client_id = read.text("ImageStorage__clientId")
     return {
         "storage_connection_string": None,
         "blob_service_uri": blob_service_uri,
+        "queue_service_uri": queue_service_uri,
         "client_id": read.optional("AZURE_CLIENT_ID") or client_id,
     }
 

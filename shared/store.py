@@ -15,7 +15,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings
 
 from shared.errors import Conflict
-from shared.records import EmbeddingRecord, FailureRecord, QueryRecord
+from shared.records import DroppedMessage, EmbeddingRecord, FailureRecord, QueryRecord
 from shared.settings import Settings
 
 # A blob name may be this long (Azure Storage's naming rules), counted in UTF-16 code units as .NET does.
@@ -133,6 +133,12 @@ class Store:
         """Remove the failure record, if there is one."""
         with contextlib.suppress(ResourceNotFoundError):
             self._failure(name).delete_blob()
+
+    def write_dropped(self, message: DroppedMessage) -> None:
+        """Keep a message that could not be read."""
+        path = f"{self._space}/dropped/{hashlib.sha256(message.content.encode()).hexdigest()}.json"
+        blob = self._service.get_blob_client(self._embeddings, path)
+        blob.upload_blob(msgspec.json.encode(message), overwrite=True, content_settings=_JSON)
 
     def find_query(self, space: str, key: str) -> QueryRecord | None:
         """The kept answer to a query, or ``None``."""

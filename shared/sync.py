@@ -2,25 +2,36 @@
 
 import hashlib
 import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from datetime import timedelta
+from typing import Literal, get_args
 
-from shared.errors import Conflict, ModelRefused, PictureError
+from shared.deferral import Deferral
+from shared.errors import Conflict, ModelMisconfigured, ModelRefused, ModelUnavailable, PictureError
 from shared.foundry import Foundry
 from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
-from shared.records import EmbeddingRecord, FailureRecord, now
+from shared.records import EmbeddingRecord, EmbeddingRequest, FailureCode, FailureRecord, GivenUp, now
 from shared.settings import Settings
 from shared.store import Image, RecordState, Store
 
-Outcome = Literal["embedded", "failed", "unchanged", "removed", "ignored", "error"]
+Outcome = Literal["embedded", "failed", "deferred", "unchanged", "removed", "ignored", "error"]
 
-_FINE = {"embedded", "unchanged", "removed"}
+_FINE = {"embedded", "deferred", "unchanged", "removed"}
+
+# When the model has not been to be had for so long, somebody has to look into it, and to ask for another try.
+_MOST_ATTEMPTS = 30
+_LONGEST = timedelta(hours=24)
 
 # A round is lost only to somebody else's write of the same record, so each one means that somebody got on.
 _ROUNDS = 20
 _GONE = ""
 _MESSAGE_LIMIT = 1000
+_ALARM_EVERY = 60.0
 
 
 @dataclass(kw_only=True)
@@ -31,52 +42,81 @@ class ImageReport(Report):
     outcome: Outcome = "unchanged"
     bytes: int | None = None
     prepared: dict[str, int] | None = None
+    attempt: int | None = None
+    retry_in: int | None = None
 
 
 class Sync:
     """Keeps records true to their images. Safe to call from many threads and processes, for the same image too."""
 
-    def __init__(self, settings: Settings, store: Store, foundry: Foundry) -> None:
+    def __init__(self, settings: Settings, store: Store, foundry: Foundry, deferral: Deferral) -> None:
         self._settings = settings
         self._store = store
         self._foundry = foundry
+        self._deferral = deferral
         self._limits = Limits.of(settings)
-
-    def uploaded(self, container: str, name: str) -> None:
-        """Look at the image that an event names. The host compares neither container nor path, so this does."""
-        if container == self._settings.images_container:
-            self(name)
-        else:
-            report = ImageReport(name=name, outcome="ignored", message=f"The container {container} is not watched.")
-            report.log("image", logging.WARNING)
+        self._alarmed = -math.inf
 
     def __call__(self, name: str) -> ImageReport:
-        """Make what is stored about the image ``name`` match the image as it is now.
+        """Make what is stored about the image ``name`` match the image as it is now: see :meth:`again`."""
+        return self.again(EmbeddingRequest(name=name))
+
+    def again(self, request: EmbeddingRequest) -> ImageReport:
+        """Make what is stored about the image match the image as it is now.
 
         Afterwards there is a current embedding record, or a failure record that says why not, or neither because
-        the image is gone. Raises :class:`~shared.errors.ModelMisconfigured`,
-        :class:`~shared.errors.ModelUnavailable` or ``AzureError`` where that cannot be had now: another look is due.
+        the image is gone; or the model could not be had, and the request is on the queue for later. Raises
+        ``AzureError`` where storage fails: another look is due.
         """
+        tired = request.attempt >= _MOST_ATTEMPTS or now() - (request.first_seen or now()) >= _LONGEST
+        report = ImageReport(name=request.name, attempt=request.attempt or None)
+        with self._logged(report):
+            try:
+                self._settle(request.name, report, "gave_up" if tired else None)
+            except (ModelMisconfigured, ModelUnavailable) as error:
+                self._defer(request, error, report)
+        return report
+
+    def crashed(self, name: str) -> ImageReport:
+        """Record that the platform gave up on the image, unless it has been embedded, or is gone, by now."""
         report = ImageReport(name=name)
+        with self._logged(report):
+            self._settle(name, report, "crashed")
+        return report
+
+    @contextmanager
+    def _logged(self, report: ImageReport) -> Iterator[None]:
         try:
             with report.step("total"):
-                if _is_addressable(name):
-                    self._settle(name, report)
-                else:
-                    report.outcome, report.message = "ignored", "HTTP takes '.' and '..' in a name for other folders."
+                yield
         except Exception as error:
             report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
             raise
         finally:
             report.log("image", logging.INFO if report.outcome in _FINE else logging.WARNING)
-        return report
 
-    def _settle(self, name: str, report: ImageReport) -> None:
+    def _defer(
+        self, request: EmbeddingRequest, error: ModelMisconfigured | ModelUnavailable, report: ImageReport
+    ) -> None:
+        """Put the image on the queue for later: nothing is recorded, nothing is lost."""
+        asked = error.retry_after if isinstance(error, ModelUnavailable) else None
+        later = EmbeddingRequest(name=request.name, attempt=request.attempt + 1, first_seen=request.first_seen or now())
+        report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
+        report.retry_in = round(self._deferral.put(later, asked))
+        if isinstance(error, ModelMisconfigured) and time.monotonic() - self._alarmed > _ALARM_EVERY:
+            # Every image fails alike, so one line a minute says it all.
+            self._alarmed = time.monotonic()
+            Report(outcome="error", message=report.message).log("model_misconfigured", logging.ERROR)
+
+    def _settle(self, name: str, report: ImageReport, giving_up: GivenUp | None) -> None:
         """Look and act until a look finds nothing left to do.
 
         The look that follows every write is what makes this safe: whoever overwrites or deletes the image while
         its record is being made is seen either here or by the event of that change, whichever comes later.
         """
+        if not _is_addressable(name):
+            report.outcome, report.message = "ignored", "HTTP takes '.' and '..' in a name for other folders."
+            return
         made: EmbeddingRecord | FailureRecord | None = None
         settled: str | None = None
         failure_written = False
@@ -100,7 +140,7 @@ class Sync:
                     failure_written = False
                 else:
                     if made is None or made.etag != version:
-                        made = self._make(image, report)
+                        made = self._make(image, report, giving_up)
                     found = self._write(made, found, report)
                     failure_written = isinstance(made, FailureRecord)
                 settled = version
@@ -133,25 +173,36 @@ class Sync:
             report.outcome, report.code, report.message = "failed", made.code, made.message
             return None
 
-    def _make(self, image: Image, report: ImageReport) -> EmbeddingRecord | FailureRecord:
-        """Embed this version of the image, or find out why that can never be."""
+    def _make(self, image: Image, report: ImageReport, giving_up: GivenUp | None) -> EmbeddingRecord | FailureRecord:
+        """Embed this version of the image, or say why not: because that can never be, or is not tried any more."""
         report.bytes = image.size
+        if giving_up == "crashed":
+            return self._failure(image, "crashed", "The platform gave up on it after several attempts.", None)
         try:
             return self._embed(image, report)
-        except (PictureError, ModelRefused) as error:
-            before = self._store.find_failure(image.name)
-            same = before if before is not None and before.etag == image.etag else None
-            return FailureRecord(
-                name=image.name,
-                etag=image.etag,
-                code=error.code,
-                message=str(error),
-                status=error.status if isinstance(error, ModelRefused) else None,
-                permanent=True,
-                attempts=same.attempts + 1 if same else 1,
-                first_seen=same.first_seen if same else now(),
-                last_seen=now(),
-            )
+        except PictureError as error:
+            return self._failure(image, error.code, str(error), None)
+        except ModelRefused as error:
+            return self._failure(image, error.code, str(error), error.status)
+        except (ModelMisconfigured, ModelUnavailable) as error:
+            if giving_up is None:
+                raise
+            return self._failure(image, giving_up, str(error), error.status)
+
+    def _failure(self, image: Image, code: FailureCode, message: str, status: int | None) -> FailureRecord:
+        before = self._store.find_failure(image.name)
+        same = before if before is not None and before.etag == image.etag else None
+        return FailureRecord(
+            name=image.name,
+            etag=image.etag,
+            code=code,
+            message=message,
+            status=status,
+            permanent=code not in get_args(GivenUp),
+            attempts=same.attempts + 1 if same else 1,
+            first_seen=same.first_seen if same else now(),
+            last_seen=now(),
+        )
 
     def _embed(self, image: Image, report: ImageReport) -> EmbeddingRecord:
         if image.size == 0:

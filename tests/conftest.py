@@ -6,22 +6,25 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 import pytest
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.identity import ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.queue import QueueClient
 
 from local import azurite as azurite_emulator
 from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
+from shared.deferral import QUEUE, Deferral
 from shared.foundry import Foundry
+from shared.intake import Intake
 from shared.queries import Queries
 from shared.settings import Settings, read_settings
 from shared.store import Store
@@ -92,6 +95,7 @@ class Cloud:
     images: ContainerClient
     embeddings: ContainerClient
     model: Model
+    queue: QueueClient
     resources: ExitStack
 
     def store(self) -> Store:
@@ -108,7 +112,15 @@ class Cloud:
         return self.resources.enter_context(ManagedIdentityCredential(client_id=CLIENT_ID))
 
     def sync(self) -> Sync:
-        return Sync(self.settings, self.store(), self.foundry())
+        return Sync(self.settings, self.store(), self.foundry(), self.deferral())
+
+    def intake(self) -> Intake:
+        return Intake(self.settings, self.store(), self.sync())
+
+    def deferral(self) -> Deferral:
+        deferral = Deferral(self.settings, self._credential())
+        self.resources.callback(deferral.close)
+        return deferral
 
     def queries(self) -> Queries:
         return Queries(self.settings, self.store(), self.foundry())
@@ -173,4 +185,10 @@ def cloud(azurite: Azurite, identity: Identity, model: Model, monkeypatch: pytes
             monkeypatch.setenv(name, value)
         images = service.create_container(environment["IMAGES_CONTAINER"])
         embeddings = service.create_container(environment["EMBEDDINGS_CONTAINER"])
-        yield Cloud(environment, read_settings(environment), images, embeddings, model, resources)
+        queue = resources.enter_context(
+            QueueClient.from_connection_string(azurite.connection_string, QUEUE, connection_verify=str(azurite.ca_file))
+        )
+        with suppress(ResourceExistsError):
+            queue.create_queue()
+        queue.clear_messages()
+        yield Cloud(environment, read_settings(environment), images, embeddings, model, queue, resources)

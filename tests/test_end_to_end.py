@@ -155,19 +155,35 @@ def test_an_overwritten_image_gets_a_new_record(running: Stack, storage: BlobSer
     assert eventually(changed)["text"] == "a blue picture"
 
 
-def test_an_upload_that_fails_five_times_is_kept_on_the_poison_queue(
+def test_a_throttled_upload_waits_on_the_queue_and_is_embedded_later(
     running: Stack, storage: BlobServiceClient, model: Model
 ) -> None:
-    model.behave(fault={"kind": "unauthorized"})
-    upload(storage, "unlucky.png", picture("red"))
+    model.behave(throttle={"calls": 0, "window_s": 6, "retry_after": "seconds"})
+    upload(storage, "patient.png", picture("red"))
+    eventually(lambda: model.calls(429) or None)
+    model.behave(throttle={"calls": 100, "window_s": 6})
+    assert eventually(lambda: read(storage, "images/patient.png"))["name"] == "patient.png"
+    assert read(storage, "failures/patient.png") is None
+
+
+def test_a_deleted_image_loses_its_record(running: Stack, storage: BlobServiceClient) -> None:
+    upload(storage, "folder/short lived #1.png", picture("red"))
+    eventually(lambda: read(storage, "images/folder/short lived #1.png"))
+    storage.get_blob_client("images", "folder/short lived #1.png").delete_blob()
+    eventually(lambda: True if read(storage, "images/folder/short lived #1.png") is None else None)
+
+
+def test_an_upload_that_the_platform_gave_up_on_has_a_failure_record(
+    running: Stack, storage: BlobServiceClient, model: Model
+) -> None:
+    model.behave(fault={"kind": "hang"})
+    upload(storage, "deadly.png", picture("red"))
+    said = {"FunctionId": "x", "BlobType": "BlockBlob", "ContainerName": "images", "BlobName": "deadly.png", "ETag": ""}
     with QueueClient.from_connection_string(
         running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
     ) as queue:
-        message = eventually(queue.receive_message)
-    said = json.loads(base64.b64decode(message.content))
-    assert (said["ContainerName"], said["BlobName"]) == ("images", "unlucky.png")
-    assert said["FunctionId"] == "Host.Functions.embed_uploaded_image"
-    assert len(model.calls(401)) == 10, "five attempts, each with one fresh token"
+        queue.send_message(base64.b64encode(json.dumps(said).encode()).decode())
+    assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
 
 
 def test_queries_are_answered_over_http_and_then_from_storage(running: Stack) -> None:

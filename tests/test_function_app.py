@@ -89,6 +89,29 @@ def test_the_routes_are_the_api_s_own_and_need_a_key(name: str, route: str, meth
     assert "FUNCTION" in str(trigger["authLevel"]).upper()
 
 
+@pytest.mark.parametrize(
+    ("name", "queue"),
+    [
+        ("embed_queued_image", "embedding-requests"),
+        ("record_failed_upload", "webjobs-blobtrigger-poison"),
+        ("record_failed_request", "embedding-requests-poison"),
+    ],
+)
+def test_the_queues_are_what_others_write_to(name: str, queue: str) -> None:
+    trigger = bindings(function_app.work, name)
+    assert (trigger["type"], trigger["queueName"], trigger["connection"]) == ("queueTrigger", queue, "ImageStorage")
+
+
+def test_a_message_goes_the_way_of_its_queue(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    function_app.record_failed_request(func.QueueMessage(body=b'{"name": "a.png"}'))
+    assert cloud.failure("a.png")["code"] == "crashed"
+    function_app.embed_queued_image(func.QueueMessage(body=b'{"name": "a.png"}'))
+    assert cloud.failure("a.png") is None
+    function_app.record_failed_upload(func.QueueMessage(body=b"nobody reads this"))
+    assert any("/dropped/" in name for name in cloud.embeddings.list_blob_names())
+
+
 # The wire format
 
 

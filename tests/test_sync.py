@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from azure.core.exceptions import AzureError
 from PIL import Image
 
-from shared.errors import ModelUnavailable
 from shared.store import Image as StoredImage
 from shared.store import RecordState, Store
 from shared.sync import Sync
@@ -243,14 +243,6 @@ def test_an_image_that_became_unusable_loses_the_record_of_what_it_was(cloud: Cl
     assert cloud.failure("a.png")["code"] == "not_an_image"
 
 
-def test_a_model_that_stays_down_records_nothing_and_raises(cloud: Cloud) -> None:
-    cloud.model.behave(fault={"kind": "503"})
-    cloud.upload("a.png", picture())
-    with pytest.raises(ModelUnavailable):
-        cloud.sync()("a.png")
-    assert list(cloud.embeddings.list_blob_names()) == []
-
-
 class Interfering(Store):
     """The real store, with something else happening at the moment before the record or failure is written."""
 
@@ -275,7 +267,7 @@ def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
     store = Interfering(cloud.settings, cloud._credential())
     cloud.resources.callback(store.close)
     store.meanwhile(happens)
-    return Sync(cloud.settings, store, cloud.foundry())
+    return Sync(cloud.settings, store, cloud.foundry(), cloud.deferral())
 
 
 def test_the_newest_image_wins_when_two_writers_race(cloud: Cloud) -> None:
@@ -352,7 +344,7 @@ def test_many_threads_looking_at_one_image_agree(cloud: Cloud) -> None:
 
 def test_a_blob_of_another_container_is_left_alone(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.upload("a.png", picture())
-    cloud.sync().uploaded("another", "a.png")
+    cloud.intake().uploaded("another", "a.png")
     assert list(cloud.embeddings.list_blob_names()) == []
     assert "another is not watched" in caplog.text
 
@@ -368,7 +360,7 @@ def test_a_name_that_a_url_resolves_to_another_image_is_left_alone(cloud: Cloud,
 def test_each_look_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "image_embeddings")
     cloud.upload("a.png", picture(), text="secret words")
-    cloud.sync().uploaded(cloud.settings.images_container, "a.png")
+    cloud.intake().uploaded(cloud.settings.images_container, "a.png")
     [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
     assert (line["event"], line["name"], line["outcome"]) == ("image", "a.png", "embedded")
     assert line["total_tokens"] == cloud.record("a.png")["total_tokens"]
@@ -376,11 +368,11 @@ def test_each_look_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog:
     assert "secret" not in caplog.text
 
 
-def test_a_look_that_fails_logs_its_line_too(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
-    cloud = cloud.with_settings(FOUNDRY_MODEL="no-such-model")
+def test_a_look_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.upload("a.png", picture())
-    with pytest.raises(Exception, match="unknown_model"):
+    cloud.embeddings.delete_container()
+    with pytest.raises(AzureError):
         cloud.sync()("a.png")
     [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
-    assert line["outcome"] == "error"
-    assert "ModelMisconfigured" in line["message"]
+    assert (line["name"], line["outcome"]) == ("a.png", "error")
+    assert "ContainerNotFound" in line["message"]

@@ -1,0 +1,57 @@
+"""The gate before the model: so many calls at once, and none while it has asked to be left alone."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shared.errors import ModelUnavailable
+
+
+class Gate:
+    """Lets calls through. Every call of the process shares one, so that one refusal spares all the others.
+
+    After a refusal half as many calls are let through at once; each answer opens it a little again.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
+        """``most`` calls at once; whoever would have to wait longer than ``patience`` seconds is turned away."""
+        self._most = most
+        self._patience = patience
+        self._allowed = float(most)
+        self._inside = 0
+        self._closed_until = 0.0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def passage(self) -> Iterator[None]:
+        """Wait for a place. Raises :class:`ModelUnavailable` where the model has asked for a longer wait than that."""
+        with self._changed:
+            while (closed := self._closed_until - time.monotonic()) > 0 or self._inside >= int(self._allowed):
+                if closed > self._patience:
+                    message = f"The model has asked to be left alone for another {closed:.0f} seconds."
+                    raise ModelUnavailable(message, status=429, retry_after=closed)
+                self._changed.wait(closed if closed > 0 else None)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    def refused(self, wait: float) -> None:
+        """Close the gate for ``wait`` seconds, because the model said so, and halve what it lets through."""
+        with self._changed:
+            now = time.monotonic()
+            # Calls that were in flight together are refused together: that is one refusal.
+            if self._closed_until <= now:
+                self._allowed = max(1.0, self._allowed / 2)
+            self._closed_until = max(self._closed_until, now + wait)
+
+    def answered(self) -> None:
+        """Let one more call through for each round of answers, up to the most."""
+        with self._changed:
+            if self._allowed < self._most:
+                self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
+                self._changed.notify_all()

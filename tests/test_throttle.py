@@ -1,0 +1,81 @@
+"""The gate before the model: so many at once, none while it has asked to be left alone."""
+
+import threading
+import time
+
+import pytest
+
+from shared.errors import ModelUnavailable
+from shared.throttle import Gate
+
+
+def most_inside(gate: Gate, callers: int, each: float = 0.02) -> int:
+    """How many were inside at once when so many callers came together."""
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def call() -> None:
+        nonlocal inside, most
+        with gate.passage():
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(each)
+            with lock:
+                inside -= 1
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return most
+
+
+def test_no_more_than_allowed_are_inside() -> None:
+    assert most_inside(Gate(3, patience=5), 12) == 3
+
+
+def test_after_a_refusal_all_wait_for_the_moment_that_was_named() -> None:
+    gate = Gate(4, patience=5)
+    gate.refused(0.3)
+    start = time.monotonic()
+    with gate.passage():
+        assert time.monotonic() - start >= 0.3
+
+
+def test_a_wait_beyond_patience_is_told_at_once() -> None:
+    gate = Gate(4, patience=5)
+    gate.refused(60)
+    start = time.monotonic()
+    with pytest.raises(ModelUnavailable) as raised, gate.passage():
+        pass
+    assert time.monotonic() - start < 1
+    assert raised.value.status == 429
+    assert raised.value.retry_after is not None
+    assert 59 < raised.value.retry_after <= 60
+
+
+def test_a_refusal_halves_what_is_let_through_and_answers_open_it_again() -> None:
+    gate = Gate(8, patience=5)
+    gate.refused(0.01)
+    time.sleep(0.02)
+    assert most_inside(gate, 16) == 4
+    for _ in range(40):
+        gate.answered()
+    assert most_inside(gate, 16) == 8
+
+
+def test_calls_refused_together_count_as_one_refusal() -> None:
+    gate = Gate(8, patience=5)
+    for _ in range(8):
+        gate.refused(0.1)
+    time.sleep(0.12)
+    assert most_inside(gate, 16) == 4
+
+
+def test_one_call_is_always_let_through() -> None:
+    gate = Gate(2, patience=5)
+    for _ in range(5):
+        gate.refused(0.01)
+        time.sleep(0.02)
+    assert most_inside(gate, 4) == 1
