@@ -25,7 +25,8 @@ from shared.wire import EmbeddingsAnswer, ServiceError, read_error
 # Waiting belongs into the invocation only while it is short: a worker thread is held and paid for meanwhile.
 ATTEMPTS = 4
 LONGEST_WAITS = 5.0
-_FIRST_BACKOFF = 0.5
+# Doubled three times, the longest of these waits together stay within LONGEST_WAITS.
+_FIRST_BACKOFF = 0.3
 # Sending 7 MB and being answered takes seconds at most; a model that says nothing for a minute will not.
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
