@@ -101,7 +101,7 @@ def host_process(azurite: Azurite, log: Path, app: Path = APP, **settings: str) 
         child.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def host(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     verify = str(azurite.ca_file)
     log = tmp_path_factory.mktemp("host") / "host.log"
