@@ -91,7 +91,7 @@ class Foundry:
     def _noted(self, error: ModelError) -> ModelError:
         """Tell the gate of a refusal, so that no other call is spent on one."""
         if isinstance(error, ModelUnavailable) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._gate.refused(_FIRST_BACKOFF if error.retry_after is None else error.retry_after)
+            self._gate.refused(error.retry_after)
         return error
 
     def _send(self, route: str, body: list[bytes]) -> httpx.Response:

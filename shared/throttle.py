@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from shared.errors import ModelUnavailable
 
+_UNSAID_WAIT = 1.0
+
 
 class Gate:
     """Lets calls through. Every call of the process shares one, so that one refusal spares all the others.
@@ -40,14 +42,17 @@ class Gate:
                 self._inside -= 1
                 self._changed.notify_all()
 
-    def refused(self, wait: float) -> None:
-        """Close the gate for ``wait`` seconds, because the model said so, and halve what it lets through."""
+    def refused(self, wait: float | None) -> None:
+        """Close the gate for ``wait`` seconds, because the model said so, and halve what it lets through.
+
+        Where it did not say how long, a single call asks again after a second.
+        """
         with self._changed:
             now = time.monotonic()
             # Calls that were in flight together are refused together: that is one refusal.
             if self._closed_until <= now:
-                self._allowed = max(1.0, self._allowed / 2)
-            self._closed_until = max(self._closed_until, now + wait)
+                self._allowed = 1.0 if wait is None else max(1.0, self._allowed / 2)
+            self._closed_until = max(self._closed_until, now + (_UNSAID_WAIT if wait is None else wait))
 
     def answered(self) -> None:
         """Let one more call through for each round of answers, up to the most."""

@@ -73,6 +73,14 @@ def test_calls_refused_together_count_as_one_refusal() -> None:
     assert most_inside(gate, 16) == 4
 
 
+def test_a_refusal_that_names_no_wait_lets_one_call_ask_again_after_a_second() -> None:
+    gate = Gate(8, patience=5)
+    gate.refused(None)
+    start = time.monotonic()
+    assert most_inside(gate, 4) == 1
+    assert time.monotonic() - start >= 1
+
+
 def test_one_call_is_always_let_through() -> None:
     gate = Gate(2, patience=5)
     for _ in range(5):
