@@ -318,7 +318,7 @@ class Host:
     def _of(self, trigger: str) -> list[Function]:
         return [f for f in self._functions.values() if f.trigger["type"].lower() == trigger]
 
-    async def _within_time(self, function: Function, call: Awaitable[Any]) -> Any:  # noqa: ANN401
+    async def _within_time[Result](self, function: Function, call: Awaitable[Result]) -> Result:
         """Wait for an invocation. A thread can not be stopped, so when time is up the process ends, as on Azure."""
         try:
             return await asyncio.wait_for(call, self._host_json.timeout)

@@ -364,7 +364,7 @@ async def health(_: Request) -> Response:
 class Protocol(H11Protocol):
     """HTTP as uvicorn speaks it; a request can also reach its connection, to drop it."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Keep the connection where the application sees it."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}

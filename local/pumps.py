@@ -122,7 +122,7 @@ class Pump:
         try:
             await work
         except Undecodable as error:
-            logger.error("a message on %s can not be read: %s", self._queue.name, error)  # noqa: TRY400
+            logger.error("a message on %s can not be read: %s", self._queue.name, error)  # noqa: TRY400 - no traceback: the message is at fault
             await self._to_poison(message, receipt, message.text)
         except Failed as failure:
             if message.dequeue_count < self._rules.attempts:

@@ -55,7 +55,7 @@ class Deferral:
         encode = TextBase64EncodePolicy()
         if connection_string := self._settings.storage_connection_string:
             return QueueClient.from_connection_string(connection_string, QUEUE, message_encode_policy=encode)
-        account = self._settings.queue_service_uri or ""
+        account = self._settings.queue_service_uri
         return QueueClient(account, QUEUE, credential=self._credential, message_encode_policy=encode)
 
 

@@ -200,13 +200,11 @@ def _reduce(image: Image.Image, across: int, down: int) -> Image.Image:
         return image.reduce((across, down)) if max(across, down) > 1 else image
     width, height = image.size
     rows = max(1, _BAND_PIXELS // (width * down)) * down
-    reduced: Image.Image | None = None
+    mode = to_8_bit(image.crop((0, 0, 1, 1))).mode
+    reduced = Image.new(mode, (math.ceil(width / across), math.ceil(height / down)))
     for top in range(0, height, rows):
         band = to_8_bit(image.crop((0, top, width, min(top + rows, height)))).reduce((across, down))
-        if reduced is None:
-            reduced = Image.new(band.mode, (band.width, math.ceil(height / down)))
         reduced.paste(band, (0, top // down))
-    assert reduced is not None  # noqa: S101 - every picture has rows
     return reduced
 
 

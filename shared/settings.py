@@ -20,7 +20,10 @@ _FOUNDRY_HOST = ".services.ai.azure.com"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The app's settings, checked. Sizes are in bytes and pixels, names as in the README's table."""
+    """The app's settings, checked. Sizes are in bytes and pixels, names as in the README's table.
+
+    Either ``storage_connection_string`` is set, or ``blob_service_uri`` and ``queue_service_uri`` are not empty.
+    """
 
     foundry_endpoint: str
     foundry_model: str
@@ -29,8 +32,8 @@ class Settings:
     foundry_api_key: str | None = field(repr=False)
     foundry_concurrency: int
     embedding_dimensions: int | None
-    blob_service_uri: str | None
-    queue_service_uri: str | None
+    blob_service_uri: str
+    queue_service_uri: str
     storage_connection_string: str | None = field(repr=False)
     client_id: str | None
     images_container: str
@@ -46,6 +49,7 @@ class Settings:
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check every setting; raises :class:`SettingError` with one message that names all that is wrong."""
     read = _Reader(environment)
+    storage = _storage(read)
     settings = Settings(
         foundry_endpoint=read.text("FOUNDRY_ENDPOINT", check=_endpoint).rstrip("/"),
         foundry_model=read.text("FOUNDRY_MODEL", check=_deployment),
@@ -63,7 +67,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
-        **_storage(read),
+        storage_connection_string=storage.connection_string,
+        blob_service_uri=storage.blob_service_uri,
+        queue_service_uri=storage.queue_service_uri,
+        client_id=storage.client_id,
     )
     if settings.images_container == settings.embeddings_container:
         read.problems.append(
@@ -75,25 +82,25 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _storage(read: "_Reader") -> dict[str, str | None]:
+@dataclass(frozen=True)
+class _Storage:
+    """How storage is reached, and as whom."""
+
+    connection_string: str | None
+    blob_service_uri: str
+    queue_service_uri: str
+    client_id: str | None
+
+
+def _storage(read: "_Reader") -> _Storage:
     """A connection string (emulators), or the identity-based connection of four settings (everything else)."""
     if connection_string := read.optional("ImageStorage"):
-        return {
-            "storage_connection_string": connection_string,
-            "blob_service_uri": None,
-            "queue_service_uri": None,
-            "client_id": read.optional("AZURE_CLIENT_ID"),
-        }
+        return _Storage(connection_string, "", "", read.optional("AZURE_CLIENT_ID"))
     blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
     queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
     read.text("ImageStorage__credential", check=_managed_identity)
     client_id = read.text("ImageStorage__clientId")
-    return {
-        "storage_connection_string": None,
-        "blob_service_uri": blob_service_uri,
-        "queue_service_uri": queue_service_uri,
-        "client_id": read.optional("AZURE_CLIENT_ID") or client_id,
-    }
+    return _Storage(None, blob_service_uri, queue_service_uri, read.optional("AZURE_CLIENT_ID") or client_id)
 
 
 class _Reader:

@@ -197,7 +197,6 @@ def _service(settings: Settings, credential: TokenCredential) -> BlobServiceClie
     transport = RequestsTransport(session=session)
     if settings.storage_connection_string:
         return BlobServiceClient.from_connection_string(settings.storage_connection_string, transport=transport)
-    assert settings.blob_service_uri is not None  # noqa: S101 - read_settings gives one or the other
     return BlobServiceClient(settings.blob_service_uri, credential=credential, transport=transport)
 
 
