@@ -18,6 +18,8 @@ QUEUE = "embedding-requests"
 _FIRST_WAIT, _LONGEST_WAIT = 30.0, 3600.0
 # What was asked to wait for the same moment comes back a little apart.
 _SPREAD = 0.2
+# A message can be hidden for seven days at most; after one, the image is given up anyway.
+_LONGEST_ASKED = 24 * 3600.0
 _FOR_EVER = -1
 
 
@@ -61,5 +63,5 @@ class Deferral:
 
 def _wait(attempt: int, asked: float | None) -> float:
     if asked is not None:
-        return asked * random.uniform(1, 1 + _SPREAD)  # noqa: S311 - spread, not secrecy
+        return min(asked, _LONGEST_ASKED) * random.uniform(1, 1 + _SPREAD)  # noqa: S311 - spread, not secrecy
     return random.uniform(1, min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** max(0, attempt - 1)))  # noqa: S311 - the same

@@ -80,6 +80,12 @@ def test_the_wait_is_what_the_model_asked_for_and_a_little_apart() -> None:
     assert 115 < max(waits) <= 120
 
 
+def test_a_wait_longer_than_a_queue_can_hide_a_message_is_cut(cloud: Cloud) -> None:
+    wait = cloud.deferral().put(EmbeddingRequest(name="a.png", attempt=1, first_seen=now()), 30 * 24 * 3600.0)
+    assert 24 * 3600 <= wait <= 1.2 * 24 * 3600
+    assert waiting(cloud) == 1
+
+
 @pytest.mark.parametrize(("attempt", "most"), [(1, 30), (2, 60), (5, 480), (8, 3600), (29, 3600)])
 def test_the_wait_grows_to_an_hour_with_full_jitter(attempt: int, most: float) -> None:
     waits = [_wait(attempt, None) for _ in range(500)]
