@@ -8,17 +8,19 @@ from azurefunctions.extensions.bindings.blob import BlobClient
 
 from shared import api
 from shared.application import application
-from shared.deferral import QUEUE
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
+from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from shared.reconcile import ReconcileRequest
 from shared.settings import read_settings
 from shared.wire import ImageEmbeddingsRequest, TextEmbeddingsRequest
 
 quiet_libraries()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 work = func.Blueprint()
-# The host resolves %NAME% from app settings and knows no default, so the default is spelt out.
+# The host resolves %NAME% from app settings and knows no default, so the defaults are spelt out.
 images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") else "images"
+nightly = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
 problem: str | None = None
 
 
@@ -30,17 +32,17 @@ def embed_uploaded_image(image: BlobClient) -> None:
 
 @work.queue_trigger("message", queue_name=QUEUE, connection="ImageStorage")
 def embed_queued_image(message: func.QueueMessage) -> None:
-    """A request of ours has waited long enough, or storage says that a blob was deleted: look at the image again."""
+    """A request has waited long enough, or a blob was deleted: look at the image again. Or an audit goes on."""
     application().intake.queued(message.get_body())
 
 
-@work.queue_trigger("message", queue_name="webjobs-blobtrigger-poison", connection="ImageStorage")
+@work.queue_trigger("message", queue_name=UPLOADS_POISON, connection="ImageStorage")
 def record_failed_upload(message: func.QueueMessage) -> None:
     """The platform gave up on an upload: say so in its failure record."""
     application().intake.failed_upload(message.get_body())
 
 
-@work.queue_trigger("message", queue_name=f"{QUEUE}-poison", connection="ImageStorage")
+@work.queue_trigger("message", queue_name=REQUESTS_POISON, connection="ImageStorage")
 def record_failed_request(message: func.QueueMessage) -> None:
     """The platform gave up on a queued request: say so in the image's failure record."""
     application().intake.failed_request(message.get_body())
@@ -62,6 +64,24 @@ def text_embeddings(req: func.HttpRequest) -> func.HttpResponse:
 def model_info(req: func.HttpRequest) -> func.HttpResponse:
     """Say which model answers here."""
     return api.json(api.model_info(application().settings.foundry_model))
+
+
+@work.route("reconcile", methods=["POST"])
+def reconcile(req: func.HttpRequest) -> func.HttpResponse:
+    """Compare all images with their records, and have those looked at again that need it."""
+    return api.audit(req, application().reconcile.start)
+
+
+@work.timer_trigger("timer", schedule=nightly)
+def reconcile_on_schedule(timer: func.TimerRequest) -> None:
+    """Do so every night: events can be lost."""
+    application().reconcile.start(ReconcileRequest())
+
+
+@work.route("status", methods=["GET"])
+def status(req: func.HttpRequest) -> func.HttpResponse:
+    """Say how far the work is, and what went wrong."""
+    return api.status(application().status.read)
 
 
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

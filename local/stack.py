@@ -284,8 +284,9 @@ def _system_environment(temporary: str) -> dict[str, str]:
 def _app_settings(emulator: Azurite, tokens: Identity, client_id: str, foundry_url: str, model: str) -> dict[str, str]:
     return {
         "FUNCTIONS_WORKER_RUNTIME": "python",
-        "PYTHON_THREADPOOL_THREAD_COUNT": "16",
+        "PYTHON_THREADPOOL_THREAD_COUNT": "32",
         "REQUESTS_CA_BUNDLE": str(emulator.ca_file),
+        "AzureWebJobsStorage__queueServiceUri": emulator.queue_url,
         "IDENTITY_ENDPOINT": tokens.endpoint,
         "IDENTITY_HEADER": tokens.header,
         "AZURE_CLIENT_ID": client_id,

@@ -7,9 +7,13 @@ from collections.abc import Callable
 
 import azure.functions as func
 import msgspec
+from azure.core.exceptions import AzureError
 
 from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
+from shared.log import Report
 from shared.queries import Answered, QueryReport
+from shared.reconcile import ReconcileRequest
+from shared.records import AuditReport
 from shared.wire import EmbeddingsOptions, ErrorAnswer, ErrorBody, ModelInfo
 
 # The wait to name where the model named none, in seconds.
@@ -18,6 +22,7 @@ _RETRY_AFTER = 5
 _CHOICES = {
     "input_type": "It is one of text, query and document.",
     "encoding_format": "It is float or base64.",
+    "retry_failures": "It is false, or a list of failure codes such as damaged_image.",
 }
 
 
@@ -39,6 +44,25 @@ def embeddings[Request: EmbeddingsOptions](
         raise
     finally:
         report.log("query", logging.INFO if report.status < 500 else logging.WARNING)
+
+
+def audit(request: func.HttpRequest, start: Callable[[ReconcileRequest], AuditReport]) -> func.HttpResponse:
+    """Answer with what an audit found: 200, or 202 where it goes on and this is only the beginning."""
+    try:
+        report = start(_read(request.get_body() or b"{}", ReconcileRequest))
+    except QueryError as failed:
+        return error(failed.status, failed.code, str(failed), target=failed.target)
+    except AzureError as failed:
+        return _storage_unavailable(failed)
+    return json(report, status=200 if report.finished_at else 202)
+
+
+def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
+    """Answer with the state of the app."""
+    try:
+        return json(read())
+    except AzureError as failed:
+        return _storage_unavailable(failed)
 
 
 def json(
@@ -67,13 +91,19 @@ def model_info(model: str) -> ModelInfo:
     return ModelInfo(model_name=model, model_type="embeddings", model_provider_name="Cohere" if cohere else "")
 
 
-def _read[Request: EmbeddingsOptions](body: bytes, shape: type[Request]) -> Request:
+def _storage_unavailable(failed: AzureError) -> func.HttpResponse:
+    message = f"Storage failed: {type(failed).__name__}: {failed.message}"[:1000]
+    Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
+    return error(503, "storage_unavailable", message, retry_after=_RETRY_AFTER)
+
+
+def _read[Request: msgspec.Struct](body: bytes, shape: type[Request]) -> Request:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         target = re.sub(r"^\.", "", path.rstrip("`")) or None
-        hint = _CHOICES.get(target or "", "")
+        hint = _CHOICES.get((target or "").partition("[")[0], "")
         raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error

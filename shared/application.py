@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 from azure.identity import ManagedIdentityCredential
 
-from shared.deferral import Deferral
 from shared.foundry import Foundry
 from shared.intake import Intake
 from shared.queries import Queries
+from shared.queues import Queues
+from shared.reconcile import Reconcile
 from shared.settings import Settings, read_settings
+from shared.status import Status
 from shared.store import Store
 from shared.sync import Sync
 
 _BUILDING = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Application:
     """The use cases, ready to be called by the triggers from many threads, and what they share."""
 
@@ -26,13 +28,15 @@ class Application:
     credential: ManagedIdentityCredential
     store: Store
     foundry: Foundry
-    deferral: Deferral
+    queues: Queues
     intake: Intake
     queries: Queries
+    reconcile: Reconcile
+    status: Status
 
     def close(self) -> None:
         """Close every connection."""
-        self.deferral.close()
+        self.queues.close()
         self.foundry.close()
         self.store.close()
         self.credential.close()
@@ -50,7 +54,16 @@ def _build() -> Application:
     credential = ManagedIdentityCredential(client_id=settings.client_id)
     store = Store(settings, credential)
     foundry = Foundry(settings, credential)
-    deferral = Deferral(settings, credential)
-    intake = Intake(settings, store, Sync(settings, store, foundry, deferral))
-    queries = Queries(settings, store, foundry)
-    return Application(settings, credential, store, foundry, deferral, intake, queries)
+    queues = Queues(settings, credential)
+    reconcile = Reconcile(settings, store, queues)
+    return Application(
+        settings=settings,
+        credential=credential,
+        store=store,
+        foundry=foundry,
+        queues=queues,
+        intake=Intake(settings, store, Sync(settings, store, foundry, queues), reconcile),
+        queries=Queries(settings, store, foundry),
+        reconcile=reconcile,
+        status=Status(settings, store, queues),
+    )

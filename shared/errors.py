@@ -6,6 +6,7 @@ ModelError               the model gave no embedding
   ModelRefused           it said no to this input: recorded, never retried
   ModelMisconfigured     it would say no to every input: somebody has to mend a setting or a role
   ModelUnavailable       not now; another try later may succeed
+    ModelBusy            it was not even asked: it has told others to leave it alone for longer than we may wait
 Conflict                 somebody else wrote first: look again
 QueryError               the caller's request is wrong
 """
@@ -56,6 +57,10 @@ class ModelUnavailable(ModelError):
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
+
+
+class ModelBusy(ModelUnavailable):
+    """Nobody asked the model: it has told other calls to leave it alone, for longer than this one may wait."""
 
 
 class Conflict(Exception):

@@ -59,28 +59,46 @@ class Foundry:
     def __init__(self, settings: Settings, credential: TokenCredential) -> None:
         self._settings = settings
         self._credential = credential
-        self._gate = Gate(settings.foundry_concurrency, LONGEST_WAITS)
+        self._gate = Gate(settings.foundry_concurrency)
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
         self._client = httpx.Client(timeout=_TIMEOUT, limits=limits)
 
-    def embed_image(self, png: bytes, text: str | None, input_type: InputType, dimensions: int | None) -> ModelAnswer:
-        """Embed a PNG, fused with a text where there is one."""
+    def embed_image(
+        self,
+        png: bytes,
+        text: str | None,
+        input_type: InputType,
+        dimensions: int | None,
+        *,
+        patience: float = LONGEST_WAITS,
+    ) -> ModelAnswer:
+        """Embed a PNG, fused with a text where there is one.
+
+        While the model has asked others to leave it alone, this waits for ``patience`` seconds at most; where that
+        is too short, :class:`ModelBusy` is raised at once.
+        """
         body = image_request(self._settings.foundry_model, png, text, input_type, dimensions)
-        return self._embed("images/embeddings", body, dimensions, has_text=text is not None)
+        return self._embed("images/embeddings", body, dimensions, has_text=text is not None, patience=patience)
 
     def embed_text(self, text: str, input_type: InputType, dimensions: int | None) -> ModelAnswer:
         """Embed a text into the space of the images."""
         body = _request(self._settings.foundry_model, [msgspec.json.encode(text)], input_type, dimensions)
-        return self._embed("embeddings", body, dimensions, has_text=False)
+        return self._embed("embeddings", body, dimensions, has_text=False, patience=LONGEST_WAITS)
+
+    def check(self, patience: float) -> None:
+        """Raise :class:`ModelBusy` where a call would: then nothing need be made ready for it."""
+        self._gate.check(patience)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _embed(self, route: str, body: list[bytes], dimensions: int | None, *, has_text: bool) -> ModelAnswer:
+    def _embed(
+        self, route: str, body: list[bytes], dimensions: int | None, *, has_text: bool, patience: float
+    ) -> ModelAnswer:
         def ask() -> ModelAnswer:
-            response = self._send(route, body)
+            response = self._send(route, body, patience)
             if response.status_code != HTTPStatus.OK:
                 raise self._noted(_failure(response, has_text))
             self._gate.answered()
@@ -94,16 +112,16 @@ class Foundry:
             self._gate.refused(error.retry_after)
         return error
 
-    def _send(self, route: str, body: list[bytes]) -> httpx.Response:
+    def _send(self, route: str, body: list[bytes], patience: float) -> httpx.Response:
         if self._settings.foundry_api_key:
-            return self._post(route, body, {"api-key": self._settings.foundry_api_key})
-        response = self._post(route, body, self._bearer())
+            return self._post(route, body, {"api-key": self._settings.foundry_api_key}, patience)
+        response = self._post(route, body, self._bearer(), patience)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             # A token can be revoked, or a role granted, before it expires: one fresh token tells.
-            response = self._post(route, body, self._bearer(fresh=True))
+            response = self._post(route, body, self._bearer(fresh=True), patience)
         return response
 
-    def _post(self, route: str, body: list[bytes], authorization: dict[str, str]) -> httpx.Response:
+    def _post(self, route: str, body: list[bytes], authorization: dict[str, str], patience: float) -> httpx.Response:
         url = f"{self._settings.foundry_endpoint}/{route}"
         headers = {
             "content-type": "application/json",
@@ -113,7 +131,7 @@ class Foundry:
         }
         parameters = {"api-version": self._settings.foundry_api_version}
         try:
-            with self._gate.passage():
+            with self._gate.passage(patience):
                 return self._client.post(url, content=body, headers=headers, params=parameters)
         except httpx.TransportError as error:
             raise ModelUnavailable(f"No answer from {url}: {type(error).__name__}: {error}") from error

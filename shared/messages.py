@@ -1,11 +1,11 @@
-"""Messages on our queues, whoever wrote them: each comes down to the names of images to look at again."""
+"""Messages on our queues, whoever wrote them: names of images to look at again, or an audit to go on with."""
 
 import base64
 import binascii
 
 import msgspec
 
-from shared.records import EmbeddingRequest
+from shared.records import AuditMessage, EmbeddingRequest
 
 _SUBJECT = "/blobServices/default/containers/"
 
@@ -27,7 +27,7 @@ class _FailedUpload(msgspec.Struct, rename="pascal"):
     blob_name: str
 
 
-def read_requests(body: bytes, container: str) -> list[EmbeddingRequest]:
+def read_requests(body: bytes, container: str) -> list[EmbeddingRequest] | AuditMessage:
     """Read a message of ours, or events that a blob of ``container`` was written or deleted: all mean the same.
 
     Events of other containers are left out. Raises :class:`UnreadableMessageError`.
@@ -38,6 +38,8 @@ def read_requests(body: bytes, container: str) -> list[EmbeddingRequest]:
             return _named(msgspec.json.decode(body, type=list[_Event]), container)
         if b'"subject"' in body:
             return _named([msgspec.json.decode(body, type=_Event)], container)
+        if body.startswith(b'{"audit"'):
+            return msgspec.json.decode(body, type=AuditMessage)
         return [msgspec.json.decode(body, type=EmbeddingRequest)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableMessageError(f"It is neither a request of ours nor an event of storage: {error}") from error

@@ -23,6 +23,7 @@ class Settings:
     """The app's settings, checked. Sizes are in bytes and pixels, names as in the README's table.
 
     Either ``storage_connection_string`` is set, or ``blob_service_uri`` and ``queue_service_uri`` are not empty.
+    ``host_queue_service_uri`` is where the Functions host keeps its own queues, ``None`` where that is not known.
     """
 
     foundry_endpoint: str
@@ -44,6 +45,8 @@ class Settings:
     model_max_pixels: int
     text_metadata: str
     query_records: QueryRecords
+    reconcile_schedule: str
+    host_queue_service_uri: str | None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -67,6 +70,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
+        reconcile_schedule=read.text("RECONCILE_SCHEDULE", "0 0 3 * * *", check=_schedule),
+        host_queue_service_uri=_host_queue_service_uri(read),
         storage_connection_string=storage.connection_string,
         blob_service_uri=storage.blob_service_uri,
         queue_service_uri=storage.queue_service_uri,
@@ -101,6 +106,14 @@ def _storage(read: "_Reader") -> _Storage:
     read.text("ImageStorage__credential", check=_managed_identity)
     client_id = read.text("ImageStorage__clientId")
     return _Storage(None, blob_service_uri, queue_service_uri, read.optional("AZURE_CLIENT_ID") or client_id)
+
+
+def _host_queue_service_uri(read: "_Reader") -> str | None:
+    """From what the host itself is told of its account, in either of two ways."""
+    if uri := read.optional("AzureWebJobsStorage__queueServiceUri"):
+        return uri.rstrip("/")
+    account = read.optional("AzureWebJobsStorage__accountName")
+    return f"https://{account}.queue.core.windows.net" if account else None
 
 
 class _Reader:
@@ -191,6 +204,12 @@ def _metadata_key(value: str) -> str | None:
     if _METADATA_KEY.fullmatch(value):
         return None
     return "it must be a blob metadata key (letters, digits and '_', not a digit first)"
+
+
+def _schedule(value: str) -> str | None:
+    if len(value.split()) in {5, 6}:
+        return None
+    return "it must be an NCRONTAB expression such as 0 0 3 * * * (second, minute, hour, day, month, day of week)"
 
 
 def _managed_identity(value: str) -> str | None:

@@ -2,24 +2,35 @@
 
 import contextlib
 import hashlib
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
 import msgspec
-import requests
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings
 
+from shared.connections import options
 from shared.errors import Conflict
-from shared.records import DroppedMessage, EmbeddingRecord, FailureRecord, QueryRecord
+from shared.listing import Listed, Lister, Page
+from shared.records import (
+    AuditReport,
+    Content,
+    DroppedMessage,
+    EmbeddingRecord,
+    FailureRecord,
+    QueryRecord,
+    content_key,
+)
 from shared.settings import Settings
 
 # A blob name may be this long (Azure Storage's naming rules), counted in UTF-16 code units as .NET does.
 _LONGEST_NAME = 1024
+_TAIL = len("~.json") + 64
+ReportKind = Literal["latest", "running"]
 _JSON = ContentSettings(content_type="application/json")
 
 
@@ -51,6 +62,12 @@ class RecordState:
     preparation: str
 
 
+class _Named(msgspec.Struct):
+    """What any record says of its image."""
+
+    name: str
+
+
 class Store:
     """The images container, read; the embeddings container, read and written. One client for the process.
 
@@ -60,8 +77,10 @@ class Store:
     def __init__(self, settings: Settings, credential: TokenCredential) -> None:
         self._images = settings.images_container
         self._embeddings = settings.embeddings_container
-        self._space = space(settings.foundry_model, settings.embedding_dimensions)
+        self._space = space_of(settings)
         self._service = _service(settings, credential)
+        self._longest_key = longest_key(self._space)
+        self._lister = Lister(settings, credential)
 
     def find_image(self, name: str) -> Image | None:
         """The image's properties, or ``None`` where there is no such image."""
@@ -93,7 +112,13 @@ class Store:
 
     def write_record(self, record: EmbeddingRecord, replaces: RecordState | None) -> RecordState:
         """Write the record if it still replaces what was found; raises :class:`Conflict` if not."""
-        metadata = {"etag": record.etag, "preparation": str(record.preparation), "sha256": record.sha256}
+        metadata = {
+            "etag": record.etag,
+            "preparation": str(record.preparation),
+            "sha256": record.sha256,
+            "content": content_key(record.sha256, record.text, record.preparation),
+            "tokens": str(record.total_tokens or 0),
+        }
         condition: dict[str, Any] = (
             {"match_condition": MatchConditions.IfMissing}
             if replaces is None
@@ -125,20 +150,50 @@ class Store:
         content = _read(self._failure(name))
         return None if content is None else msgspec.json.decode(content, type=FailureRecord)
 
-    def write_failure(self, failure: FailureRecord) -> None:
-        """Write the failure record over any other."""
-        self._failure(failure.name).upload_blob(msgspec.json.encode(failure), overwrite=True, content_settings=_JSON)
+    def write_failure(self, failure: FailureRecord, preparation: int) -> None:
+        """Write the failure record over any other. ``preparation`` is that of the code which failed."""
+        metadata = {
+            "etag": failure.etag,
+            "preparation": str(preparation),
+            "code": failure.code,
+            "attempts": str(failure.attempts),
+        }
+        self._failure(failure.name).upload_blob(
+            msgspec.json.encode(failure), overwrite=True, metadata=metadata, content_settings=_JSON
+        )
 
     def remove_failure(self, name: str) -> None:
         """Remove the failure record, if there is one."""
         with contextlib.suppress(ResourceNotFoundError):
             self._failure(name).delete_blob()
 
+    def find_content(self, key: str) -> Content | None:
+        """What is known of images with these bytes and this text (:func:`~shared.records.content_key`), or ``None``."""
+        content = _read(self._content(key))
+        return None if content is None else msgspec.json.decode(content, type=Content)
+
+    def write_content(self, key: str, content: Content) -> None:
+        """Keep what is known of these bytes and this text, unless it is kept already."""
+        with contextlib.suppress(ResourceExistsError):
+            self._content(key).upload_blob(msgspec.json.encode(content), overwrite=False, content_settings=_JSON)
+
+    def mark_content(self, key: str, etag: str, unused_since: str | None) -> None:
+        """Note since when no record has used a content, or that one does; not if it was changed since it was listed."""
+        metadata = {} if unused_since is None else {"unused_since": unused_since}
+        with contextlib.suppress(ResourceModifiedError, ResourceNotFoundError):
+            self._content(key).set_blob_metadata(
+                metadata, etag=_quoted(etag), match_condition=MatchConditions.IfNotModified
+            )
+
+    def remove_content(self, key: str, etag: str) -> None:
+        """Remove a content, not if it was changed since it was listed."""
+        with contextlib.suppress(ResourceModifiedError, ResourceNotFoundError):
+            self._content(key).delete_blob(etag=_quoted(etag), match_condition=MatchConditions.IfNotModified)
+
     def write_dropped(self, message: DroppedMessage) -> None:
         """Keep a message that could not be read."""
-        path = f"{self._space}/dropped/{hashlib.sha256(message.content.encode()).hexdigest()}.json"
-        blob = self._service.get_blob_client(self._embeddings, path)
-        blob.upload_blob(msgspec.json.encode(message), overwrite=True, content_settings=_JSON)
+        path = f"dropped/{hashlib.sha256(message.content.encode()).hexdigest()}.json"
+        self._own(path).upload_blob(msgspec.json.encode(message), overwrite=True, content_settings=_JSON)
 
     def find_query(self, space: str, key: str) -> QueryRecord | None:
         """The kept answer to a query, or ``None``."""
@@ -150,9 +205,87 @@ class Store:
         blob = self._service.get_blob_client(self._embeddings, query_path(space, record.id))
         blob.upload_blob(msgspec.json.encode(record), overwrite=True, content_settings=_JSON)
 
+    def list_images(self, prefix: str, marker: str) -> Generator[Page]:
+        """Each page of the images whose names begin with ``prefix``."""
+        return self._lister.pages(self._images, prefix, marker)
+
+    def list_records(self, prefix: str, marker: str) -> Generator[Page]:
+        """Each page of the embedding records of such images, by their keys (:func:`record_key`)."""
+        return self._list("images/", prefix, marker)
+
+    def list_failures(self, prefix: str, marker: str) -> Generator[Page]:
+        """Each page of the failure records of such images, by their keys (:func:`record_key`)."""
+        return self._list("failures/", prefix, marker)
+
+    def list_contents(self, marker: str) -> Generator[Page]:
+        """Each page of the contents, by their keys."""
+        for page in self._list("contents/", "", marker):
+            blobs = [blob._replace(name=blob.name[3:].removesuffix(".json")) for blob in page.blobs]
+            yield page._replace(blobs=blobs)
+
+    def spaces(self) -> list[str]:
+        """The spaces that hold anything."""
+        return self._lister.folders(self._embeddings)
+
+    def name_of(self, key: str) -> str | None:
+        """The name of the image that a record, of either kind, belongs to; ``None`` where there is none any more."""
+        if _units(key) < self._longest_key:
+            return key.removesuffix(".json")
+        for kind in ("images", "failures"):
+            content = _read(self._own(f"{kind}/{key}"))
+            if content is not None:
+                return msgspec.json.decode(content, type=_Named).name
+        return None
+
+    def find_report(self, space: str, kind: ReportKind) -> AuditReport | None:
+        """What the last audit of a space found, or the one that is running has found so far."""
+        content = _read(self._service.get_blob_client(self._embeddings, f"{space}/reports/{kind}.json"))
+        return None if content is None else msgspec.json.decode(content, type=AuditReport)
+
+    def write_report(self, kind: ReportKind, report: AuditReport) -> None:
+        """Write what an audit found over what another did."""
+        self._own(f"reports/{kind}.json").upload_blob(
+            msgspec.json.format(msgspec.json.encode(report)), overwrite=True, content_settings=_JSON
+        )
+
+    def remove_running_report(self) -> None:
+        """Remove what the running audit has found so far: it runs no more."""
+        with contextlib.suppress(ResourceNotFoundError):
+            self._own("reports/running.json").delete_blob()
+
+    def find_filter(self, audit: str) -> bytes | None:
+        """What an audit of this id has noted for its next step, or ``None``."""
+        return _read(self._own(f"reports/{audit}.filter"))
+
+    def write_filter(self, audit: str, content: bytes) -> None:
+        """Keep what an audit notes for its next step."""
+        self._own(f"reports/{audit}.filter").upload_blob(content, overwrite=True)
+
+    def remove_filter(self, audit: str) -> None:
+        """Remove what an audit noted."""
+        with contextlib.suppress(ResourceNotFoundError):
+            self._own(f"reports/{audit}.filter").delete_blob()
+
     def close(self) -> None:
         """Close the connections."""
+        self._lister.close()
         self._service.close()
+
+    def _list(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
+        folder = f"{self._space}/{folder}"
+        for page in self._lister.pages(self._embeddings, folder + prefix, marker):
+            blobs = [
+                Listed(blob.name[len(folder) :], blob.etag, blob.metadata)
+                for blob in page.blobs
+                if blob.name.endswith(".json")
+            ]
+            yield page._replace(blobs=blobs)
+
+    def _own(self, path: str) -> BlobClient:
+        return self._service.get_blob_client(self._embeddings, f"{self._space}/{path}")
+
+    def _content(self, key: str) -> BlobClient:
+        return self._own(f"contents/{key[:2]}/{key}.json")
 
     def _record(self, name: str) -> BlobClient:
         return self._service.get_blob_client(self._embeddings, record_path(self._space, "images", name))
@@ -166,19 +299,45 @@ def space(model: str, dimensions: int | None) -> str:
     return model if dimensions is None else f"{model}-{dimensions}"
 
 
-def record_path(space: str, kind: Literal["images", "failures"], name: str) -> str:
-    """The blob name of an image's record.
+def space_of(settings: Settings) -> str:
+    """The space that images are embedded into."""
+    return space(settings.foundry_model, settings.embedding_dimensions)
 
-    Prefix and suffix could make it longer than a blob name may be. Such a name is cut, and a hash of the whole
-    follows the cut; it is then exactly as long as a name may be and no other name is, so the two never meet.
+
+def is_addressable(name: str) -> bool:
+    """Whether a URL can name the image: a client or proxy on the way resolves ``a/../b`` to ``b``, another image."""
+    # Nearly every name is told without being taken apart.
+    return "." not in name or not {".", ".."} & set(name.split("/"))
+
+
+def record_key(space: str, name: str) -> str:
+    """What the blob names of an image's records end in, after ``<space>/images/`` and ``<space>/failures/``.
+
+    That is the image's name and ``.json``, which could make a blob name longer than it may be. Such a key is cut, and
+    a hash of the whole name follows the cut; it is then exactly as long as a key may be and no other key is, so the
+    two never meet.
     """
-    path = f"{space}/{kind}/{name}.json"
-    if _units(path) < _LONGEST_NAME:
-        return path
-    tail = f"~{hashlib.sha256(name.encode()).hexdigest()}.json"
-    room = _LONGEST_NAME - len(tail)
-    head = path.encode("utf-16-le")[: 2 * room].decode("utf-16-le", "ignore")
-    return head + "~" * (room - _units(head)) + tail
+    longest = longest_key(space)
+    # Most names are told by their length alone: no character takes more than two units.
+    if 2 * len(name) + len(".json") < longest or _units(name) + len(".json") < longest:
+        return f"{name}.json"
+    head = cut(name, longest)
+    return f"{head}{'~' * (longest - _TAIL - _units(head))}~{hashlib.sha256(name.encode()).hexdigest()}.json"
+
+
+def record_path(space: str, kind: Literal["images", "failures"], name: str) -> str:
+    """The blob name of an image's embedding or failure record."""
+    return f"{space}/{kind}/{record_key(space, name)}"
+
+
+def longest_key(space: str) -> int:
+    """How long the key of an image's records may be, in UTF-16 units, for the longer of the two folders."""
+    return _LONGEST_NAME - _units(f"{space}/failures/")
+
+
+def cut(name: str, longest: int) -> str:
+    """The beginning of a name that its key begins with as well, however long it is."""
+    return name.encode("utf-16-le")[: 2 * (longest - _TAIL)].decode("utf-16-le", "ignore")
 
 
 def query_path(space: str, key: str) -> str:
@@ -191,13 +350,9 @@ def _units(text: str) -> int:
 
 
 def _service(settings: Settings, credential: TokenCredential) -> BlobServiceClient:
-    # requests keeps 10 connections a host unless told otherwise, and shakes hands anew for every further thread.
-    session = requests.Session()
-    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64))
-    transport = RequestsTransport(session=session)
     if settings.storage_connection_string:
-        return BlobServiceClient.from_connection_string(settings.storage_connection_string, transport=transport)
-    return BlobServiceClient(settings.blob_service_uri, credential=credential, transport=transport)
+        return BlobServiceClient.from_connection_string(settings.storage_connection_string, **options())
+    return BlobServiceClient(settings.blob_service_uri, credential=credential, **options())
 
 
 def _read(blob: BlobClient) -> bytes | None:

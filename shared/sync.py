@@ -10,22 +10,35 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, get_args
 
-from shared.deferral import Deferral
-from shared.errors import Conflict, ModelMisconfigured, ModelRefused, ModelUnavailable, PictureError
-from shared.foundry import Foundry
+from shared.errors import Conflict, ModelBusy, ModelMisconfigured, ModelRefused, ModelUnavailable, PictureError
+from shared.foundry import LONGEST_WAITS, Foundry
 from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
-from shared.records import EmbeddingRecord, EmbeddingRequest, FailureCode, FailureRecord, GivenUp, now
+from shared.queues import Queues
+from shared.records import (
+    Content,
+    EmbeddingRecord,
+    EmbeddingRequest,
+    FailureCode,
+    FailureRecord,
+    GivenUp,
+    content_key,
+    now,
+)
 from shared.settings import Settings
-from shared.store import Image, RecordState, Store
+from shared.store import Image, RecordState, Store, is_addressable
 
-Outcome = Literal["embedded", "failed", "deferred", "unchanged", "removed", "ignored", "error"]
+Outcome = Literal["embedded", "copied", "failed", "deferred", "unchanged", "removed", "ignored", "error"]
 
-_FINE = {"embedded", "deferred", "unchanged", "removed"}
+_FINE = {"embedded", "copied", "deferred", "unchanged", "removed"}
 
 # When the model has not been to be had for so long, somebody has to look into it, and to ask for another try.
 _MOST_ATTEMPTS = 30
 _LONGEST = timedelta(hours=24)
+
+# While the model wants to be left alone, what comes from the queue waits for so long with its message in hand: the
+# rest of the queue then stays where it is, instead of being taken and put back over and over.
+_PATIENCE = 60.0
 
 # A round is lost only to somebody else's write of the same record, so each one means that somebody got on.
 _ROUNDS = 20
@@ -49,17 +62,17 @@ class ImageReport(Report):
 class Sync:
     """Keeps records true to their images. Safe to call from many threads and processes, for the same image too."""
 
-    def __init__(self, settings: Settings, store: Store, foundry: Foundry, deferral: Deferral) -> None:
+    def __init__(self, settings: Settings, store: Store, foundry: Foundry, queues: Queues) -> None:
         self._settings = settings
         self._store = store
         self._foundry = foundry
-        self._deferral = deferral
+        self._queues = queues
         self._limits = Limits.of(settings)
         self._alarmed = -math.inf
 
     def __call__(self, name: str) -> ImageReport:
         """Make what is stored about the image ``name`` match the image as it is now: see :meth:`again`."""
-        return self.again(EmbeddingRequest(name=name))
+        return self._look(EmbeddingRequest(name=name), LONGEST_WAITS)
 
     def again(self, request: EmbeddingRequest) -> ImageReport:
         """Make what is stored about the image match the image as it is now.
@@ -68,20 +81,23 @@ class Sync:
         the image is gone; or the model could not be had, and the request is on the queue for later. Raises
         ``AzureError`` where storage fails: another look is due.
         """
-        tired = request.attempt >= _MOST_ATTEMPTS or now() - (request.first_seen or now()) >= _LONGEST
-        report = ImageReport(name=request.name, attempt=request.attempt or None)
-        with self._logged(report):
-            try:
-                self._settle(request.name, report, "gave_up" if tired else None)
-            except (ModelMisconfigured, ModelUnavailable) as error:
-                self._defer(request, error, report)
-        return report
+        return self._look(request, _PATIENCE)
 
     def crashed(self, name: str) -> ImageReport:
         """Record that the platform gave up on the image, unless it has been embedded, or is gone, by now."""
         report = ImageReport(name=name)
         with self._logged(report):
-            self._settle(name, report, "crashed")
+            self._settle(name, report, "crashed", 0)
+        return report
+
+    def _look(self, request: EmbeddingRequest, patience: float) -> ImageReport:
+        tired = request.attempt >= _MOST_ATTEMPTS or now() - (request.first_seen or now()) >= _LONGEST
+        report = ImageReport(name=request.name, attempt=request.attempt or None)
+        with self._logged(report):
+            try:
+                self._settle(request.name, report, "gave_up" if tired else None, patience)
+            except (ModelMisconfigured, ModelUnavailable) as error:
+                self._defer(request, error, report)
         return report
 
     @contextmanager
@@ -100,26 +116,28 @@ class Sync:
     ) -> None:
         """Put the image on the queue for later: nothing is recorded, nothing is lost."""
         asked = error.retry_after if isinstance(error, ModelUnavailable) else None
-        later = EmbeddingRequest(name=request.name, attempt=request.attempt + 1, first_seen=request.first_seen or now())
+        later = request
+        if not isinstance(error, ModelBusy):
+            first_seen = request.first_seen or now()
+            later = EmbeddingRequest(name=request.name, attempt=request.attempt + 1, first_seen=first_seen)
         report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
-        report.retry_in = round(self._deferral.put(later, asked))
+        report.retry_in = round(self._queues.put_later(later, asked))
         if isinstance(error, ModelMisconfigured) and time.monotonic() - self._alarmed > _ALARM_EVERY:
             # Every image fails alike, so one line a minute says it all.
             self._alarmed = time.monotonic()
             Report(outcome="error", message=report.message).log("model_misconfigured", logging.ERROR)
 
-    def _settle(self, name: str, report: ImageReport, giving_up: GivenUp | None) -> None:
+    def _settle(self, name: str, report: ImageReport, giving_up: GivenUp | None, patience: float) -> None:
         """Look and act until a look finds nothing left to do.
 
         The look that follows every write is what makes this safe: whoever overwrites or deletes the image while
         its record is being made is seen either here or by the event of that change, whichever comes later.
         """
-        if not _is_addressable(name):
+        if not is_addressable(name):
             report.outcome, report.message = "ignored", "HTTP takes '.' and '..' in a name for other folders."
             return
         made: EmbeddingRecord | FailureRecord | None = None
         settled: str | None = None
-        failure_written = False
         with report.step("look"):
             found = self._store.find_record(name)
         for _ in range(_ROUNDS):
@@ -134,15 +152,12 @@ class Sync:
                     found = None
                 elif _is_current(found, image):
                     report.outcome = "unchanged"
-                    if not failure_written:
-                        return
+                    # One may have outlived a crash between the record's writing and its own removal.
                     self._store.remove_failure(name)
-                    failure_written = False
                 else:
                     if made is None or made.etag != version:
-                        made = self._make(image, report, giving_up)
+                        made = self._make(image, report, giving_up, patience)
                     found = self._write(made, found, report)
-                    failure_written = isinstance(made, FailureRecord)
                 settled = version
             except Conflict:
                 settled = None
@@ -165,27 +180,29 @@ class Sync:
             if isinstance(made, EmbeddingRecord):
                 found = self._store.write_record(made, found)
                 self._store.remove_failure(made.name)
-                report.outcome = "embedded"
+                report.outcome = "embedded" if report.prepared else "copied"
                 return found
-            self._store.write_failure(made)
+            self._store.write_failure(made, PREPARATION)
             if found is not None:
                 self._store.remove_record(made.name, found)
             report.outcome, report.code, report.message = "failed", made.code, made.message
             return None
 
-    def _make(self, image: Image, report: ImageReport, giving_up: GivenUp | None) -> EmbeddingRecord | FailureRecord:
+    def _make(
+        self, image: Image, report: ImageReport, giving_up: GivenUp | None, patience: float
+    ) -> EmbeddingRecord | FailureRecord:
         """Embed this version of the image, or say why not: because that can never be, or is not tried any more."""
         report.bytes = image.size
         if giving_up == "crashed":
             return self._failure(image, "crashed", "The platform gave up on it after several attempts.", None)
         try:
-            return self._embed(image, report)
+            return self._embed(image, report, patience)
         except PictureError as error:
             return self._failure(image, error.code, str(error), None)
         except ModelRefused as error:
             return self._failure(image, error.code, str(error), error.status)
         except (ModelMisconfigured, ModelUnavailable) as error:
-            if giving_up is None:
+            if giving_up is None or isinstance(error, ModelBusy):
                 raise
             return self._failure(image, giving_up, str(error), error.status)
 
@@ -204,7 +221,7 @@ class Sync:
             last_seen=now(),
         )
 
-    def _embed(self, image: Image, report: ImageReport) -> EmbeddingRecord:
+    def _embed(self, image: Image, report: ImageReport, patience: float) -> EmbeddingRecord:
         if image.size == 0:
             raise PictureError("empty", "The blob has no bytes.")
         if image.size > self._settings.image_max_bytes:
@@ -214,14 +231,15 @@ class Sync:
             )
         with report.step("download"):
             data = self._store.download(image)
-        with report.step("prepare"):
-            sha256 = hashlib.sha256(data).hexdigest()
-            picture = prepare(data, self._limits)
-        report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
+        sha256 = hashlib.sha256(data).hexdigest()
         text = image.text(self._settings.text_metadata) if self._settings.text_metadata else None
-        with report.step("embed"):
-            answer = self._foundry.embed_image(picture.png, text, "document", self._settings.embedding_dimensions)
-        report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
+        key = content_key(sha256, text, PREPARATION)
+        with report.step("look"):
+            content = self._store.find_content(key)
+        if content is None:
+            content = self._content(data, text, report, patience)
+            with report.step("write"):
+                self._store.write_content(key, content)
         container = self._settings.images_container
         return EmbeddingRecord(
             id=hashlib.sha256(f"{container}/{image.name}".encode()).hexdigest(),
@@ -231,24 +249,38 @@ class Sync:
             etag=image.etag,
             sha256=sha256,
             bytes=image.size,
-            media_type=picture.media_type,
-            width=picture.original_width,
-            height=picture.original_height,
+            media_type=content.media_type,
+            width=content.width,
+            height=content.height,
             text=text,
             model=self._settings.foundry_model,
             input_type="document",
-            dimensions=len(answer.embedding),
+            dimensions=len(content.embedding),
             preparation=PREPARATION,
-            prompt_tokens=answer.prompt_tokens,
-            total_tokens=answer.total_tokens,
+            prompt_tokens=content.prompt_tokens,
+            total_tokens=content.total_tokens,
             embedded_at=now(),
-            embedding=answer.embedding,
+            embedding=content.embedding,
         )
 
-
-def _is_addressable(name: str) -> bool:
-    """Whether a URL can name the image: a client or proxy on the way resolves ``a/../b`` to ``b``, another image."""
-    return not {".", ".."} & set(name.split("/"))
+    def _content(self, data: bytes, text: str | None, report: ImageReport, patience: float) -> Content:
+        """Ask the model about bytes that are new to this space."""
+        self._foundry.check(patience)
+        with report.step("prepare"):
+            picture = prepare(data, self._limits)
+        report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
+        with report.step("embed"):
+            dimensions = self._settings.embedding_dimensions
+            answer = self._foundry.embed_image(picture.png, text, "document", dimensions, patience=patience)
+        report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
+        return Content(
+            media_type=picture.media_type,
+            width=picture.original_width,
+            height=picture.original_height,
+            prompt_tokens=answer.prompt_tokens,
+            total_tokens=answer.total_tokens,
+            embedding=answer.embedding,
+        )
 
 
 def _is_current(found: RecordState | None, image: Image) -> bool:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.errors import ModelUnavailable
+from shared.errors import ModelBusy
 
 _UNSAID_WAIT = 1.0
 
@@ -16,23 +16,19 @@ class Gate:
     After a refusal half as many calls are let through at once; each answer opens it a little again.
     """
 
-    def __init__(self, most: int, patience: float) -> None:
-        """``most`` calls at once; whoever would have to wait longer than ``patience`` seconds is turned away."""
+    def __init__(self, most: int) -> None:
+        """``most`` calls at once."""
         self._most = most
-        self._patience = patience
         self._allowed = float(most)
         self._inside = 0
         self._closed_until = 0.0
         self._changed = threading.Condition()
 
     @contextmanager
-    def passage(self) -> Iterator[None]:
-        """Wait for a place. Raises :class:`ModelUnavailable` where the model has asked for a longer wait than that."""
+    def passage(self, patience: float) -> Iterator[None]:
+        """Wait for a place; raises :class:`ModelBusy` at once where the gate stays closed longer than ``patience``."""
         with self._changed:
-            while (closed := self._closed_until - time.monotonic()) > 0 or self._inside >= int(self._allowed):
-                if closed > self._patience:
-                    message = f"The model has asked to be left alone for another {closed:.0f} seconds."
-                    raise ModelUnavailable(message, status=429, retry_after=closed)
+            while (closed := self._closed(patience)) > 0 or self._inside >= int(self._allowed):
                 self._changed.wait(closed if closed > 0 else None)
             self._inside += 1
         try:
@@ -41,6 +37,11 @@ class Gate:
             with self._changed:
                 self._inside -= 1
                 self._changed.notify_all()
+
+    def check(self, patience: float) -> None:
+        """Raise :class:`ModelBusy` if the gate stays closed for longer than ``patience`` seconds."""
+        with self._changed:
+            self._closed(patience)
 
     def refused(self, wait: float | None) -> None:
         """Close the gate for ``wait`` seconds, because the model said so, and halve what it lets through.
@@ -60,3 +61,11 @@ class Gate:
             if self._allowed < self._most:
                 self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
                 self._changed.notify_all()
+
+    def _closed(self, patience: float) -> float:
+        """For how many seconds the gate stays closed."""
+        closed = self._closed_until - time.monotonic()
+        if closed > patience:
+            message = f"The model has asked to be left alone for another {closed:.0f} seconds."
+            raise ModelBusy(message, status=429, retry_after=closed)
+        return closed

@@ -22,10 +22,11 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
-from shared.deferral import QUEUE, Deferral
 from shared.foundry import Foundry
 from shared.intake import Intake
 from shared.queries import Queries
+from shared.queues import QUEUE, Queues
+from shared.reconcile import Reconcile
 from shared.settings import Settings, read_settings
 from shared.store import Store
 from shared.sync import Sync
@@ -112,15 +113,18 @@ class Cloud:
         return self.resources.enter_context(ManagedIdentityCredential(client_id=CLIENT_ID))
 
     def sync(self) -> Sync:
-        return Sync(self.settings, self.store(), self.foundry(), self.deferral())
+        return Sync(self.settings, self.store(), self.foundry(), self.queues())
 
     def intake(self) -> Intake:
-        return Intake(self.settings, self.store(), self.sync())
+        return Intake(self.settings, self.store(), self.sync(), self.reconcile())
 
-    def deferral(self) -> Deferral:
-        deferral = Deferral(self.settings, self._credential())
-        self.resources.callback(deferral.close)
-        return deferral
+    def reconcile(self) -> Reconcile:
+        return Reconcile(self.settings, self.store(), self.queues())
+
+    def queues(self) -> Queues:
+        queues = Queues(self.settings, self._credential())
+        self.resources.callback(queues.close)
+        return queues
 
     def queries(self) -> Queries:
         return Queries(self.settings, self.store(), self.foundry())
@@ -142,6 +146,10 @@ class Cloud:
 
     def failure(self, name: str) -> Any:
         return self.stored(f"failures/{name}.json")
+
+    def records(self) -> list[str]:
+        """The names of all blobs that were written, but for the vectors that are kept by content."""
+        return [name for name in self.embeddings.list_blob_names() if "/contents/" not in name]
 
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}

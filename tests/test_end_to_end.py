@@ -159,7 +159,7 @@ def test_a_throttled_upload_waits_on_the_queue_and_is_embedded_later(
     running: Stack, storage: BlobServiceClient, model: Model
 ) -> None:
     model.behave(throttle={"calls": 0, "window_s": 6, "retry_after": "seconds"})
-    upload(storage, "patient.png", picture("red"))
+    upload(storage, "patient.png", picture("purple"))
     eventually(lambda: model.calls(429) or None)
     model.behave(throttle={"calls": 100, "window_s": 6})
     assert eventually(lambda: read(storage, "images/patient.png"))["name"] == "patient.png"
@@ -177,13 +177,56 @@ def test_an_upload_that_the_platform_gave_up_on_has_a_failure_record(
     running: Stack, storage: BlobServiceClient, model: Model
 ) -> None:
     model.behave(fault={"kind": "hang"})
-    upload(storage, "deadly.png", picture("red"))
+    upload(storage, "deadly.png", picture("navy"))
     said = {"FunctionId": "x", "BlobType": "BlockBlob", "ContainerName": "images", "BlobName": "deadly.png", "ETag": ""}
     with QueueClient.from_connection_string(
         running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
     ) as queue:
         queue.send_message(base64.b64encode(json.dumps(said).encode()).decode())
     assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
+
+
+def test_a_picture_under_a_new_name_costs_no_call(running: Stack, storage: BlobServiceClient, model: Model) -> None:
+    upload(storage, "old name.png", picture("teal"))
+    old = eventually(lambda: read(storage, "images/old name.png"))
+    upload(storage, "new name.png", picture("teal"))
+    new = eventually(lambda: read(storage, "images/new name.png"))
+    assert new["embedding"] == old["embedding"]
+    assert len(model.calls(200)) == 1
+
+
+def test_an_audit_brings_back_what_events_have_lost(running: Stack, storage: BlobServiceClient) -> None:
+    upload(storage, "lost.png", picture("gold"))
+    eventually(lambda: read(storage, "images/lost.png"))
+    storage.get_blob_client("embeddings", "Cohere-embed-v3-english/images/lost.png.json").delete_blob()
+    answer = httpx.post(
+        f"{running.functions_url}/api/reconcile",
+        json={"prefix": "lost"},
+        headers={"x-functions-key": running.functions_key},
+        timeout=60,
+    )
+    assert (answer.status_code, answer.json()["missing"], answer.json()["requested"]) == (200, 1, 1)
+    assert eventually(lambda: read(storage, "images/lost.png"))["name"] == "lost.png"
+
+
+def test_an_audit_runs_by_the_clock_and_the_status_tells_of_it(running: Stack, storage: BlobServiceClient) -> None:
+    upload(storage, "audited.png", picture("lime"))
+    eventually(lambda: read(storage, "images/audited.png"))
+    key = {"x-functions-key": running.functions_key}
+    httpx.post(
+        f"{running.functions_url}/admin/functions/reconcile_on_schedule", headers=key, json={}
+    ).raise_for_status()
+
+    def status() -> Any:
+        answer = httpx.get(f"{running.functions_url}/api/status", headers=key).raise_for_status().json()
+        audit = answer["last_audit"]
+        return answer if audit and audit["prefix"] == "" else None
+
+    told = eventually(status)
+    assert told["last_audit"]["current"] >= 1
+    assert told["queues"]["embedding-requests"] is not None
+    assert any(queue.startswith("azure-webjobs-blobtrigger-") for queue in told["queues"])
+    assert [space["space"] for space in told["spaces"]] == ["Cohere-embed-v3-english"]
 
 
 def test_queries_are_answered_over_http_and_then_from_storage(running: Stack) -> None:

@@ -227,7 +227,7 @@ def test_nothing_of_a_query_is_kept_where_records_are_off(cloud: Cloud, monkeypa
         _, headers, _ = text_query({"input": "red"})
         assert headers["x-embedding-cache"] == "miss"
         assert "x-embedding-record" not in headers
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
 
 
 def test_a_query_is_answered_when_storage_fails_and_the_failure_is_logged(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.messages import UnreadableMessageError, read_failed_upload, read_requests
+from shared.records import EmbeddingRequest
 from tests.conftest import Cloud
 from tests.test_sync import picture
 
@@ -34,6 +35,12 @@ def cloud_event(name: str = NAME) -> dict[str, Any]:
     }
 
 
+def requests(body: bytes) -> list[EmbeddingRequest]:
+    read = read_requests(body, "images")
+    assert isinstance(read, list)
+    return read
+
+
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize(
     "message",
@@ -48,12 +55,12 @@ def cloud_event(name: str = NAME) -> dict[str, Any]:
 )
 def test_requests_and_events_of_either_schema_name_the_image(message: Any, encoded: bool) -> None:
     body = json.dumps(message).encode()
-    [request] = read_requests(base64.b64encode(body) if encoded else body, "images")
+    [request] = requests(base64.b64encode(body) if encoded else body)
     assert request.name == NAME
 
 
 def test_a_request_keeps_its_count_and_its_beginning() -> None:
-    [request] = read_requests(b'{"name":"a","attempt":7,"first_seen":"2026-11-22T12:00:00Z"}', "images")
+    [request] = requests(b'{"name":"a","attempt":7,"first_seen":"2026-11-22T12:00:00Z"}')
     assert request.attempt == 7
     assert request.first_seen is not None
     assert request.first_seen.hour == 12
@@ -61,7 +68,7 @@ def test_a_request_keeps_its_count_and_its_beginning() -> None:
 
 def test_events_of_other_containers_are_left_out() -> None:
     events = [event("BlobDeleted", container="images-archive"), event("BlobDeleted", "b.png")]
-    assert [request.name for request in read_requests(json.dumps(events).encode(), "images")] == ["b.png"]
+    assert [request.name for request in requests(json.dumps(events).encode())] == ["b.png"]
 
 
 UNREADABLE = [
@@ -94,7 +101,7 @@ def test_an_unreadable_message_is_recorded_and_dropped_never_retried(
     intake = cloud.intake()
     for bring in (intake.queued, intake.failed_upload, intake.failed_request):
         bring(b"hello")
-    [path] = cloud.embeddings.list_blob_names()
+    [path] = cloud.records()
     assert path.startswith("Cohere-embed-v3-english/dropped/")
     record = json.loads(cloud.embeddings.download_blob(path).readall())
     assert (record["content"], set(record)) == ("hello", {"content", "reason", "seen_at"})
@@ -107,7 +114,7 @@ def test_the_event_of_a_deletion_removes_the_record(cloud: Cloud) -> None:
     intake.uploaded(cloud.settings.images_container, NAME)
     cloud.images.delete_blob(NAME)
     intake.queued(json.dumps(event("BlobDeleted", container=cloud.settings.images_container)).encode())
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
 
 
 def failed_upload(cloud: Cloud, name: str) -> bytes:
@@ -149,4 +156,4 @@ def test_what_was_embedded_in_the_meantime_or_is_gone_has_no_failure_record(clou
 def test_a_poison_message_of_another_container_is_none_of_ours(cloud: Cloud) -> None:
     body = json.loads(failed_upload(cloud, "a.png")) | {"ContainerName": "another"}
     cloud.intake().failed_upload(json.dumps(body).encode())
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 from azure.core.exceptions import AzureError
 from PIL import Image
 
+from shared.records import EmbeddingRequest, content_key, now
 from shared.store import Image as StoredImage
 from shared.store import RecordState, Store
 from shared.sync import Sync
@@ -61,7 +63,14 @@ def test_an_audit_finds_what_it_needs_in_the_record_s_metadata(cloud: Cloud) -> 
     etag = cloud.upload("a.png", data)
     cloud.sync()("a.png")
     properties = cloud.embeddings.get_blob_client("Cohere-embed-v3-english/images/a.png.json").get_blob_properties()
-    assert properties.metadata == {"etag": etag, "preparation": "1", "sha256": hashlib.sha256(data).hexdigest()}
+    sha256 = hashlib.sha256(data).hexdigest()
+    assert properties.metadata == {
+        "etag": etag,
+        "preparation": "1",
+        "sha256": sha256,
+        "content": content_key(sha256, None, 1),
+        "tokens": "1000",
+    }
     assert properties.content_settings.content_type == "application/json"
 
 
@@ -80,7 +89,7 @@ def test_dimensions_are_sent_and_name_the_space_where_they_are_set(cloud: Cloud)
     cloud.sync()("a.png")
     [call] = cloud.model.calls()
     assert call["dimensions"] == 256
-    [blob] = cloud.embeddings.list_blob_names()
+    [blob] = cloud.records()
     assert blob == "embed-v-4-0-256/images/a.png.json"
 
 
@@ -142,12 +151,12 @@ def test_a_deleted_image_loses_its_record_and_its_failure(cloud: Cloud) -> None:
         sync(name)
         cloud.images.delete_blob(name)
         assert sync(name).outcome == "removed"
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
 
 
 def test_an_image_that_never_was_leaves_nothing(cloud: Cloud) -> None:
     assert cloud.sync()("never.png").outcome == "removed"
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
 
 
 @pytest.mark.parametrize(
@@ -258,16 +267,16 @@ class Interfering(Store):
         self._interfere()
         return super().write_record(record, replaces)
 
-    def write_failure(self, failure: Any) -> None:
+    def write_failure(self, failure: Any, preparation: int) -> None:
         self._interfere()
-        super().write_failure(failure)
+        super().write_failure(failure, preparation)
 
 
 def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
     store = Interfering(cloud.settings, cloud._credential())
     cloud.resources.callback(store.close)
     store.meanwhile(happens)
-    return Sync(cloud.settings, store, cloud.foundry(), cloud.deferral())
+    return Sync(cloud.settings, store, cloud.foundry(), cloud.queues())
 
 
 def test_the_newest_image_wins_when_two_writers_race(cloud: Cloud) -> None:
@@ -293,7 +302,7 @@ def test_an_image_deleted_during_its_embedding_leaves_no_record(cloud: Cloud) ->
         cloud.upload("a.png", data)
         report = interfered(cloud, lambda: cloud.images.delete_blob("a.png"))("a.png")
         assert report.outcome == "removed"
-        assert list(cloud.embeddings.list_blob_names()) == []
+        assert cloud.records() == []
 
 
 def test_a_late_failure_of_an_old_image_does_not_stay_beside_the_new_record(cloud: Cloud) -> None:
@@ -345,7 +354,7 @@ def test_many_threads_looking_at_one_image_agree(cloud: Cloud) -> None:
 def test_a_blob_of_another_container_is_left_alone(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.upload("a.png", picture())
     cloud.intake().uploaded("another", "a.png")
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
     assert "another is not watched" in caplog.text
 
 
@@ -354,7 +363,7 @@ def test_a_name_that_a_url_resolves_to_another_image_is_left_alone(cloud: Cloud,
     cloud.upload("a.png", picture())
     report = cloud.sync()(name)
     assert report.outcome == "ignored"
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
 
 
 def test_each_look_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
@@ -376,3 +385,101 @@ def test_a_look_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog
     [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
     assert (line["name"], line["outcome"]) == ("a.png", "error")
     assert "ContainerNotFound" in line["message"]
+
+
+def test_pictures_of_the_same_bytes_and_text_are_asked_about_once(cloud: Cloud) -> None:
+    data = picture()
+    sync = cloud.sync()
+    cloud.upload("a.png", data, text="red")
+    assert sync("a.png").outcome == "embedded"
+    cloud.upload("b.png", data, text="red")
+    report = sync("b.png")
+    assert (report.outcome, report.total_tokens) == ("copied", None)
+    assert len(cloud.model.calls(200)) == 1
+    first, second = cloud.record("a.png"), cloud.record("b.png")
+    assert (second["name"], second["etag"] == first["etag"]) == ("b.png", False)
+    own = {"id", "name", "url", "etag", "embedded_at"}
+    assert {k: v for k, v in second.items() if k not in own} == {k: v for k, v in first.items() if k not in own}
+
+
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_a_renamed_image_is_not_sent_to_the_model_again(cloud: Cloud, deleted_first: bool) -> None:
+    data = picture()
+    sync = cloud.sync()
+    cloud.upload("old/a.png", data)
+    sync("old/a.png")
+    cloud.upload("new/a.png", data)
+    cloud.images.delete_blob("old/a.png")
+    for name in ("old/a.png", "new/a.png") if deleted_first else ("new/a.png", "old/a.png"):
+        sync(name)
+    assert cloud.record("old/a.png") is None
+    assert cloud.record("new/a.png")["name"] == "new/a.png"
+    assert len(cloud.model.calls(200)) == 1
+
+
+@pytest.mark.parametrize("change", ["text", "bytes", "preparation"])
+def test_another_text_picture_or_preparation_is_sent_to_the_model(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture(), text="red")
+    sync("a.png")
+    if change == "preparation":
+        monkeypatch.setattr("shared.sync.PREPARATION", 2)
+    cloud.upload(
+        "b.png", picture(size=(30, 30)) if change == "bytes" else picture(), text="blue" if change == "text" else "red"
+    )
+    assert sync("b.png").outcome == "embedded"
+    assert len(cloud.model.calls(200)) == 2
+
+
+def test_an_answer_that_was_paid_for_is_not_lost_with_the_process_that_asked(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+
+    def dies() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interfered(cloud, dies)("a.png")
+    assert cloud.record("a.png") is None
+    assert cloud.sync()("a.png").outcome == "copied"
+    assert len(cloud.model.calls(200)) == 1
+
+
+def test_while_the_model_wants_to_be_left_alone_no_image_is_made_ready_for_it(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 60, "retry_after": "seconds"})
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    assert sync("a.png").outcome == "deferred"
+    monkeypatch.setattr("shared.sync.prepare", None)
+    cloud.upload("b.png", picture(size=(30, 30)))
+    report = sync("b.png")
+    assert report.outcome == "deferred"
+    assert len(cloud.model.calls()) == 1
+
+
+def test_a_look_that_never_reached_the_model_is_not_counted_as_an_attempt(cloud: Cloud) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 100, "retry_after": "seconds"})
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    cloud.upload("b.png", picture(size=(30, 30)))
+    sync("a.png")
+    tired = EmbeddingRequest(name="b.png", attempt=30, first_seen=now() - timedelta(days=2))
+    assert sync.again(tired).outcome == "deferred"
+    assert cloud.failure("b.png") is None
+    waiting = cloud.queue.get_queue_properties().approximate_message_count
+    assert waiting == 2
+    again = EmbeddingRequest(name="b.png", attempt=3)
+    assert sync.again(again).attempt == 3
+
+
+def test_what_comes_from_the_queue_waits_for_the_model_with_its_message_in_hand(cloud: Cloud) -> None:
+    cloud.model.behave(throttle={"calls": 1, "window_s": 8, "retry_after": "seconds"})
+    sync = cloud.sync()
+    for index in range(3):
+        cloud.upload(f"{index}.png", picture(size=(30 + index, 30)))
+    assert sync("0.png").outcome == "embedded"
+    assert sync("1.png").outcome == "deferred", "an upload is not kept waiting for so long"
+    assert sync.again(EmbeddingRequest(name="2.png")).outcome == "embedded"

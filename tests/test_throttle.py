@@ -15,7 +15,7 @@ def most_inside(gate: Gate, callers: int, each: float = 0.02) -> int:
 
     def call() -> None:
         nonlocal inside, most
-        with gate.passage():
+        with gate.passage(5):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -32,22 +32,22 @@ def most_inside(gate: Gate, callers: int, each: float = 0.02) -> int:
 
 
 def test_no_more_than_allowed_are_inside() -> None:
-    assert most_inside(Gate(3, patience=5), 12) == 3
+    assert most_inside(Gate(3), 12) == 3
 
 
 def test_after_a_refusal_all_wait_for_the_moment_that_was_named() -> None:
-    gate = Gate(4, patience=5)
+    gate = Gate(4)
     gate.refused(0.3)
     start = time.monotonic()
-    with gate.passage():
+    with gate.passage(5):
         assert time.monotonic() - start >= 0.3
 
 
 def test_a_wait_beyond_patience_is_told_at_once() -> None:
-    gate = Gate(4, patience=5)
+    gate = Gate(4)
     gate.refused(60)
     start = time.monotonic()
-    with pytest.raises(ModelUnavailable) as raised, gate.passage():
+    with pytest.raises(ModelUnavailable) as raised, gate.passage(5):
         pass
     assert time.monotonic() - start < 1
     assert raised.value.status == 429
@@ -56,7 +56,7 @@ def test_a_wait_beyond_patience_is_told_at_once() -> None:
 
 
 def test_a_refusal_halves_what_is_let_through_and_answers_open_it_again() -> None:
-    gate = Gate(8, patience=5)
+    gate = Gate(8)
     gate.refused(0.01)
     time.sleep(0.02)
     assert most_inside(gate, 16) == 4
@@ -66,7 +66,7 @@ def test_a_refusal_halves_what_is_let_through_and_answers_open_it_again() -> Non
 
 
 def test_calls_refused_together_count_as_one_refusal() -> None:
-    gate = Gate(8, patience=5)
+    gate = Gate(8)
     for _ in range(8):
         gate.refused(0.1)
     time.sleep(0.12)
@@ -74,7 +74,7 @@ def test_calls_refused_together_count_as_one_refusal() -> None:
 
 
 def test_a_refusal_that_names_no_wait_lets_one_call_ask_again_after_a_second() -> None:
-    gate = Gate(8, patience=5)
+    gate = Gate(8)
     gate.refused(None)
     start = time.monotonic()
     assert most_inside(gate, 4) == 1
@@ -82,7 +82,7 @@ def test_a_refusal_that_names_no_wait_lets_one_call_ask_again_after_a_second() -
 
 
 def test_one_call_is_always_let_through() -> None:
-    gate = Gate(2, patience=5)
+    gate = Gate(2)
     for _ in range(5):
         gate.refused(0.01)
         time.sleep(0.02)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 
-from shared.deferral import _wait
+from shared.queues import _wait
 from shared.records import EmbeddingRequest, now
 from tests.conftest import Cloud
 from tests.test_sync import picture
@@ -46,12 +46,12 @@ def test_an_image_that_the_model_cannot_take_now_is_deferred_and_nothing_is_reco
     assert report.retry_in is not None
     assert 1 <= report.retry_in <= 75
     assert waiting(cloud) == 1
-    assert list(cloud.embeddings.list_blob_names()) == []
+    assert cloud.records() == []
 
 
 def test_the_message_says_what_when_first_and_how_often(cloud: Cloud) -> None:
     before = now()
-    cloud.deferral().put(EmbeddingRequest(name="Zoë/a b#1.png", attempt=3, first_seen=before), 1.0)
+    cloud.queues().put_later(EmbeddingRequest(name="Zoë/a b#1.png", attempt=3, first_seen=before), 1.0)
     assert cloud.queue.receive_message() is None
     deadline = time.monotonic() + 20
     while (message := cloud.queue.receive_message()) is None:
@@ -81,7 +81,7 @@ def test_the_wait_is_what_the_model_asked_for_and_a_little_apart() -> None:
 
 
 def test_a_wait_longer_than_a_queue_can_hide_a_message_is_cut(cloud: Cloud) -> None:
-    wait = cloud.deferral().put(EmbeddingRequest(name="a.png", attempt=1, first_seen=now()), 30 * 24 * 3600.0)
+    wait = cloud.queues().put_later(EmbeddingRequest(name="a.png", attempt=1, first_seen=now()), 30 * 24 * 3600.0)
     assert 24 * 3600 <= wait <= 1.2 * 24 * 3600
     assert waiting(cloud) == 1
 
@@ -135,7 +135,7 @@ def test_a_wrong_setting_is_said_aloud_once_a_minute_not_once_an_image(
 def test_a_queue_that_is_not_there_is_an_error_of_the_look_so_that_the_platform_tries_again(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.deferral.QUEUE", "no-such-queue")
+    monkeypatch.setattr("shared.queues.QUEUE", "no-such-queue")
     cloud.model.behave(fault={"kind": "503"})
     cloud.upload("a.png", picture())
     with pytest.raises(ResourceNotFoundError):

@@ -1,0 +1,131 @@
+"""The state of the app, and the HTTP border of audits."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import azure.functions as func
+import msgspec
+import pytest
+from azure.core.exceptions import ResourceExistsError, ServiceRequestError
+from azure.identity import ManagedIdentityCredential
+from azure.storage.queue import QueueServiceClient
+
+from shared import __version__, api
+from shared.reconcile import ReconcileRequest
+from shared.records import AuditReport, EmbeddingRequest, now
+from shared.status import Status
+from tests.conftest import CLIENT_ID, Cloud
+from tests.test_reconcile import audit, drain, embed
+
+
+def status(cloud: Cloud) -> Any:
+    return msgspec.to_builtins(Status(cloud.settings, cloud.store(), cloud.queues()).read())
+
+
+def test_an_app_that_has_done_nothing_yet_has_a_status(cloud: Cloud) -> None:
+    assert status(cloud) == {
+        "version": __version__,
+        "model": "Cohere-embed-v3-english",
+        "space": "Cohere-embed-v3-english",
+        "queues": {"embedding-requests": 0, "embedding-requests-poison": None, "webjobs-blobtrigger-poison": None},
+        "failures": {"total": 0, "by_code": {}, "complete": True},
+        "last_audit": None,
+        "running_audit": None,
+        "spaces": [],
+    }
+
+
+def test_it_tells_how_long_the_queues_are_what_failed_and_what_the_last_audit_found(cloud: Cloud) -> None:
+    embed(cloud, "a.png")
+    for name in ("page.png", "words.png"):
+        cloud.upload(name, b"no picture")
+        cloud.sync()(name)
+    cloud.upload("empty.png", b"")
+    cloud.sync()("empty.png")
+    report = audit(cloud)
+    cloud.queues().put("b.png")
+    cloud.queues().put_later(EmbeddingRequest(name="c.png"), 60)
+    told = status(cloud)
+    assert told["queues"]["embedding-requests"] == 2
+    assert told["failures"] == {"total": 3, "by_code": {"not_an_image": 2, "empty": 1}, "complete": True}
+    assert told["last_audit"] == msgspec.to_builtins(report)
+
+
+def test_it_lists_the_spaces_and_how_complete_each_is(cloud: Cloud) -> None:
+    embed(cloud, "a.png", "b.png")
+    audit(cloud)
+    new = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="512")
+    audit(new)
+    spaces = {space["space"]: space for space in status(new)["spaces"]}
+    assert {name: (one["in_use"], one["current"], one["images"]) for name, one in spaces.items()} == {
+        "Cohere-embed-v3-english": (False, 2, 2),
+        "embed-v-4-0-512": (True, 0, 2),
+    }
+    drain(new)
+    audit(new)
+    assert status(new)["spaces"][1]["current"] == 2
+
+
+def request(body: bytes) -> func.HttpRequest:
+    return func.HttpRequest("POST", "/api/reconcile", body=body)
+
+
+def answer(body: bytes, report: AuditReport | None = None) -> tuple[func.HttpResponse, list[ReconcileRequest]]:
+    asked: list[ReconcileRequest] = []
+
+    def start(one: ReconcileRequest) -> AuditReport:
+        asked.append(one)
+        return report or AuditReport(started_at=now(), finished_at=now())
+
+    return api.audit(request(body), start), asked
+
+
+def test_without_a_body_everything_is_audited() -> None:
+    response, asked = answer(b"")
+    assert (response.status_code, asked) == (200, [ReconcileRequest()])
+
+
+def test_an_audit_that_goes_on_is_accepted() -> None:
+    response, _ = answer(b"{}", AuditReport(started_at=now(), reached="m"))
+    assert response.status_code == 202
+    assert json.loads(response.get_body())["reached"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("body", "target"),
+    [
+        (b'{"prefix": 1}', "prefix"),
+        (b'{"dry_run": "yes"}', "dry_run"),
+        (b'{"retry_failures": ["broken"]}', "retry_failures[0]"),
+        (b'{"folder": "a"}', None),
+        (b"prefix=a", None),
+        (b'{"prefix": "' + b"x" * 901 + b'"}', "prefix"),
+    ],
+)
+def test_a_wrong_request_is_refused_and_named(body: bytes, target: str | None) -> None:
+    response, asked = answer(body)
+    error = json.loads(response.get_body())["error"]
+    assert (response.status_code, error.get("target"), asked) == (400, target, [])
+
+
+def failing(*_: object) -> Any:
+    raise ServiceRequestError("the connection was refused")
+
+
+def test_storage_that_fails_is_said_in_the_answer() -> None:
+    for response in (api.audit(request(b""), failing), api.status(failing)):
+        error = json.loads(response.get_body())["error"]
+        assert (response.status_code, error["code"]) == (503, "storage_unavailable")
+        assert "refused" in error["message"]
+
+
+def test_it_tells_how_many_uploads_wait_where_the_host_s_account_is_known(cloud: Cloud) -> None:
+    uri = cloud.settings.queue_service_uri
+    known = cloud.with_settings(AzureWebJobsStorage__queueServiceUri=uri)
+    connection = QueueServiceClient(
+        uri, credential=cloud.resources.enter_context(ManagedIdentityCredential(client_id=CLIENT_ID))
+    )
+    with connection, suppress(ResourceExistsError):
+        connection.create_queue("azure-webjobs-blobtrigger-contoso")
+    assert status(known)["queues"]["azure-webjobs-blobtrigger-contoso"] == 0
