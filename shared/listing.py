@@ -9,12 +9,14 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 from azure.core import PipelineClient
 from azure.core.credentials import TokenCredential
+from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline.policies import BearerTokenCredentialPolicy, HeadersPolicy, RetryPolicy
 from azure.core.rest import HttpRequest, HttpResponse
 from azure.storage.blob import AccountSasPermissions, BlobServiceClient, ResourceTypes, generate_account_sas
@@ -23,6 +25,8 @@ from shared.connections import transport
 from shared.settings import Settings
 
 _VERSION = "2023-11-03"
+# As many as storage gives at once.
+_PAGE = 5000
 _SCOPE = "https://storage.azure.com/.default"
 # Set by storage on what is a folder, in accounts with a hierarchical namespace.
 _FOLDER = "hdi_isfolder"
@@ -37,7 +41,7 @@ class Listed(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Up to 5,000 blobs, the marker that this page begins at, and that of the next page, empty after the last."""
+    """Some blobs, the marker that this page begins at, and that of the next page, empty after the last."""
 
     marker: str
     blobs: list[Listed]
@@ -93,7 +97,8 @@ class Lister:
         self._client.close()
 
     def _page(self, container: str, prefix: str, marker: str) -> Page:
-        content = self._get(container, {"prefix": prefix, "marker": marker, "include": "metadata"})
+        options = {"prefix": prefix, "marker": marker, "include": "metadata", "maxresults": str(_PAGE)}
+        content = self._get(container, options)
         blobs = []
         following = ""
         # Blob by blob: the tree of a whole page takes several times what the page does.
@@ -115,7 +120,9 @@ class Lister:
         )
         url = f"{self._account}/{container}?{query}{self._signature()}"
         response = self._client.send_request(HttpRequest("GET", url))
-        response.raise_for_status()
+        if response.status_code != HTTPStatus.OK:
+            said = f"{response.status_code} {response.headers.get('x-ms-error-code', '')}".strip()
+            raise HttpResponseError(f"Storage answered {said} when {container} was listed.", response=response)
         return response.content
 
     def _signature(self) -> str:

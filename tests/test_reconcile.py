@@ -222,9 +222,10 @@ def test_a_name_that_no_url_can_carry_is_counted_and_left_alone() -> None:
 
 
 def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give no step more time than it takes to look at the clock."""
+    """Give no step more time than it takes to look at the clock, and storage short pages."""
     monkeypatch.setattr("shared.reconcile._STEP", -1)
     monkeypatch.setattr("shared.merge._LOOK_AT_CLOCK_EVERY", 3)
+    monkeypatch.setattr("shared.listing._PAGE", 2)
 
 
 def finish_without_time(cloud: Cloud) -> int:

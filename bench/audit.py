@@ -1,0 +1,105 @@
+"""How many names an audit judges in a second, and in what memory.
+
+The three listings are made up, page by page, as the audit asks for them: what is measured is the merge, the judging
+and the set of used contents, not storage. Making the pages is taken off the time.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from bench.figures import Figure, Measurement
+from shared.listing import Listed, Page
+from shared.merge import Merge
+from shared.pictures import PREPARATION
+from shared.reconcile import UsedContents, judge
+from shared.records import Audit, AuditReport, now
+
+_NAMES = 1_000_000
+_PAGE = 5_000
+_ROUNDS = 3
+# An odd number spreads the counter over all bits, as a hash does.
+_SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835
+
+
+def _image(number: int) -> Listed:
+    return Listed(f"folder-{number // 1000:06}/image-{number:08}.jpg", f"0x8D{number:012X}", {})
+
+
+def _record(number: int) -> Listed:
+    image = _image(number)
+    metadata = {
+        "etag": image.etag,
+        "preparation": str(PREPARATION),
+        "sha256": f"{number * _SPREAD % 2**256:064x}",
+        "content": f"{number * _SPREAD % 2**128:032x}",
+        "tokens": "1000",
+    }
+    return Listed(f"{image.name}.json", "0x1", metadata)
+
+
+def _failure(number: int) -> Listed:
+    image = _image(number)
+    return Listed(f"{image.name}.json", "0x1", {"etag": "0x0", "preparation": "1", "code": "gave_up", "attempts": "1"})
+
+
+def _pages(make: Callable[[int], Listed]) -> Generator[Page]:
+    for start in range(0, _NAMES, _PAGE):
+        yield Page("", [make(number) for number in range(start, start + _PAGE)], "")
+
+
+def _audit() -> Audit:
+    audit = Audit(id="bench", report=AuditReport(started_at=now()))
+    used = UsedContents()
+    merge = Merge(_pages(_image), _pages(_record), _pages(_failure), place=audit.place, order=0, space="model")
+    for found in merge.until(time.monotonic() + 3600):
+        if found.record is not None:
+            used.add(found.record.metadata["content"])
+        judge(found, audit)
+    if audit.report.current != _NAMES:
+        raise RuntimeError(f"{audit.report.current:,} of {_NAMES:,} images are current.")
+    return audit
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _make_pages() -> None:
+    for make in (_image, _record, _failure):
+        for _ in _pages(make):
+            pass
+
+
+def _names_per_s() -> Measurement:
+    rates = [3 * _NAMES / (_timed(_audit) - _timed(_make_pages)) for _ in range(_ROUNDS)]
+    return Measurement.median(rates, f"3 listings of {_NAMES:,} names, {_ROUNDS} rounds")
+
+
+def _memory() -> Measurement:
+    command = [sys.executable, "-m", "bench.audit"]
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(_ROUNDS)]  # noqa: S603 - ourselves
+    return Measurement.median(
+        [float(run.stdout) for run in runs], f"3 listings of {_NAMES:,} names, {_ROUNDS} processes"
+    )
+
+
+def _resident_mib(which: str) -> float:
+    found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+FIGURES = [
+    Figure("reconcile_names_per_s", "names/s", "higher", 200_000, _names_per_s),
+    Figure("reconcile_rss_mb", "MiB", "lower", 64, _memory),
+]
+
+if __name__ == "__main__":
+    before = _resident_mib("VmRSS")
+    _audit()
+    sys.stdout.write(f"{_resident_mib('VmHWM') - before}\n")
