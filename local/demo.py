@@ -31,7 +31,7 @@ from local import samples, stack
 from local.azurite import REPO_ROOT
 from local.samples import Sample
 from local.stack import Stack, StackError
-from shared.records import EmbeddingRecord, FailureRecord
+from shared.records import AuditReport, EmbeddingRecord, FailureRecord
 from shared.store import record_path, space
 from shared.wire import EmbeddingsAnswer, ModelInfo
 
@@ -105,7 +105,10 @@ def _run(console: Console, folder: Path | None) -> None:
         seconds = time.monotonic() - start
         _show_images(console, root, files, records, failures)
         counts = f"uploaded: {len(files)}, embedded by {model}: {len(records)}, refused: {len(failures)}"
-        console.print(f"{counts}; it took {seconds:.1f} s\n")
+        console.print(f"{counts}; it took {seconds:.1f} s")
+        with _doing(console, "Auditing"):
+            report = _answered(api.post("/reconcile"), AuditReport)
+        console.print(f"An audit agrees: {_told(report)}\n")
         if folder is None and list(failures) != [samples.NO_PICTURE]:
             refused = ", ".join(failures) or "none"
             raise DemoError(f"Of the samples {samples.NO_PICTURE} alone should be refused; refused: {refused}.")
@@ -202,7 +205,8 @@ def _show_images(
         record, prepared = records.get(file.name), look.get("prepared")
         size = (root / file.name).stat().st_size
         if record:
-            outcome = Text("embedded + text" if record.text else "embedded", style="green")
+            how = "copied" if look.get("outcome") == "copied" else "embedded"
+            outcome = Text(f"{how} + text" if record.text else how, style="green")
         else:
             outcome = Text(failures[file.name].code, style="yellow")
         table.add_row(
@@ -228,6 +232,14 @@ def _looks(names: set[str]) -> dict[str, Any]:
                 look, _ = json.JSONDecoder().raw_decode(line, start)
                 looks.setdefault(look["name"], look)
     return looks
+
+
+def _told(report: AuditReport) -> str:
+    """What the audit found; raises DemoError where an image has neither a current embedding nor a failure record."""
+    failed = sum(report.failed.values())
+    if report.current + failed != report.images or report.orphaned:
+        raise DemoError(f"The audit found images without a current record: {msgspec.json.encode(report).decode()}")
+    return f"of {report.images} images {report.current} have a current embedding, {failed} a record that says why not"
 
 
 def _queries(root: Path, records: Mapping[str, EmbeddingRecord]) -> list[Query]:
