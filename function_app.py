@@ -13,7 +13,6 @@ from shared.log import Report, quiet_libraries
 from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.reconcile import ReconcileRequest
 from shared.settings import read_settings
-from shared.wire import ImageEmbeddingsRequest, TextEmbeddingsRequest
 
 quiet_libraries()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
@@ -51,13 +50,13 @@ def record_failed_request(message: func.QueueMessage) -> None:
 @work.route("models/images/embeddings", methods=["POST"])
 def image_embeddings(req: func.HttpRequest) -> func.HttpResponse:
     """Embed images, alone or with a text, for a query: the API's own route."""
-    return api.embeddings(req, ImageEmbeddingsRequest, application().queries.images)
+    return api.image_embeddings(req, application().endpoint)
 
 
 @work.route("models/embeddings", methods=["POST"])
 def text_embeddings(req: func.HttpRequest) -> func.HttpResponse:
     """Embed texts into the space of the images, for a query: the API's own route."""
-    return api.embeddings(req, TextEmbeddingsRequest, application().queries.texts)
+    return api.text_embeddings(req, application().endpoint)
 
 
 @work.route("models/info", methods=["GET"])

@@ -4,7 +4,7 @@ from bench import photographs, usual
 from bench.app import LIMITS, SETTINGS
 from bench.figures import Figure, Measurement
 from bench.timing import speed_up
-from shared.foundry import image_request
+from shared.foundry import ModelOptions, image_request
 
 
 def _of_5mb() -> Measurement:
@@ -17,7 +17,9 @@ def _of_5mb() -> Measurement:
     png = photographs.png_5mb().read_bytes()
     model = SETTINGS.foundry_model
     return speed_up(
-        lambda: image_request(model, png, None, "document", None), lambda: usual.request_body(png, model), rounds=101
+        lambda: image_request(model, png, None, ModelOptions("document")),
+        lambda: usual.request_body(png, model),
+        rounds=101,
     )
 
 

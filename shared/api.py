@@ -4,41 +4,75 @@ import logging
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import azure.functions as func
 import msgspec
 from azure.core.exceptions import AzureError
 
+from shared.endpoint import Answered, Endpoint
 from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
 from shared.log import Report
-from shared.queries import Answered, QueryReport
+from shared.queries import QueryReport
 from shared.reconcile import ReconcileRequest
 from shared.records import AuditReport
-from shared.wire import EmbeddingsOptions, ErrorAnswer, ErrorBody, ModelInfo
+from shared.wire import (
+    EmbeddingsOptions,
+    ErrorAnswer,
+    ErrorBody,
+    ImageEmbeddingsRequest,
+    ImageInput,
+    ModelInfo,
+    TextEmbeddingsRequest,
+)
 
 # The wait to name where the model named none, in seconds.
 _RETRY_AFTER = 5
 
+# 96 pictures of 512 x 512 pixels, or three as large as the model takes. The host refuses what is much larger while it
+# is still being sent: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
+MOST_BYTES = 20 * 2**20
+_QUERY_OPTIONS = {"model", "input_type", "dimensions", "encoding_format"}
+
 _CHOICES = {
     "input_type": "It is one of text, query and document.",
-    "encoding_format": "It is float or base64.",
+    "encoding_format": "It is one of float, base64, int8, uint8, binary and ubinary.",
     "retry_failures": "It is false, or a list of failure codes such as damaged_image.",
 }
 
 
-def embeddings[Request: EmbeddingsOptions](
-    request: func.HttpRequest, shape: type[Request], answer: Callable[[Request, QueryReport], Answered]
-) -> func.HttpResponse:
-    """Answer a request for embeddings: 200 with the API's own body, or an error in the API's own shape."""
+def image_embeddings(request: func.HttpRequest, endpoint: Endpoint) -> func.HttpResponse:
+    """Answer a request for embeddings of images: JSON in the API's own shape, or the image itself as the body."""
+
+    def answer(report: QueryReport) -> Answered:
+        fresh = _wants_fresh(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not kind.startswith("image/") and kind != "application/octet-stream":
+            return endpoint.images(read_embeddings(request, ImageEmbeddingsRequest), fresh, report)
+        wanted = {name: value for name, value in request.params.items() if name in _QUERY_OPTIONS}
+        options = _checked(lambda: msgspec.convert(wanted, EmbeddingsOptions, strict=False))
+        return endpoint.image(_body(request), request.params.get("text"), options, fresh, report)
+
+    return _answered(answer)
+
+
+def text_embeddings(request: func.HttpRequest, endpoint: Endpoint) -> func.HttpResponse:
+    """Answer a request for embeddings of texts, in the API's own shape."""
+    return _answered(
+        lambda report: endpoint.texts(read_embeddings(request, TextEmbeddingsRequest), _wants_fresh(request), report)
+    )
+
+
+def _answered(answer: Callable[[QueryReport], Answered]) -> func.HttpResponse:
+    """200 with the API's own body, or an error in the API's own shape; and one line in the log."""
     report = QueryReport()
     try:
         with report.step("total"):
-            return _success(answer(_read(request.get_body(), shape), report))
+            return _success(answer(report), report)
     except (QueryError, ModelError) as failed:
         code, status, retry_after = _meaning(failed)
         report.outcome, report.code, report.status, report.message = "refused", code, status, str(failed)
-        target = failed.target if isinstance(failed, QueryError) else None
-        return error(status, code, str(failed), target=target, retry_after=retry_after)
+        return _failure(failed, code, status, retry_after)
     except Exception as failed:
         report.outcome, report.status, report.message = "error", 500, f"{type(failed).__name__}: {failed}"[:1000]
         raise
@@ -49,9 +83,10 @@ def embeddings[Request: EmbeddingsOptions](
 def audit(request: func.HttpRequest, start: Callable[[ReconcileRequest], AuditReport]) -> func.HttpResponse:
     """Answer with what an audit found: 200, or 202 where it goes on and this is only the beginning."""
     try:
-        report = start(_read(request.get_body() or b"{}", ReconcileRequest))
+        content = _json(_body(request) or b"{}")
+        report = start(_checked(lambda: msgspec.convert(content, ReconcileRequest)))
     except QueryError as failed:
-        return error(failed.status, failed.code, str(failed), target=failed.target)
+        return _failure(failed, failed.code, failed.status, None)
     except AzureError as failed:
         return _storage_unavailable(failed)
     return json(report, status=200 if report.finished_at else 202)
@@ -74,15 +109,9 @@ def json(
     )
 
 
-def error(
-    status: int, code: str, message: str, *, target: str | None = None, retry_after: float | None = None
-) -> func.HttpResponse:
+def error(status: int, code: str, message: str, *, retry_after: float | None = None) -> func.HttpResponse:
     """Return an error in the shape of the API, which its clients turn into exceptions with code and message."""
-    headers = {"x-ms-error-code": code}
-    # Clients of Azure's SDK retry whatever carries this header, so only what is worth it does.
-    if retry_after is not None:
-        headers["retry-after"] = str(max(1, math.ceil(retry_after)))
-    return json(ErrorAnswer(error=ErrorBody(code=code, message=message, target=target)), status=status, headers=headers)
+    return _error(status, ErrorBody(code=code, message=message), retry_after)
 
 
 def model_info(model: str) -> ModelInfo:
@@ -91,29 +120,98 @@ def model_info(model: str) -> ModelInfo:
     return ModelInfo(model_name=model, model_type="embeddings", model_provider_name="Cohere" if cohere else "")
 
 
+def read_embeddings[Request: EmbeddingsOptions](request: func.HttpRequest, shape: type[Request]) -> Request:
+    """Read a request for embeddings; raises :class:`~shared.errors.QueryError`.
+
+    Fields that the API does not have are refused, unless the header ``extra-parameters`` says ``drop`` or
+    ``pass-through``, as the API has it.
+    """
+    content = _json(_body(request))
+    if not isinstance(content, dict):
+        raise QueryError("invalid_request", "The body must be a JSON object.")
+    known = {name: value for name, value in content.items() if name in shape.__struct_fields__ and name != "extras"}
+    extras = {name: value for name, value in content.items() if name not in known}
+    wish = request.headers.get("extra-parameters", "error").strip().lower()
+    if wish not in {"error", "drop", "pass-through"}:
+        message = f"extra-parameters is {wish[:50]!r}; it is one of error, drop and pass-through."
+        raise QueryError("invalid_request", message, target="extra-parameters")
+    if wish == "error":
+        _refuse_extras(extras, known.get("input"))
+    read = _checked(lambda: msgspec.convert({k: v for k, v in known.items() if v is not None}, shape))
+    return msgspec.structs.replace(read, extras=extras) if wish == "pass-through" else read
+
+
+def _refuse_extras(extras: dict[str, Any], inputs: object) -> None:
+    targets = list(extras)
+    for index, item in enumerate(inputs if isinstance(inputs, list) else []):
+        if isinstance(item, dict):
+            targets += [f"input[{index}].{name}" for name in item if name not in ImageInput.__struct_fields__]
+    if targets:
+        shown = ", ".join(target[:100] for target in targets[:10])
+        raise QueryError(
+            "invalid_request",
+            f"Extra parameters [{shown}] are not allowed. The header extra-parameters may say drop or pass-through.",
+            target=targets[0][:100],
+        )
+
+
+def _body(request: func.HttpRequest) -> bytes:
+    body: bytes = request.get_body()
+    if len(body) > MOST_BYTES:
+        message = f"The body has {len(body):,} bytes; {MOST_BYTES:,} are allowed."
+        raise QueryError("request_too_large", message, status=413)
+    return body
+
+
+def _wants_fresh(request: func.HttpRequest) -> bool:
+    return "no-cache" in request.headers.get("cache-control", "").lower()
+
+
+def _json(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
+
+
+def _checked[Shape](convert: Callable[[], Shape]) -> Shape:
+    """The result; what does not fit the shape becomes an error that names the field at fault."""
+    try:
+        return convert()
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        target = re.sub(r"^\.", "", path.rstrip("`"))[:100] or None
+        hint = _CHOICES.get((target or "").partition("[")[0], "")
+        raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
+
+
+def _success(answered: Answered, report: QueryReport) -> func.HttpResponse:
+    headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
+    if answered.records:
+        headers["x-embedding-record"] = ", ".join(answered.records)
+    return json(answered.answer, headers=headers)
+
+
+def _failure(failed: QueryError | ModelError, code: str, status: int, retry_after: float | None) -> func.HttpResponse:
+    body = ErrorBody(code=code, message=str(failed))
+    if isinstance(failed, QueryError):
+        body.target = failed.target
+        body.details = [ErrorBody(code=one.code, message=str(one), target=one.target) for one in failed.details]
+    return _error(status, body, retry_after)
+
+
+def _error(status: int, body: ErrorBody, retry_after: float | None) -> func.HttpResponse:
+    headers = {"x-ms-error-code": body.code}
+    # Clients of Azure's SDK wait for as long as this header says before they ask again.
+    if retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+    return json(ErrorAnswer(error=body), status=status, headers=headers)
+
+
 def _storage_unavailable(failed: AzureError) -> func.HttpResponse:
     message = f"Storage failed: {type(failed).__name__}: {failed.message}"[:1000]
     Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
     return error(503, "storage_unavailable", message, retry_after=_RETRY_AFTER)
-
-
-def _read[Request: msgspec.Struct](body: bytes, shape: type[Request]) -> Request:
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        target = re.sub(r"^\.", "", path.rstrip("`")) or None
-        hint = _CHOICES.get((target or "").partition("[")[0], "")
-        raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
-
-
-def _success(answered: Answered) -> func.HttpResponse:
-    headers: dict[str, str] = {"x-embedding-cache": answered.cache}
-    if answered.records:
-        headers["x-embedding-record"] = ", ".join(answered.records)
-    return json(answered.answer, headers=headers)
 
 
 def _meaning(failed: QueryError | ModelError) -> tuple[str, int, float | None]:
@@ -125,6 +223,10 @@ def _meaning(failed: QueryError | ModelError) -> tuple[str, int, float | None]:
             return failed.code, failed.status or 400, None
         case ModelUnavailable(status=429):
             return "too_many_requests", 429, failed.retry_after or _RETRY_AFTER
+        case ModelUnavailable(status=504):
+            return "model_timeout", 504, None
+        case ModelUnavailable(status=None | 500 | 502 | 200):
+            return "model_failed", 502, None
         case ModelUnavailable():
             return "model_unavailable", 503, failed.retry_after or _RETRY_AFTER
         case _:

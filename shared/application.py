@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from azure.identity import ManagedIdentityCredential
 
+from shared.endpoint import Endpoint
 from shared.foundry import Foundry
 from shared.intake import Intake
 from shared.queries import Queries
+from shared.query_cache import QueryCache
 from shared.queues import Queues
 from shared.reconcile import Reconcile
 from shared.settings import Settings, read_settings
@@ -31,11 +33,13 @@ class Application:
     queues: Queues
     intake: Intake
     queries: Queries
+    endpoint: Endpoint
     reconcile: Reconcile
     status: Status
 
     def close(self) -> None:
         """Close every connection."""
+        self.queries.close()
         self.queues.close()
         self.foundry.close()
         self.store.close()
@@ -55,6 +59,7 @@ def _build() -> Application:
     store = Store(settings, credential)
     foundry = Foundry(settings, credential)
     queues = Queues(settings, credential)
+    queries = Queries(settings, QueryCache(settings, store), foundry)
     reconcile = Reconcile(settings, store, queues)
     return Application(
         settings=settings,
@@ -63,7 +68,8 @@ def _build() -> Application:
         foundry=foundry,
         queues=queues,
         intake=Intake(settings, store, Sync(settings, store, foundry, queues), reconcile),
-        queries=Queries(settings, store, foundry),
+        queries=queries,
+        endpoint=Endpoint(settings, queries),
         reconcile=reconcile,
         status=Status(settings, store, queues),
     )

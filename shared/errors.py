@@ -71,7 +71,7 @@ class QueryError(ValueError):
     """The caller's request is wrong.
 
     ``status`` is the HTTP status of the answer, ``code`` the machine's word for it and ``target`` the field
-    at fault, such as ``input[0].image``.
+    at fault, such as ``input[0].image``. ``details`` are the errors of all inputs, where several may be wrong.
     """
 
     def __init__(self, code: str, message: str, *, status: int = 400, target: str | None = None) -> None:
@@ -79,3 +79,11 @@ class QueryError(ValueError):
         self.code = code
         self.status = status
         self.target = target
+        self.details: list[QueryError] = []
+
+    @classmethod
+    def of_all(cls, errors: "list[QueryError]") -> "QueryError":
+        """One error for several inputs: the first, with all of them as its details."""
+        first = cls(errors[0].code, str(errors[0]), status=errors[0].status, target=errors[0].target)
+        first.details = errors
+        return first

@@ -5,8 +5,8 @@ import math
 import random
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -17,7 +17,7 @@ from azure.core.credentials import TokenCredential
 from azure.core.exceptions import ClientAuthenticationError
 
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
-from shared.records import InputType
+from shared.records import EncodingFormat, InputType
 from shared.settings import Settings
 from shared.throttle import Gate
 from shared.wire import EmbeddingsAnswer, ServiceError, read_error
@@ -28,7 +28,7 @@ LONGEST_WAITS = 5.0
 # Doubled three times, the longest of these waits together stay within LONGEST_WAITS.
 _FIRST_BACKOFF = 0.3
 # Sending 7 MB and being answered takes seconds at most; a model that says nothing for a minute will not.
-_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_TIMEOUT, _CONNECT_TIMEOUT = 60.0, 10.0
 
 _REFUSALS = {400, 413, 415, 422}
 _MISCONFIGURED_CODES = {"no_model_name", "unknown_model", "operationnotsupported", "deploymentnotfound"}
@@ -36,6 +36,30 @@ _OUR_FIELDS = {"model", "input_type", "dimensions", "encoding_format"}
 _WAIT = re.compile(r"(?:wait|retry after|try again in)\s+(\d+)\s+second", re.IGNORECASE)
 # Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
 _PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model embeds. ``extras`` are further fields of the request that only this model knows."""
+
+    input_type: InputType
+    dimensions: int | None = None
+    encoding_format: EncodingFormat = "float"
+    extras: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def asked_encoding(self) -> EncodingFormat:
+        """What the model is asked for: base64 is made from floats, exactly, and the integer encodings are not."""
+        return "float" if self.encoding_format == "base64" else self.encoding_format
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """When a call has its turn: see :meth:`Foundry.embed_image`."""
+
+    patience: float
+    deadline: float
+    urgent: bool
 
 
 @dataclass(frozen=True)
@@ -62,29 +86,31 @@ class Foundry:
         self._gate = Gate(settings.foundry_concurrency)
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
-        self._client = httpx.Client(timeout=_TIMEOUT, limits=limits)
+        self._client = httpx.Client(limits=limits)
 
     def embed_image(
         self,
         png: bytes,
         text: str | None,
-        input_type: InputType,
-        dimensions: int | None,
+        options: ModelOptions,
         *,
         patience: float = LONGEST_WAITS,
+        deadline: float = math.inf,
+        urgent: bool = False,
     ) -> ModelAnswer:
         """Embed a PNG, fused with a text where there is one.
 
         While the model has asked others to leave it alone, this waits for ``patience`` seconds at most; where that
-        is too short, :class:`ModelBusy` is raised at once.
+        is too short, :class:`ModelBusy` is raised at once. By ``deadline`` (``time.monotonic``) there is an answer or
+        an error. What is ``urgent`` goes before what is not, where calls wait for each other.
         """
-        body = image_request(self._settings.foundry_model, png, text, input_type, dimensions)
-        return self._embed("images/embeddings", body, dimensions, has_text=text is not None, patience=patience)
+        body = image_request(self._settings.foundry_model, png, text, options)
+        return self._embed("images/embeddings", body, options, text is not None, _Turn(patience, deadline, urgent))
 
-    def embed_text(self, text: str, input_type: InputType, dimensions: int | None) -> ModelAnswer:
-        """Embed a text into the space of the images."""
-        body = _request(self._settings.foundry_model, [msgspec.json.encode(text)], input_type, dimensions)
-        return self._embed("embeddings", body, dimensions, has_text=False, patience=LONGEST_WAITS)
+    def embed_text(self, text: str, options: ModelOptions, *, deadline: float = math.inf) -> ModelAnswer:
+        """Embed a text into the space of the images: urgent, as somebody waits for it."""
+        body = _request(self._settings.foundry_model, [msgspec.json.encode(text)], options)
+        return self._embed("embeddings", body, options, False, _Turn(LONGEST_WAITS, deadline, urgent=True))
 
     def check(self, patience: float) -> None:
         """Raise :class:`ModelBusy` where a call would: then nothing need be made ready for it."""
@@ -95,16 +121,16 @@ class Foundry:
         self._client.close()
 
     def _embed(
-        self, route: str, body: list[bytes], dimensions: int | None, *, has_text: bool, patience: float
+        self, route: str, body: list[bytes], options: ModelOptions, has_text: bool, turn: "_Turn"
     ) -> ModelAnswer:
         def ask() -> ModelAnswer:
-            response = self._send(route, body, patience)
+            response = self._send(route, body, options, turn)
             if response.status_code != HTTPStatus.OK:
                 raise self._noted(_failure(response, has_text))
             self._gate.answered()
-            return _read_answer(response, dimensions or self._published_dimensions())
+            return _read_answer(response, options, options.dimensions or self._published_dimensions())
 
-        return _with_retries(ask)
+        return _with_retries(ask, turn.deadline)
 
     def _noted(self, error: ModelError) -> ModelError:
         """Tell the gate of a refusal, so that no other call is spent on one."""
@@ -112,27 +138,32 @@ class Foundry:
             self._gate.refused(error.retry_after)
         return error
 
-    def _send(self, route: str, body: list[bytes], patience: float) -> httpx.Response:
-        if self._settings.foundry_api_key:
-            return self._post(route, body, {"api-key": self._settings.foundry_api_key}, patience)
-        response = self._post(route, body, self._bearer(), patience)
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
-            # A token can be revoked, or a role granted, before it expires: one fresh token tells.
-            response = self._post(route, body, self._bearer(fresh=True), patience)
-        return response
-
-    def _post(self, route: str, body: list[bytes], authorization: dict[str, str], patience: float) -> httpx.Response:
-        url = f"{self._settings.foundry_endpoint}/{route}"
+    def _send(self, route: str, body: list[bytes], options: ModelOptions, turn: "_Turn") -> httpx.Response:
         headers = {
             "content-type": "application/json",
             "content-length": str(sum(map(len, body))),
             "accept": "application/json",
-            **authorization,
+            **({"extra-parameters": "pass-through"} if options.extras else {}),
         }
+        if self._settings.foundry_api_key:
+            return self._post(route, body, {**headers, "api-key": self._settings.foundry_api_key}, turn)
+        response = self._post(route, body, {**headers, **self._bearer()}, turn)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            # A token can be revoked, or a role granted, before it expires: one fresh token tells.
+            response = self._post(route, body, {**headers, **self._bearer(fresh=True)}, turn)
+        return response
+
+    def _post(self, route: str, body: list[bytes], headers: dict[str, str], turn: "_Turn") -> httpx.Response:
+        url = f"{self._settings.foundry_endpoint}/{route}"
         parameters = {"api-version": self._settings.foundry_api_version}
         try:
-            with self._gate.passage(patience):
-                return self._client.post(url, content=body, headers=headers, params=parameters)
+            with self._gate.passage(turn.patience, deadline=turn.deadline, urgent=turn.urgent):
+                left = max(0.1, min(_TIMEOUT, turn.deadline - time.monotonic()))
+                timeout = httpx.Timeout(left, connect=min(_CONNECT_TIMEOUT, left))
+                return self._client.post(url, content=body, headers=headers, params=parameters, timeout=timeout)
+        except httpx.TimeoutException as error:
+            message = f"No answer in time from {url}: {type(error).__name__}"
+            raise ModelUnavailable(message, status=HTTPStatus.GATEWAY_TIMEOUT) from error
         except httpx.TransportError as error:
             raise ModelUnavailable(f"No answer from {url}: {type(error).__name__}: {error}") from error
 
@@ -152,9 +183,7 @@ class Foundry:
         return next((n for prefix, n in _PUBLISHED_DIMENSIONS.items() if name.startswith(prefix)), None)
 
 
-def image_request(
-    model: str, png: bytes, text: str | None, input_type: InputType, dimensions: int | None
-) -> list[bytes]:
+def image_request(model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
     """Return the JSON body of a request for an image, in parts that are sent one after the other.
 
     Megabytes of base64 need no escaping: they pass no JSON encoder and are never copied.
@@ -162,17 +191,19 @@ def image_request(
     item = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
     if text is not None:
         item += [b',"text":', msgspec.json.encode(text)]
-    return _request(model, [*item, b"}"], input_type, dimensions)
+    return _request(model, [*item, b"}"], options)
 
 
-def _request(model: str, item: list[bytes], input_type: InputType, dimensions: int | None) -> list[bytes]:
-    options: dict[str, str | int] = {"model": model, "input_type": input_type}
-    if dimensions is not None:
-        options["dimensions"] = dimensions
-    return [msgspec.json.encode(options)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
+def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes]:
+    fields: dict[str, object] = {**options.extras, "model": model, "input_type": options.input_type}
+    if options.dimensions is not None:
+        fields["dimensions"] = options.dimensions
+    if options.asked_encoding != "float":
+        fields["encoding_format"] = options.asked_encoding
+    return [msgspec.json.encode(fields)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
 
 
-def _with_retries(ask: Callable[[], ModelAnswer]) -> ModelAnswer:
+def _with_retries(ask: Callable[[], ModelAnswer], deadline: float) -> ModelAnswer:
     """Ask until there is an answer, a final error, or no point in waiting any longer."""
     waited = 0.0
     for attempt in range(1, ATTEMPTS):
@@ -180,7 +211,7 @@ def _with_retries(ask: Callable[[], ModelAnswer]) -> ModelAnswer:
             return ask()
         except ModelUnavailable as error:
             wait = _backoff(attempt) if error.retry_after is None else error.retry_after
-            if waited + wait > LONGEST_WAITS:
+            if waited + wait > LONGEST_WAITS or time.monotonic() + wait > deadline:
                 raise
             time.sleep(wait)
             waited += wait
@@ -192,7 +223,7 @@ def _backoff(attempt: int) -> float:
     return random.uniform(0, _FIRST_BACKOFF * 2**attempt)  # noqa: S311 - spread, not secrecy
 
 
-def _read_answer(response: httpx.Response, dimensions: int | None) -> ModelAnswer:
+def _read_answer(response: httpx.Response, options: ModelOptions, dimensions: int | None) -> ModelAnswer:
     """Check the answer before anything believes it: one item, the right length, finite, not all zero."""
     if not response.content:
         raise ModelMisconfigured(
@@ -210,13 +241,15 @@ def _read_answer(response: httpx.Response, dimensions: int | None) -> ModelAnswe
             status=200,
         )
     embedding = answer.data[0].embedding
+    if dimensions is not None and options.asked_encoding in {"binary", "ubinary"}:
+        dimensions //= 8
     if not embedding or (dimensions is not None and len(embedding) != dimensions):
         raise ModelMisconfigured(
             f"The model answered with {len(embedding)} numbers where {dimensions} belong."
             " Check FOUNDRY_MODEL and EMBEDDING_DIMENSIONS.",
             status=200,
         )
-    if not all(map(math.isfinite, embedding)) or not any(embedding):
+    if not all(map(math.isfinite, embedding)) or not (any(embedding) or options.asked_encoding != "float"):
         raise ModelUnavailable("The model answered with a vector that is all zero or not finite", status=200)
     return ModelAnswer(embedding, answer.usage.prompt_tokens, answer.usage.total_tokens)
 

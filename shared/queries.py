@@ -1,35 +1,25 @@
-"""One query: check it, look it up, embed it where it is new, keep the answer."""
+"""Queries: check each, look it up, embed what is new, keep the answer."""
 
 import hashlib
-import logging
-import struct
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
-import pybase64
-from azure.core.exceptions import AzureError
 
-from shared.errors import PictureError, QueryError
-from shared.foundry import Foundry
+from shared.errors import ModelError, PictureError, QueryError
+from shared.foundry import Foundry, ModelOptions
 from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
+from shared.query_cache import QueryCache
 from shared.records import QueryRecord, now
 from shared.settings import Settings
-from shared.store import Store, query_path, space
-from shared.wire import (
-    Embedding,
-    EmbeddingsAnswer,
-    EmbeddingsOptions,
-    EncodingFormat,
-    ImageEmbeddingsRequest,
-    ImageInput,
-    TextEmbeddingsRequest,
-    Usage,
-)
+from shared.store import query_path, space
 
 # As many as Cohere's models take in one call ("Embed" API reference); more is another job than a query.
-MOST_INPUTS = 96
+MOST_QUERIES = 96
 
 Cache = Literal["hit", "miss", "mixed"]
 
@@ -45,203 +35,204 @@ class QueryReport(Report):
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The answer to a request. ``cache`` says where it came from, ``records`` the blobs that hold it."""
+class Query:
+    """What is to be embedded: an image, a text, or both fused. ``target`` names it in errors, such as ``input[0]``."""
 
-    answer: EmbeddingsAnswer
-    cache: Cache
-    records: list[str]
+    target: str
+    image: bytes | None = field(default=None, repr=False)
+    text: str | None = None
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One input, checked: an image, a text or both. ``key`` is a hash of all that decides its embedding."""
+class QueryOptions:
+    """How queries are embedded. ``fresh`` asks the model even where the answer is known."""
 
+    model: ModelOptions
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The embedding of one query, whether it was known before, and the blob that holds it: ``None`` where none does."""
+
+    record: QueryRecord
+    known: bool
+    path: str | None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A query that may be charged for: its key, and the PNG for the model unless the answer is known already."""
+
+    query: Query
     key: str
-    target: str
-    image: bytes | None
     image_sha256: str | None
-    text: str | None
+    png: bytes | None
+    record: QueryRecord | None
 
 
 class Queries:
-    """Answers queries in the API's own shape. Safe to call from many threads."""
+    """Answers queries. Safe to call from many threads."""
 
-    def __init__(self, settings: Settings, store: Store, foundry: Foundry) -> None:
+    def __init__(self, settings: Settings, cache: QueryCache, foundry: Foundry) -> None:
         self._settings = settings
-        self._store = store
+        self._cache = cache
         self._foundry = foundry
         self._limits = Limits.of(settings)
+        # Threads are made as they are needed; how many calls are in flight is up to the model client.
+        self._pool = ThreadPoolExecutor(settings.foundry_concurrency, thread_name_prefix="queries")
 
-    def images(self, request: ImageEmbeddingsRequest, report: QueryReport) -> Answered:
-        """Embed images, alone or each fused with a text, in order.
+    def answer(self, queries: Sequence[Query], options: QueryOptions, report: QueryReport) -> list[Answer]:
+        """Embed all queries, in order, or none.
 
-        Raises :class:`~shared.errors.QueryError` for a request that cannot be answered, before anything is
-        charged, and :class:`~shared.errors.ModelError` where the model gives no answer.
+        Raises :class:`~shared.errors.QueryError` for queries that cannot be embedded, before anything is charged, and
+        :class:`~shared.errors.ModelError` where the model gives no answer; answers that came before that are kept.
         """
-        self._check(request, len(request.input))
-        inputs = [self._image(request, index, item) for index, item in enumerate(request.input)]
-        return self._answer(request, inputs, report)
+        self._check_number(queries)
+        with report.step("prepare"):
+            ready = self._each(lambda query: self._make_ready(query, options), queries)
+        refused = [one for one in ready if isinstance(one, QueryError)]
+        if refused:
+            raise QueryError.of_all(refused)
+        answers: list[Answer] = []
+        for answer in self._embed_all([one for one in ready if isinstance(one, _Ready)], options, report, or_none=True):
+            if not isinstance(answer, Answer):
+                raise answer
+            answers.append(answer)
+        return answers
 
-    def texts(self, request: TextEmbeddingsRequest, report: QueryReport) -> Answered:
-        """Embed texts, in order. Raises as :meth:`images` does."""
-        texts = [request.input] if isinstance(request.input, str) else request.input
-        self._check(request, len(texts))
-        inputs = [self._text(request, index, text) for index, text in enumerate(texts)]
-        return self._answer(request, inputs, report)
+    def answer_each(
+        self, queries: Sequence[Query], options: QueryOptions, report: QueryReport
+    ) -> list[Answer | QueryError | ModelError]:
+        """Embed each query that can be; the others' places hold what went wrong with them."""
+        self._check_number(queries)
+        with report.step("prepare"):
+            ready = self._each(lambda query: self._make_ready(query, options), queries)
+        good = [one for one in ready if isinstance(one, _Ready)]
+        answers = iter(self._embed_all(good, options, report, or_none=False) if good else [])
+        return [next(answers) if isinstance(one, _Ready) else one for one in ready]
 
-    def _check(self, request: EmbeddingsOptions, inputs: int) -> None:
-        deployed = self._settings.foundry_model
-        if request.model not in (None, deployed):
-            raise QueryError(
-                "unknown_model", f"Unknown model: {request.model}. This app serves {deployed}.", target="model"
-            )
-        if not 1 <= inputs <= MOST_INPUTS:
-            raise QueryError(
-                "invalid_request", f"{inputs} inputs were sent; 1 to {MOST_INPUTS} can be answered.", target="input"
-            )
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _image(self, request: EmbeddingsOptions, index: int, item: ImageInput) -> _Question:
-        target = f"input[{index}].image"
-        image = _decode_image(item.image, target)
-        if len(image) > self._settings.image_max_bytes:
+    def _check_number(self, queries: Sequence[Query]) -> None:
+        if not 1 <= len(queries) <= MOST_QUERIES:
+            message = f"{len(queries)} inputs were sent; 1 to {MOST_QUERIES} can be answered."
+            raise QueryError("invalid_request", message, target="input", status=413 if queries else 400)
+
+    def _each[Item, Result](self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Do the work for all items, side by side where there are several."""
+        return [work(items[0])] if len(items) == 1 else list(self._pool.map(work, items))
+
+    def _embed_all(
+        self, ready: list[_Ready], options: QueryOptions, report: QueryReport, *, or_none: bool
+    ) -> list[Answer | ModelError]:
+        deadline = time.monotonic() + self._settings.foundry_timeout
+        # The same query twice in a request is one question.
+        distinct = list({one.key: one for one in ready}.values())
+        errors: list[ModelError] = []
+
+        def embed(one: _Ready) -> Answer | ModelError:
+            if or_none and errors:
+                return errors[0]
+            answer = self._embed(one, options, deadline)
+            if isinstance(answer, ModelError):
+                errors.append(answer)
+            return answer
+
+        with report.step("embed"):
+            made = self._each(embed, distinct)
+        answers = dict(zip([one.key for one in distinct], made, strict=True))
+        known = [answer.known for answer in made if isinstance(answer, Answer)]
+        report.inputs += len(ready)
+        report.cache = "hit" if all(known) else "mixed" if any(known) else "miss"
+        report.total_tokens = sum(
+            answer.record.total_tokens or 0 for answer in made if isinstance(answer, Answer) and not answer.known
+        )
+        return [answers[one.key] for one in ready]
+
+    def _make_ready(self, query: Query, options: QueryOptions) -> _Ready | QueryError:
+        try:
+            return self._ready(query, options)
+        except QueryError as error:
+            return error
+
+    def _ready(self, query: Query, options: QueryOptions) -> _Ready:
+        image, text = query.image, query.text
+        if image is None:
+            _check_text(text or "", query.target)
+        elif len(image) > self._settings.image_max_bytes:
             most = f"IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}"
-            raise QueryError(
-                "too_many_bytes", f"The image has {len(image):,} bytes; {most}.", status=413, target=target
-            )
-        text = (item.text or "").strip() or None
-        return self._question(request, target, image, text)
-
-    def _text(self, request: EmbeddingsOptions, index: int, text: str) -> _Question:
-        target = f"input[{index}]"
-        if not text.strip():
-            raise QueryError("invalid_request", "The text is empty.", target=target)
-        if text.lstrip().startswith("data:image/"):
-            # The model would embed the base64 as words: a vector, and a useless one.
-            raise QueryError("invalid_request", "This is an image; POST it to images/embeddings.", target=target)
-        return self._question(request, target, None, text)
-
-    def _question(self, request: EmbeddingsOptions, target: str, image: bytes | None, text: str | None) -> _Question:
+            message = f"The image has {len(image):,} bytes; {most}."
+            raise QueryError("too_many_bytes", message, status=413, target=query.target)
         image_sha256 = None if image is None else hashlib.sha256(image).hexdigest()
+        key = self._key(image_sha256, text, options.model)
+        record = None if options.fresh else self._cache.find(self._folder(options), key)
+        png = None if image is None or record is not None else self._prepare(image, query.target)
+        return _Ready(query, key, image_sha256, png, record)
+
+    def _key(self, image_sha256: str | None, text: str | None, options: ModelOptions) -> str:
         decides = (
             self._settings.foundry_model,
-            self._dimensions(request),
-            request.input_type,
-            None if image is None else PREPARATION,
+            options.dimensions,
+            options.input_type,
+            options.asked_encoding,
+            sorted(options.extras.items()),
+            None if image_sha256 is None else PREPARATION,
             image_sha256,
             text,
         )
-        key = hashlib.sha256(msgspec.json.encode(decides)).hexdigest()
-        return _Question(key, target, image, image_sha256, text)
+        return hashlib.sha256(msgspec.json.encode(decides)).hexdigest()
 
-    def _dimensions(self, request: EmbeddingsOptions) -> int | None:
-        return request.dimensions or self._settings.embedding_dimensions
-
-    def _answer(self, request: EmbeddingsOptions, questions: list[_Question], report: QueryReport) -> Answered:
-        """Answer from storage what is there, then prepare all the rest, and only then ask the model."""
-        kept = self._settings.query_records != "off"
-        folder = space(self._settings.foundry_model, self._dimensions(request))
-        with report.step("look"):
-            found = {q.key: record for q in questions if kept and (record := self._look_up(folder, q.key))}
-        new = {q.key: q for q in questions if q.key not in found}
-        with report.step("prepare"):
-            pngs = {key: self._prepare(question) for key, question in new.items()}
-        with report.step("embed"):
-            made = {key: self._embed(request, question, pngs[key]) for key, question in new.items()}
-        if kept:
-            with report.step("write"):
-                for record in made.values():
-                    self._keep(folder, record)
-        answers = [(found | made)[question.key] for question in questions]
-        usage = Usage(
-            prompt_tokens=sum(record.prompt_tokens or 0 for record in made.values()),
-            completion_tokens=0,
-            total_tokens=sum(record.total_tokens or 0 for record in made.values()),
-        )
-        report.inputs = len(questions)
-        report.cache = "miss" if not found else "mixed" if new else "hit"
-        report.total_tokens = usage.total_tokens
-        data = [
-            Embedding(index=index, embedding=_encode(record.embedding, request.encoding_format))
-            for index, record in enumerate(answers)
-        ]
-        answer = EmbeddingsAnswer(id=questions[0].key, model=self._settings.foundry_model, data=data, usage=usage)
-        return Answered(
-            answer, report.cache, [query_path(folder, question.key) for question in questions] if kept else []
-        )
-
-    def _prepare(self, question: _Question) -> bytes | None:
-        if question.image is None:
-            return None
+    def _prepare(self, image: bytes, target: str) -> bytes:
         try:
-            return prepare(question.image, self._limits).png
+            return prepare(image, self._limits).png
         except PictureError as error:
             status = 413 if error.code == "too_many_pixels" else 400
-            raise QueryError(error.code, str(error), status=status, target=question.target) from error
+            raise QueryError(error.code, str(error), status=status, target=target) from error
 
-    def _embed(self, request: EmbeddingsOptions, question: _Question, png: bytes | None) -> QueryRecord:
-        dimensions = self._dimensions(request)
-        if png is not None:
-            answer = self._foundry.embed_image(png, question.text, request.input_type, dimensions)
+    def _embed(self, ready: _Ready, options: QueryOptions, deadline: float) -> Answer | ModelError:
+        folder = self._folder(options)
+        path = query_path(folder, ready.key) if self._settings.query_records != "off" else None
+        if ready.record is not None:
+            return Answer(ready.record, known=True, path=path)
+        try:
+            record, known = self._cache.share(
+                folder, ready.key, lambda: self._ask(ready, options.model, deadline), fresh=options.fresh
+            )
+        except ModelError as error:
+            return error
+        return Answer(record, known=known, path=path)
+
+    def _ask(self, ready: _Ready, options: ModelOptions, deadline: float) -> QueryRecord:
+        query = ready.query
+        if ready.png is not None:
+            answer = self._foundry.embed_image(ready.png, query.text, options, deadline=deadline, urgent=True)
         else:
-            answer = self._foundry.embed_text(question.text or "", request.input_type, dimensions)
+            answer = self._foundry.embed_text(query.text or "", options, deadline=deadline)
         return QueryRecord(
-            id=question.key,
-            image_sha256=question.image_sha256,
-            text=question.text if self._settings.query_records == "full" else None,
+            id=ready.key,
+            image_sha256=ready.image_sha256,
+            text=query.text if self._settings.query_records == "full" else None,
             model=self._settings.foundry_model,
-            input_type=request.input_type,
+            input_type=options.input_type,
+            encoding_format=options.asked_encoding,
             dimensions=len(answer.embedding),
-            preparation=None if png is None else PREPARATION,
+            preparation=None if ready.png is None else PREPARATION,
             prompt_tokens=answer.prompt_tokens,
             total_tokens=answer.total_tokens,
             embedded_at=now(),
             embedding=answer.embedding,
         )
 
-    def _look_up(self, folder: str, key: str) -> QueryRecord | None:
-        """The kept answer, if there is one that can be read: a cache is never the reason for an error."""
-        try:
-            return self._store.find_query(folder, key)
-        except (AzureError, msgspec.DecodeError) as error:
-            _log_storage_error("read", folder, key, error)
-            return None
-
-    def _keep(self, folder: str, record: QueryRecord) -> None:
-        try:
-            self._store.write_query(folder, record)
-        except AzureError as error:
-            _log_storage_error("write", folder, record.id, error)
+    def _folder(self, options: QueryOptions) -> str:
+        return space(self._settings.foundry_model, options.model.dimensions)
 
 
-def _log_storage_error(action: str, folder: str, key: str, error: Exception) -> None:
-    message = f"{action} {query_path(folder, key)}: {type(error).__name__}: {error}"[:1000]
-    Report(outcome="error", message=message).log("query_record", logging.ERROR)
-
-
-def _decode_image(image: str, target: str) -> bytes:
-    """The bytes of a data URL or of bare base64."""
-    if image.startswith(("http://", "https://")):
-        raise QueryError(
-            "invalid_request", "Send the image itself as a data URL; links are not followed.", target=target
-        )
-    if image.startswith("data:"):
-        head, comma, image = image.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise QueryError(
-                "invalid_request", "The data URL must be like data:image/png;base64,<data>.", target=target
-            )
-    try:
-        data = pybase64.b64decode(image, validate=True)
-    except ValueError as error:
-        raise QueryError("invalid_request", f"The image is not valid base64: {error}.", target=target) from error
-    if not data:
-        raise QueryError("empty", "The image has no bytes.", target=target)
-    return data
-
-
-def _encode(embedding: list[float], encoding: EncodingFormat) -> list[float] | str:
-    """The vector as the request wants it: base64 is of little-endian float32."""
-    if encoding == "float":
-        return embedding
-    return pybase64.b64encode(struct.pack(f"<{len(embedding)}f", *embedding)).decode()
+def _check_text(text: str, target: str) -> None:
+    if not text.strip():
+        raise QueryError("invalid_request", "The text is empty.", target=target)
+    if text.lstrip()[:11].lower() == "data:image/":
+        # The model would embed the base64 as words: a vector, and a useless one.
+        raise QueryError("invalid_request", "This is an image; POST it to images/embeddings.", target=target)

@@ -9,6 +9,7 @@ import msgspec
 from shared.errors import PictureCode, RefusalCode
 
 InputType = Literal["text", "query", "document"]
+EncodingFormat = Literal["float", "base64", "binary", "ubinary", "int8", "uint8"]
 GivenUp = Literal["crashed", "gave_up"]
 FailureCode = PictureCode | RefusalCode | GivenUp
 
@@ -89,7 +90,8 @@ class DroppedMessage(msgspec.Struct, frozen=True, kw_only=True):
 class QueryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The embedding of one query, kept under ``id``, a hash of all that decides it.
 
-    ``image_sha256`` and ``text`` say what was asked; ``text`` is ``None`` where it was not to be kept.
+    ``image_sha256`` and ``text`` say what was asked; ``text`` is ``None`` where it was not to be kept. ``dimensions``
+    is the length of ``embedding``, whose numbers are integers where ``encoding_format`` is one of those.
     """
 
     id: str
@@ -97,6 +99,7 @@ class QueryRecord(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None
     model: str
     input_type: InputType
+    encoding_format: EncodingFormat
     dimensions: int
     preparation: int | None
     prompt_tokens: int | None

@@ -20,7 +20,7 @@ _FOUNDRY_HOST = ".services.ai.azure.com"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The app's settings, checked. Sizes are in bytes and pixels, names as in the README's table.
+    """The app's settings, checked. Sizes are in bytes and pixels, times in seconds, names as in the README's table.
 
     Either ``storage_connection_string`` is set, or ``blob_service_uri`` and ``queue_service_uri`` are not empty.
     ``host_queue_service_uri`` is where the Functions host keeps its own queues, ``None`` where that is not known.
@@ -32,6 +32,7 @@ class Settings:
     foundry_scope: str
     foundry_api_key: str | None = field(repr=False)
     foundry_concurrency: int
+    foundry_timeout: int
     embedding_dimensions: int | None
     blob_service_uri: str
     queue_service_uri: str
@@ -60,6 +61,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default"),
         foundry_api_key=read.optional("FOUNDRY_API_KEY"),
         foundry_concurrency=read.number("FOUNDRY_CONCURRENCY", 8, at_most=32),
+        # Callers give up after 100 s as a rule, and Azure's load balancer after 230 s.
+        foundry_timeout=read.number("FOUNDRY_TIMEOUT", 90, at_least=5, at_most=220),
         embedding_dimensions=read.number("EMBEDDING_DIMENSIONS", None, at_most=65536),
         image_max_bytes=read.number("IMAGE_MAX_BYTES", 104_857_600),
         image_max_pixels=read.number("IMAGE_MAX_PIXELS", 200_000_000),

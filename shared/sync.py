@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 
 from shared.errors import Conflict, ModelBusy, ModelMisconfigured, ModelRefused, ModelUnavailable, PictureError
-from shared.foundry import LONGEST_WAITS, Foundry
+from shared.foundry import LONGEST_WAITS, Foundry, ModelOptions
 from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
 from shared.queues import Queues
@@ -270,8 +270,8 @@ class Sync:
             picture = prepare(data, self._limits)
         report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
         with report.step("embed"):
-            dimensions = self._settings.embedding_dimensions
-            answer = self._foundry.embed_image(picture.png, text, "document", dimensions, patience=patience)
+            options = ModelOptions("document", self._settings.embedding_dimensions)
+            answer = self._foundry.embed_image(picture.png, text, options, patience=patience)
         report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
         return Content(
             media_type=picture.media_type,

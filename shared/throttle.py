@@ -1,5 +1,6 @@
 """The gate before the model: so many calls at once, and none while it has asked to be left alone."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -21,15 +22,29 @@ class Gate:
         self._most = most
         self._allowed = float(most)
         self._inside = 0
+        self._urgent = 0
         self._closed_until = 0.0
         self._changed = threading.Condition()
 
     @contextmanager
-    def passage(self, patience: float) -> Iterator[None]:
-        """Wait for a place; raises :class:`ModelBusy` at once where the gate stays closed longer than ``patience``."""
+    def passage(self, patience: float, *, deadline: float = math.inf, urgent: bool = False) -> Iterator[None]:
+        """Wait for a place; what is ``urgent`` goes first.
+
+        Raises :class:`ModelBusy` at once where the gate stays closed longer than ``patience`` seconds, and when there
+        has been no place by ``deadline`` (``time.monotonic``).
+        """
         with self._changed:
-            while (closed := self._closed(patience)) > 0 or self._inside >= int(self._allowed):
-                self._changed.wait(closed if closed > 0 else None)
+            self._urgent += urgent
+            try:
+                while (closed := self._closed(patience)) > 0 or not self._has_place(urgent):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise ModelBusy("Other calls to the model have taken all the time there was.", status=503)
+                    wait = min(left, closed if closed > 0 else math.inf)
+                    self._changed.wait(wait if wait < math.inf else None)
+            finally:
+                self._urgent -= urgent
+                self._changed.notify_all()
             self._inside += 1
         try:
             yield
@@ -61,6 +76,9 @@ class Gate:
             if self._allowed < self._most:
                 self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
                 self._changed.notify_all()
+
+    def _has_place(self, urgent: bool) -> bool:
+        return self._inside < int(self._allowed) and (urgent or not self._urgent)
 
     def _closed(self, patience: float) -> float:
         """For how many seconds the gate stays closed."""

@@ -6,45 +6,44 @@ come back vary far more than the specification says, see :func:`read_error`.
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import msgspec
 
-from shared.records import InputType
-
-EncodingFormat = Literal["float", "base64"]
+from shared.records import EncodingFormat, InputType
 
 
-class ImageInput(msgspec.Struct, forbid_unknown_fields=True):
+class ImageInput(msgspec.Struct):
     """One image (a data URL or bare base64), alone or with a text that is embedded together with it."""
 
     image: str
     text: str | None = None
 
 
-class EmbeddingsOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What both routes take beside their input."""
+class EmbeddingsOptions(msgspec.Struct, kw_only=True):
+    """What both routes take beside their input. ``extras`` are further fields, for the model alone to know."""
 
     model: str | None = None
     input_type: InputType = "query"
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=65536)] | None = None
     encoding_format: EncodingFormat = "float"
+    extras: dict[str, Any] = {}
 
 
-class ImageEmbeddingsRequest(EmbeddingsOptions, forbid_unknown_fields=True, kw_only=True):
+class ImageEmbeddingsRequest(EmbeddingsOptions, kw_only=True):
     """The body of ``POST /images/embeddings``."""
 
     input: list[ImageInput]
 
 
-class TextEmbeddingsRequest(EmbeddingsOptions, forbid_unknown_fields=True, kw_only=True):
+class TextEmbeddingsRequest(EmbeddingsOptions, kw_only=True):
     """The body of ``POST /embeddings``. The specification wants a list; a single string is taken as well."""
 
     input: list[str] | str
 
 
 class Embedding(msgspec.Struct, kw_only=True):
-    """One vector: floats, or base64 of little-endian float32."""
+    """One vector: floats, integers, or base64 of little-endian float32."""
 
     index: int
     embedding: list[float] | str
@@ -83,6 +82,7 @@ class ErrorBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     code: str
     message: str
     target: str | None = None
+    details: "list[ErrorBody]" = []
 
 
 class ErrorAnswer(msgspec.Struct, kw_only=True):

@@ -25,6 +25,7 @@ from local.processes import Child
 from shared.foundry import Foundry
 from shared.intake import Intake
 from shared.queries import Queries
+from shared.query_cache import QueryCache
 from shared.queues import QUEUE, Queues
 from shared.reconcile import Reconcile
 from shared.settings import Settings, read_settings
@@ -127,7 +128,7 @@ class Cloud:
         return queues
 
     def queries(self) -> Queries:
-        return Queries(self.settings, self.store(), self.foundry())
+        return Queries(self.settings, QueryCache(self.settings, self.store()), self.foundry())
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""

@@ -16,7 +16,7 @@ from PIL import Image
 
 from local import identity as identity_endpoint
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable
-from shared.foundry import ATTEMPTS, Foundry
+from shared.foundry import ATTEMPTS, Foundry, ModelOptions
 from tests.conftest import CLIENT_ID, Cloud
 
 
@@ -27,7 +27,7 @@ def png() -> bytes:
 
 
 def embed(foundry: Foundry, text: str | None = None) -> int:
-    return len(foundry.embed_image(png(), text, "document", None).embedding)
+    return len(foundry.embed_image(png(), text, ModelOptions("document")).embedding)
 
 
 # The stand-in for the model, which checks what it is sent
@@ -37,14 +37,14 @@ def test_an_image_a_pair_and_a_text_are_embedded_without_a_key(cloud: Cloud) -> 
     foundry = cloud.foundry()
     assert embed(foundry) == 1024
     assert embed(foundry, "a red square") == 1024
-    assert len(foundry.embed_text("red, naïve \U0001f600", "query", None).embedding) == 1024
+    assert len(foundry.embed_text("red, naïve \U0001f600", ModelOptions("query")).embedding) == 1024
     assert [call["text"] for call in cloud.model.calls()] == [None, "a red square", "red, naïve \U0001f600"]
 
 
 def test_dimensions_are_asked_for_and_checked(cloud: Cloud) -> None:
     foundry = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0").foundry()
-    assert len(foundry.embed_text("red", "query", 512).embedding) == 512
-    assert len(foundry.embed_text("red", "query", None).embedding) == 1536
+    assert len(foundry.embed_text("red", ModelOptions("query", 512)).embedding) == 512
+    assert len(foundry.embed_text("red", ModelOptions("query")).embedding) == 1536
 
 
 def test_the_token_is_asked_for_the_scope_of_the_settings(cloud: Cloud) -> None:
@@ -141,7 +141,7 @@ def test_a_vector_of_another_length_is_refused_as_a_setting_to_mend(cloud: Cloud
 
 def test_dimensions_that_the_model_does_not_take_are_a_setting_to_mend(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
-        cloud.foundry().embed_image(png(), None, "document", 512)
+        cloud.foundry().embed_image(png(), None, ModelOptions("document", 512))
 
 
 def test_an_unknown_model_is_a_setting_to_mend(cloud: Cloud) -> None:
@@ -163,7 +163,9 @@ def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> No
 
 def test_a_model_out_of_reach_is_unavailable(cloud: Cloud) -> None:
     with pytest.raises(ModelUnavailable, match=r"No answer from http://127\.0\.0\.1:9/models/embeddings"):
-        cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:9/models").foundry().embed_text("red", "query", None)
+        cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:9/models").foundry().embed_text(
+            "red", ModelOptions("query")
+        )
 
 
 # Answers of the real service, as they were seen, played back over HTTP
@@ -196,7 +198,7 @@ def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **
     with answering(status, body, {name.replace("_", "-"): value for name, value in headers.items()}) as endpoint:
         foundry = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).foundry()
         with pytest.raises(ModelError) as raised:
-            foundry.embed_image(png(), text, "document", None)
+            foundry.embed_image(png(), text, ModelOptions("document"))
     assert raised.value.status == status
     return raised.value
 
@@ -294,5 +296,5 @@ def test_an_answer_without_one_vector_of_numbers_is_no_answer(cloud: Cloud, data
 
 def test_an_answer_without_usage_is_still_an_answer(cloud: Cloud) -> None:
     with answering(200, {"data": [{"index": 0, "embedding": [0.5] * 1024}]}) as endpoint:
-        answer = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).foundry().embed_text("red", "query", None)
+        answer = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).foundry().embed_text("red", ModelOptions("query"))
     assert (answer.prompt_tokens, answer.total_tokens) == (None, None)
