@@ -71,7 +71,7 @@ class Endpoint:
             encoding_format=request.encoding_format,
             extras=request.extras,
         )
-        answers = self._queries.answer(queries, QueryOptions(options, fresh), report)
+        answers = self._queries.answer(queries, QueryOptions(options, fresh, _chosen(request)), report)
         data = [
             Embedding(index=index, embedding=_encode(answer.record.embedding, request.encoding_format))
             for index, answer in enumerate(answers)
@@ -114,6 +114,13 @@ def _all[Item](items: list[Item], make: Callable[[int, Item], Query]) -> list[Qu
     if refused:
         raise QueryError.of_all(refused)
     return queries
+
+
+def _chosen(request: EmbeddingsOptions) -> frozenset[str]:
+    """The options that are not as they would be anyway."""
+    usual = EmbeddingsOptions()
+    names = ("input_type", "dimensions", "encoding_format")
+    return frozenset(name for name in names if getattr(request, name) != getattr(usual, name))
 
 
 def _usage(answers: list[Answer]) -> Usage:

@@ -48,7 +48,14 @@ class ModelRefused(ModelError):
 
 
 class ModelMisconfigured(ModelError):
-    """The model would say no to every input: a wrong endpoint, deployment, role or setting."""
+    """The model would say no to every input: a wrong endpoint, deployment, role or setting.
+
+    ``fields`` are those of the request that it says it does not support.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, fields: frozenset[str] = frozenset()) -> None:
+        super().__init__(message, status=status)
+        self.fields = fields
 
 
 class ModelUnavailable(ModelError):

@@ -262,7 +262,8 @@ def _failure(response: httpx.Response, has_text: bool) -> ModelError:
     if status in {408, 429} or status >= 500:
         return ModelUnavailable(said, status=status, retry_after=_asked_wait(response, error))
     if status not in _REFUSALS or error.code.lower() in _MISCONFIGURED_CODES or error.fields & _OUR_FIELDS:
-        return ModelMisconfigured(f"{said}. {_ADVICE.get(status, '')}".rstrip(), status=status)
+        advised = f"{said}. {_ADVICE.get(status, '')}".rstrip()
+        return ModelMisconfigured(advised, status=status, fields=error.fields)
     return ModelRefused(_refusal(error, has_text), said, status=status)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from shared.errors import ModelError, PictureError, QueryError
+from shared.errors import ModelError, ModelMisconfigured, PictureError, QueryError
 from shared.foundry import Foundry, ModelOptions
 from shared.log import Report
 from shared.pictures import PREPARATION, Limits, prepare
@@ -45,10 +45,14 @@ class Query:
 
 @dataclass(frozen=True)
 class QueryOptions:
-    """How queries are embedded. ``fresh`` asks the model even where the answer is known."""
+    """How queries are embedded. ``fresh`` asks the model even where the answer is known.
+
+    ``chosen`` are the options that the caller has set: a model that does not support one is not our misconfiguration.
+    """
 
     model: ModelOptions
     fresh: bool = False
+    chosen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,17 +131,17 @@ class Queries:
 
     def _embed_all(
         self, ready: list[_Ready], options: QueryOptions, report: QueryReport, *, or_none: bool
-    ) -> list[Answer | ModelError]:
+    ) -> list[Answer | ModelError | QueryError]:
         deadline = time.monotonic() + self._settings.foundry_timeout
         # The same query twice in a request is one question.
         distinct = list({one.key: one for one in ready}.values())
-        errors: list[ModelError] = []
+        errors: list[ModelError | QueryError] = []
 
-        def embed(one: _Ready) -> Answer | ModelError:
+        def embed(one: _Ready) -> Answer | ModelError | QueryError:
             if or_none and errors:
                 return errors[0]
             answer = self._embed(one, options, deadline)
-            if isinstance(answer, ModelError):
+            if not isinstance(answer, Answer):
                 errors.append(answer)
             return answer
 
@@ -192,7 +196,7 @@ class Queries:
             status = 413 if error.code == "too_many_pixels" else 400
             raise QueryError(error.code, str(error), status=status, target=target) from error
 
-    def _embed(self, ready: _Ready, options: QueryOptions, deadline: float) -> Answer | ModelError:
+    def _embed(self, ready: _Ready, options: QueryOptions, deadline: float) -> Answer | ModelError | QueryError:
         folder = self._folder(options)
         path = query_path(folder, ready.key) if self._settings.query_records != "off" else None
         if ready.record is not None:
@@ -201,6 +205,11 @@ class Queries:
             record, known = self._cache.share(
                 folder, ready.key, lambda: self._ask(ready, options.model, deadline), fresh=options.fresh
             )
+        except ModelMisconfigured as error:
+            if unsupported := error.fields & options.chosen:
+                message = f"The model does not support this. {error}"
+                return QueryError("parameter_not_supported", message, status=422, target=min(unsupported))
+            return error
         except ModelError as error:
             return error
         return Answer(record, known=known, path=path)
