@@ -338,12 +338,13 @@ def _route_pattern(route: str) -> re.Pattern[str]:
 
 async def _body(request: Request) -> bytes | None:
     """The whole body, or None when it is over the host's limit; no more than that is ever held."""
-    if int(request.headers.get("content-length", 0)) > BODY_LIMIT:
+    limit = int(os.environ.get("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", BODY_LIMIT))
+    if int(request.headers.get("content-length", 0)) > limit:
         return None
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > BODY_LIMIT:
+        if len(body) > limit:
             return None
     return bytes(body)
 

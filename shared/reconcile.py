@@ -85,27 +85,25 @@ class Reconcile:
     def go_on(self, audit: Audit) -> None:
         """Take the next step of an audit."""
         audit.step += 1
-        line = Report(outcome="error")
-        deadline = time.monotonic() + _STEP
-        with line.step("total"):
-            finished = self._take_step(audit, deadline)
-            report = audit.report
-            tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
-            report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
-            if finished:
-                report.finished_at, report.reached = now(), None
-                self._store.write_report("latest", report)
-                self._store.remove_running_report()
-            else:
-                report.reached = audit.place.done
-                self._store.write_report("running", report)
-                self._queues.put_audit(audit)
-        self._log(audit, "finished" if finished else "goes_on", line.ms)
+        start = time.monotonic()
+        finished = self._take_step(audit, start + _STEP)
+        report = audit.report
+        tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
+        report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
+        if finished:
+            report.finished_at, report.reached = now(), None
+            self._store.write_report("latest", report)
+            self._store.remove_running_report()
+        else:
+            report.reached = audit.place.done
+            self._store.write_report("running", report)
+            self._queues.put_audit(audit)
+        self._log(audit, "finished" if finished else "goes_on", time.monotonic() - start)
 
     def stopped(self, audit: Audit) -> None:
         """Note that the platform gave up on an audit under way."""
         self._store.remove_running_report()
-        self._log(audit, "error", {})
+        self._log(audit, "error")
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
         """Judge and sweep until the deadline; returns whether all is done."""
@@ -181,12 +179,12 @@ class Reconcile:
         self._store.remove_filter(audit.id)
         return True
 
-    def _log(self, audit: Audit, outcome: str, ms: dict[str, int]) -> None:
+    def _log(self, audit: Audit, outcome: str, seconds: float = 0) -> None:
         report = audit.report
         line = _AuditLine(
             outcome=outcome,
             message="The audit stopped: call reconcile again." if outcome == "error" else None,
-            ms=ms,
+            ms={"total": round(seconds * 1000)},
             steps=audit.step,
             prefix=report.prefix,
             dry_run=report.dry_run,

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import time
@@ -184,6 +185,19 @@ def test_an_upload_that_the_platform_gave_up_on_has_a_failure_record(
     ) as queue:
         queue.send_message(base64.b64encode(json.dumps(said).encode()).decode())
     assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
+
+
+@pytest.mark.parametrize(("mebibytes", "by_us"), [(21, True), (26, False)])
+def test_a_body_that_is_too_large_is_refused_beyond_a_point_while_it_is_sent(
+    running: Stack, mebibytes: int, by_us: bool
+) -> None:
+    answer = httpx.post(
+        f"{running.functions_url}/api/models/images/embeddings",
+        content=itertools.repeat(bytes(2**20), mebibytes),
+        headers={"x-functions-key": running.functions_key, "content-type": "image/png"},
+    )
+    assert answer.status_code == 413
+    assert (answer.headers.get("x-ms-error-code") == "request_too_large") == by_us
 
 
 def test_a_picture_under_a_new_name_costs_no_call(running: Stack, storage: BlobServiceClient, model: Model) -> None:
