@@ -40,6 +40,8 @@ class Azurite:
     queue_url: str
     account_key: str = field(repr=False)
     ca_file: Path
+    key_file: Path
+    """The private key of `ca_file`, for what stands before the emulator under its name."""
     child: Child = field(repr=False)
 
     @property
@@ -85,6 +87,7 @@ def running(*, log: Path, on_line: Callable[[str], None] = lambda line: None) ->
                 queue_url=f"{_address(child, 'Queue')}/{ACCOUNT}",
                 account_key=key,
                 ca_file=certificate,
+                key_file=private_key,
                 child=child,
             )
         finally:

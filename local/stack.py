@@ -28,6 +28,7 @@ import httpx
 from local import azurite, identity
 from local.azurite import REPO_ROOT, Azurite
 from local.events import EventGrid, Subscription, to_queue, to_webhook
+from local.faults import StorageFaults
 from local.identity import Identity
 from local.processes import LISTENING, Child, wait_until
 from local.processes import StackError as StackError
@@ -60,20 +61,22 @@ def running(
     settings: Mapping[str, str] = MappingProxyType({}),
     logs: Path | None = None,
     lease: float = 600,
+    storage_faults: StorageFaults | None = None,
     show: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Stack]:
     """Start everything, wait until it answers, and stop everything at the end, whatever the end is.
 
     `settings` come on top of the app settings, `logs` is a folder for one log per part (default: one of its own in
-    `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs, and `show`
-    gets each line that the functions log.
+    `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs,
+    `storage_faults` come between the app and storage (not between the host and storage), and `show` gets each line
+    that the functions log.
 
     A functions host that dies is started again on the same port, as Azure does. When another part dies, StackError
     is raised in the main thread, wherever that is. SIGTERM and SIGHUP are taken like Ctrl-C.
     """
     with _Warden() as warden, ExitStack() as parts:
         try:
-            yield _start(parts, warden, app, model, settings, logs or _log_folder(), lease, show)
+            yield _start(parts, warden, app, model, settings, logs or _log_folder(), lease, storage_faults, show)
         finally:
             warden.off_duty()
 
@@ -86,6 +89,7 @@ def _start(
     settings: Mapping[str, str],
     logs: Path,
     lease: float,
+    storage_faults: StorageFaults | None,
     show: Callable[[str], None],
 ) -> Stack:
     """Start one part after the other; `parts` stops them in the opposite order."""
@@ -102,7 +106,11 @@ def _start(
     foundry_url = foundry.announcement(LISTENING, seconds=30)
     warden.watch(foundry)
 
-    app_settings = {**_app_settings(emulator, tokens, client_id, foundry_url, model), **settings}
+    blob_url, queue_url = emulator.blob_url, emulator.queue_url
+    if storage_faults:
+        blob_url, queue_url = parts.enter_context(storage_faults.before(emulator))
+    reached = {"ImageStorage__blobServiceUri": blob_url, "ImageStorage__queueServiceUri": queue_url}
+    app_settings = {**_app_settings(emulator, tokens, client_id, foundry_url, model), **reached, **settings}
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
     storage.create_container(app_settings.get("IMAGES_CONTAINER", "images"))
     storage.create_container(app_settings.get("EMBEDDINGS_CONTAINER", "embeddings"))
@@ -284,14 +292,13 @@ def _system_environment(temporary: str) -> dict[str, str]:
 def _app_settings(emulator: Azurite, tokens: Identity, client_id: str, foundry_url: str, model: str) -> dict[str, str]:
     return {
         "FUNCTIONS_WORKER_RUNTIME": "python",
+        "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "26214400",
         "PYTHON_THREADPOOL_THREAD_COUNT": "32",
         "REQUESTS_CA_BUNDLE": str(emulator.ca_file),
         "AzureWebJobsStorage__queueServiceUri": emulator.queue_url,
         "IDENTITY_ENDPOINT": tokens.endpoint,
         "IDENTITY_HEADER": tokens.header,
         "AZURE_CLIENT_ID": client_id,
-        "ImageStorage__blobServiceUri": emulator.blob_url,
-        "ImageStorage__queueServiceUri": emulator.queue_url,
         "ImageStorage__credential": "managedidentity",
         "ImageStorage__clientId": client_id,
         "FOUNDRY_ENDPOINT": f"{foundry_url}/models",

@@ -126,17 +126,10 @@ class Foundry:
         def ask() -> ModelAnswer:
             response = self._send(route, body, options, turn)
             if response.status_code != HTTPStatus.OK:
-                raise self._noted(_failure(response, has_text))
-            self._gate.answered()
+                raise _failure(response, has_text)
             return _read_answer(response, options, options.dimensions or self._published_dimensions())
 
         return _with_retries(ask, turn.deadline)
-
-    def _noted(self, error: ModelError) -> ModelError:
-        """Tell the gate of a refusal, so that no other call is spent on one."""
-        if isinstance(error, ModelUnavailable) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._gate.refused(error.retry_after)
-        return error
 
     def _send(self, route: str, body: list[bytes], options: ModelOptions, turn: "_Turn") -> httpx.Response:
         headers = {
@@ -160,12 +153,21 @@ class Foundry:
             with self._gate.passage(turn.patience, deadline=turn.deadline, urgent=turn.urgent):
                 left = max(0.1, min(_TIMEOUT, turn.deadline - time.monotonic()))
                 timeout = httpx.Timeout(left, connect=min(_CONNECT_TIMEOUT, left))
-                return self._client.post(url, content=body, headers=headers, params=parameters, timeout=timeout)
+                response = self._client.post(url, content=body, headers=headers, params=parameters, timeout=timeout)
+                self._tell_gate(response)
+                return response
         except httpx.TimeoutException as error:
             message = f"No answer in time from {url}: {type(error).__name__}"
             raise ModelUnavailable(message, status=HTTPStatus.GATEWAY_TIMEOUT) from error
         except httpx.TransportError as error:
             raise ModelUnavailable(f"No answer from {url}: {type(error).__name__}: {error}") from error
+
+    def _tell_gate(self, response: httpx.Response) -> None:
+        """Before the next call takes this one's place: of a refusal, so that no other call is spent on one."""
+        if response.status_code == HTTPStatus.OK:
+            self._gate.answered()
+        elif response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            self._gate.refused(_asked_wait(response, read_error(response.content)))
 
     def _bearer(self, *, fresh: bool = False) -> dict[str, str]:
         """A token of the managed identity. The credential caches it; any ``claims`` make it ask for a new one."""

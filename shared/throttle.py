@@ -14,13 +14,13 @@ _UNSAID_WAIT = 1.0
 class Gate:
     """Lets calls through. Every call of the process shares one, so that one refusal spares all the others.
 
-    After a refusal half as many calls are let through at once; each answer opens it a little again.
+    After a refusal half as many calls are let through at once; answers open it again.
     """
 
     def __init__(self, most: int) -> None:
         """``most`` calls at once."""
         self._most = most
-        self._allowed = float(most)
+        self._allowed = self._half = float(most)
         self._inside = 0
         self._urgent = 0
         self._closed_until = 0.0
@@ -67,14 +67,18 @@ class Gate:
             now = time.monotonic()
             # Calls that were in flight together are refused together: that is one refusal.
             if self._closed_until <= now:
-                self._allowed = 1.0 if wait is None else max(1.0, self._allowed / 2)
+                # A single call that asks again and is refused says nothing new of how many are too many.
+                if self._allowed > 1:
+                    self._half = self._allowed / 2
+                self._allowed = 1.0 if wait is None else max(1.0, self._half)
             self._closed_until = max(self._closed_until, now + (_UNSAID_WAIT if wait is None else wait))
 
     def answered(self) -> None:
-        """Let one more call through for each round of answers, up to the most."""
+        """Let one more call through: for each answer up to half of what was too many, then for each round of them."""
         with self._changed:
             if self._allowed < self._most:
-                self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
+                more = 1.0 if self._allowed + 1 <= self._half else 1 / self._allowed
+                self._allowed = min(float(self._most), self._allowed + more)
                 self._changed.notify_all()
 
     def _has_place(self, urgent: bool) -> bool:

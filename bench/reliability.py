@@ -1,0 +1,113 @@
+"""Whether an image is ever lost, and what it costs to lose none: each scenario runs once and gives several figures.
+
+The app, its worker, storage and the stand-in for the model share the cores of this machine, so the times are those of
+this machine; what is lost, asked twice or refused is not.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Literal
+
+from bench import scenarios
+from bench.figures import Figure, Measurement
+from bench.scenarios import Faulty, Kills, Quota, Races, Starvation
+from local.faults import StorageFaults
+
+_LEASE = 2.0
+
+
+@cache
+def _quota(retry_after: Literal["seconds", "none"]) -> Quota:
+    """1,000 images where the model answers 100 calls in 5 s."""
+    with scenarios.site() as site:
+        return scenarios.quota(site, images=1000, retry_after=retry_after)
+
+
+@cache
+def _model_faults() -> Sequence[Faulty]:
+    with scenarios.site() as site:
+        return scenarios.model_faults(site, images=200, times=100)
+
+
+@cache
+def _storage_faults() -> Sequence[Faulty]:
+    """A tenth of the requests fail, sixty in all; then none goes through until thirty have failed."""
+    switch = StorageFaults()
+    with scenarios.site(storage_faults=switch) as site:
+        often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
+        always = scenarios.storage_faults(site, switch, images=100, share=1, times=30)
+        return often + always
+
+
+@cache
+def _kills() -> Kills:
+    with scenarios.site(lease=_LEASE) as site:
+        return scenarios.kills(site, images=300, kills=30)
+
+
+@cache
+def _races() -> Races:
+    with scenarios.site() as site:
+        return scenarios.races(site, names=8, changes=1200)
+
+
+@cache
+def _starvation() -> Starvation:
+    with scenarios.site() as site:
+        return scenarios.starvation(site, uploads=100)
+
+
+def _quota_used(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        spent = _quota(retry_after)
+        source = f"{spent.answered:,} of {spent.allowed:,} calls, {spent.seconds:.1f} s"
+        return _once(spent.used, source)
+
+    return measure
+
+
+def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        spent = _quota(retry_after)
+        return _once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
+
+    return measure
+
+
+def _embedded_twice() -> Measurement:
+    faulty = [*_model_faults(), *_storage_faults()]
+    images, met = sum(one.images for one in faulty), sum(one.met for one in faulty)
+    return _once(sum(one.twice for one in faulty), f"{images:,} images, {met:,} faults of {len(faulty)} kinds")
+
+
+def _lost() -> Measurement:
+    lost = _quota("seconds").lost + _quota("none").lost + _kills().lost + _races().lost + _starvation().lost
+    lost += sum(one.lost for one in [*_model_faults(), *_storage_faults()])
+    source = (
+        f"quotas, faults, {_kills().kills} kills ({_kills().at_work} at work), {_races().changes:,} changes at once"
+    )
+    return _once(lost, source)
+
+
+def _upload_under_duplicates() -> Measurement:
+    """The 95th percentile, with the middle half of the uploads as the range."""
+    measured = _starvation()
+    low, _, high = statistics.quantiles(measured.loaded_ms, n=4)
+    quiet, loaded = (statistics.quantiles(times, n=20)[-1] for times in (measured.quiet_ms, measured.loaded_ms))
+    return Measurement(loaded, low, high, f"{measured.requests_per_s:.0f} requests/s; {quiet:.0f} ms without any")
+
+
+def _once(value: float, source: str) -> Measurement:
+    return Measurement(value, value, value, source)
+
+
+FIGURES = [
+    Figure("quota_used", "share", "higher", 0.9, _quota_used("seconds")),
+    Figure("quota_used_unsaid", "share", "higher", 0.9, _quota_used("none")),
+    Figure("calls_refused", "share", "lower", 0.05, _calls_refused("seconds")),
+    Figure("calls_refused_unsaid", "share", "lower", 0.05, _calls_refused("none")),
+    Figure("upload_under_duplicates_ms", "ms", "lower", 1000, _upload_under_duplicates),
+    Figure("embedded_twice", "calls", "lower", 0, _embedded_twice),
+    Figure("lost", "images", "lower", 0, _lost),
+]

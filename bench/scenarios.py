@@ -1,0 +1,521 @@
+"""What may go wrong, done to the app on the local stack, and what became of the images: none may be lost.
+
+An image is lost when, after everything has come to rest, it has no record that was made from its current bytes, or has
+a failure record; so is a record without an image. Every scenario has images under a prefix of its own, so several can
+take turns on one stack. All images are different and need no preparation: the model gets the very bytes, and each call
+tells which image it was for.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+from urllib.parse import quote
+
+import httpx
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.queue import QueueServiceClient
+from PIL import Image
+
+from local import stack
+from local.events import Change, event
+from local.faults import FaultKind, StorageFaults
+from local.model import Fault
+from local.processes import wait_until
+from local.stack import REQUESTS_QUEUE, Stack
+from local.storage import Storage
+
+MODEL_FAULTS: tuple[str, ...] = get_args(get_type_hints(Fault)["kind"])
+STORAGE_FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+_SPACE = "Cohere-embed-v3-english"
+# Longer than any wait that a scenario brings about: what has not come to rest by then never will.
+_PATIENCE = 240.0
+# Answers of the real service take longer; this is enough for calls to overlap.
+_LATENCY_MS = 75
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running stack, and what the scenarios do to it."""
+
+    stack: Stack
+    images: ContainerClient
+    embeddings: ContainerClient
+    queues: QueueServiceClient
+    host_storage: Storage
+    http: httpx.Client
+    threads: ThreadPoolExecutor
+
+    def behave(self, **behaviour: object) -> None:
+        """Have the model behave like this from now on."""
+        self.http.post(f"{self.stack.foundry_url}/admin/behaviour", json=behaviour).raise_for_status()
+
+    def forget_calls(self) -> None:
+        """Have the model forget the calls so far."""
+        self.http.delete(f"{self.stack.foundry_url}/admin/calls").raise_for_status()
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls that the model remembers."""
+        answer = self.http.get(f"{self.stack.foundry_url}/admin/calls").raise_for_status().json()
+        calls: list[dict[str, Any]] = answer["calls"]
+        return calls
+
+    def upload(self, pictures: Mapping[str, bytes], text: str | None = None) -> None:
+        """Upload many images as fast as that goes, each with a text that goes with it."""
+
+        def put(name: str) -> None:
+            metadata = {} if text is None else {"text": text}
+            self.images.upload_blob(name, pictures[name], overwrite=True, metadata=metadata)
+
+        list(self.threads.map(put, pictures))
+
+    def request(self, message: Mapping[str, Any]) -> None:
+        """Put a message on the queue of requests."""
+        text = base64.b64encode(json.dumps(message).encode()).decode()
+        self.host_storage.queue(REQUESTS_QUEUE).put(text)
+
+    def notify(self, name: str) -> None:
+        """Deliver the event that an image was written, as Event Grid does."""
+        one = event(Change("PutBlob", "images", quote(name)), self.host_storage.blob_url)
+        self.http.post(
+            f"{self.stack.functions_url}/runtime/webhooks/blobs",
+            params={"functionName": "Host.Functions.embed_uploaded_image", "code": self.stack.functions_key},
+            headers={"aeg-event-type": "Notification"},
+            json=[one],
+        ).raise_for_status()
+
+    def audit(self, **options: object) -> dict[str, Any]:
+        """Have the app compare all images with their records once, and wait for its report."""
+        before = self._latest_report()
+        answer = self.http.post(
+            f"{self.stack.functions_url}/api/reconcile",
+            json=options,
+            headers={"x-functions-key": self.stack.functions_key},
+        ).raise_for_status()
+        if answer.status_code == httpx.codes.ACCEPTED:
+            wait_until(lambda: self._latest_report() != before, seconds=_PATIENCE)
+            return self._latest_report()
+        report: dict[str, Any] = answer.json()
+        return report
+
+    def _latest_report(self) -> dict[str, Any]:
+        report: dict[str, Any] = {}
+        with suppress(ResourceNotFoundError):
+            report = json.loads(self.embeddings.download_blob(f"{_SPACE}/reports/latest.json").readall())
+        return report
+
+    def host_answers(self) -> bool:
+        """Whether the functions host is up."""
+        try:
+            return self.http.get(f"{self.stack.functions_url}/admin/host/ping").is_success
+        except httpx.TransportError:
+            return False
+
+    def drained(self) -> bool:
+        """Whether no queue holds a message, not even one that nobody sees at the moment."""
+        queues = [self.queues.get_queue_client(queue.name) for queue in self.queues.list_queues()]
+        return not any(queue.get_queue_properties().approximate_message_count for queue in queues)
+
+    def at_rest(self, prefix: str, *kinds: Literal["images", "failures"]) -> bool:
+        """Whether all work is done, and of every image there is a record of its version, of one of the kinds.
+
+        A listing tells. Empty queues alone would not: an event may still be on its way to the host.
+        """
+        if not self.drained():
+            return False
+        stored = [version for kind in kinds for version in self._stored(kind, prefix).items()]
+        return sorted(stored) == sorted(self._image_versions(prefix).items())
+
+    def settle(self, prefix: str, *kinds: Literal["images", "failures"]) -> None:
+        """Wait until everything is at rest; what is not after minutes is lost."""
+        wait_until(lambda: self.at_rest(prefix, *kinds), seconds=_PATIENCE, every=0.25)
+
+    def lost(self, prefix: str) -> set[str]:
+        """The images without a record of their very bytes, and all that have another record than they should."""
+        images, records = self._image_versions(prefix).keys(), self._stored("images", prefix).keys()
+        right = dict(zip(both := sorted(images & records), self.threads.map(self._is_right, both), strict=True))
+        return (images ^ records) | {name for name in both if not right[name]} | self._stored("failures", prefix).keys()
+
+    def _is_right(self, name: str) -> bool:
+        content = self.host_storage.blob_content("images", name)
+        record = json.loads(self.host_storage.blob_content("embeddings", f"{_SPACE}/images/{name}.json"))
+        return bool(record["name"] == name and record["sha256"] == hashlib.sha256(content).hexdigest())
+
+    def _image_versions(self, prefix: str) -> dict[str, str]:
+        return {blob.name: blob.etag.strip('"') for blob in self.images.list_blobs(name_starts_with=prefix)}
+
+    def _stored(self, kind: Literal["images", "failures"], prefix: str) -> dict[str, str]:
+        """The names that have such a record, each with the version of the image that it was made from."""
+        folder = f"{_SPACE}/{kind}/"
+        found = self.embeddings.list_blobs(name_starts_with=folder + prefix, include=["metadata"])
+        return {
+            blob.name.removeprefix(folder).removesuffix(".json"): (blob.metadata or {}).get("etag", "")
+            for blob in found
+        }
+
+
+@contextmanager
+def site(
+    *, lease: float = 600, storage_faults: StorageFaults | None = None, logs: Path | None = None
+) -> Iterator[Site]:
+    """Run the stack for some scenarios: the options are those of :func:`local.stack.running`."""
+    with ExitStack() as parts:
+        running = parts.enter_context(stack.running(lease=lease, storage_faults=storage_faults, logs=logs))
+        connection_string, ca_file = running.storage_connection_string, running.ca_file
+        blobs = BlobServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
+        queues = QueueServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
+        yield Site(
+            running,
+            parts.enter_context(blobs).get_container_client("images"),
+            blobs.get_container_client("embeddings"),
+            parts.enter_context(queues),
+            parts.enter_context(Storage(connection_string, Path(ca_file))),
+            parts.enter_context(httpx.Client(trust_env=False, timeout=_PATIENCE)),
+            parts.enter_context(ThreadPoolExecutor(8)),
+        )
+
+
+def pictures(prefix: str, number: int) -> dict[str, bytes]:
+    """So many different PNGs by name, the same for the same prefix: squares of colour, small and fast to decode."""
+    return {f"{prefix}{index}.png": picture(f"{prefix}{index}") for index in range(number)}
+
+
+def picture(seed: str) -> bytes:
+    """A PNG that no other seed gives."""
+    squares = Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(8 * 8 * 3))  # noqa: S311 - colours
+    file = io.BytesIO()
+    squares.resize((64, 64), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How a quota was spent, in so many seconds from the first call to the last answer."""
+
+    answered: int
+    refused: int
+    seconds: float
+    allowed: int
+    """The calls that all windows allowed which had begun by the last answer."""
+    lost: int
+
+    @property
+    def used(self) -> float:
+        """Answered calls over the calls that the windows allowed, the last of them in full."""
+        return self.answered / self.allowed
+
+    @property
+    def refused_share(self) -> float:
+        """Refused calls over all calls."""
+        return self.refused / (self.answered + self.refused)
+
+
+def quota(
+    site: Site, *, images: int, retry_after: Literal["seconds", "none"], calls: int = 100, window_s: float = 5
+) -> Quota:
+    """Upload all images at once where the model answers so many calls a window, saying or not how long that lasts."""
+    prefix = f"quota {retry_after}/"
+    throttle = {"calls": calls, "window_s": window_s, "retry_after": retry_after}
+    site.behave(latency_ms=_LATENCY_MS, throttle=throttle, mode="cheap")
+    site.forget_calls()
+    site.upload(pictures(prefix, images), text=prefix)
+    site.settle(prefix, "images")
+    made = [call for call in site.calls() if call["text"] == prefix]
+    site.behave()
+    start = min(call["time"] for call in made)
+    answered = sorted(call["time"] - start for call in made if call["status"] == 200)
+    seconds = answered[-1]
+    return Quota(
+        answered=len(answered),
+        refused=sum(call["status"] == 429 for call in made),
+        seconds=seconds,
+        allowed=calls * (int(seconds // window_s) + 1),
+        lost=len(site.lost(prefix)),
+    )
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """What became of the images that were uploaded during a fault; ``met`` counts the calls or requests that met it.
+
+    ``twice`` counts the calls that were answered well for an image that had been answered well before.
+    """
+
+    kind: str
+    images: int
+    met: int
+    twice: int
+    lost: int
+
+
+def model_faults(site: Site, *, images: int, times: int, kinds: Sequence[str] = MODEL_FAULTS) -> list[Faulty]:
+    """Have so many calls of each batch of images meet one of the model's faults, and then wait for all of them.
+
+    One batch goes in as soon as the fault of the one before is over. A call that hangs holds its place for a minute,
+    so only a few do: the others must get past them.
+    """
+    site.forget_calls()
+    for kind in kinds:
+        meeting = min(times, 3) if kind == "hang" else times
+        # The text that goes with an image tells the model whose fault it is: images that come back meet no other.
+        site.behave(latency_ms=_LATENCY_MS, fault={"kind": kind, "times": meeting, "match": kind})
+        site.upload(pictures(f"model {kind}/", images), text=kind)
+        wait_until(partial(_all_met, site, kind, meeting), seconds=_PATIENCE)
+    site.behave()
+    site.settle("model ", "images", "failures")
+    if "content_filter" in kinds:
+        # What the model has refused for good is only asked again when somebody says so.
+        site.audit(prefix="model content_filter/", retry_failures=["content_filtered"])
+    site.settle("model ", "images")
+    made = site.calls()
+    return [
+        Faulty(
+            kind=kind,
+            images=images,
+            met=_met(made, kind),
+            twice=_twice(call for call in made if call["text"] == kind),
+            lost=len(site.lost(f"model {kind}/")),
+        )
+        for kind in kinds
+    ]
+
+
+def _met(calls: list[dict[str, Any]], kind: str) -> int:
+    return sum(call.get("fault") == kind for call in calls)
+
+
+def _all_met(site: Site, kind: str, times: int) -> bool:
+    return _met(site.calls(), kind) >= times
+
+
+def _twice(calls: Iterator[dict[str, Any]]) -> int:
+    answered = Counter(call["sha256"] for call in calls if call["status"] == 200 and call.get("fault") is None)
+    return answered.total() - len(answered)
+
+
+def storage_faults(
+    site: Site,
+    faults: StorageFaults,
+    *,
+    images: int,
+    share: float,
+    times: float,
+    kinds: Sequence[FaultKind] = STORAGE_FAULTS,
+) -> list[Faulty]:
+    """Have a share of the app's requests to storage meet a fault, at most so many, one batch of images a kind."""
+    site.behave(latency_ms=_LATENCY_MS)
+    site.forget_calls()
+    met = {}
+    for kind in kinds:
+        prefix = f"storage {share} {kind}/"
+        faults.begin(kind, share=share, times=times)
+        site.upload(pictures(prefix, images), text=prefix)
+        wait_until(partial(_over, site, faults, times, prefix), seconds=_PATIENCE)
+        met[kind] = faults.end()
+        # The next fault must not be met by these.
+        site.settle(prefix, "images", "failures")
+    # What failed too often is given up by the platform. An audit has it tried again.
+    site.audit(prefix=f"storage {share} ")
+    site.settle(f"storage {share} ", "images")
+    made = site.calls()
+    return [
+        Faulty(
+            kind=kind,
+            images=images,
+            met=met[kind],
+            twice=_twice(call for call in made if call["text"] == prefix),
+            lost=len(site.lost(prefix)),
+        )
+        for kind in kinds
+        for prefix in [f"storage {share} {kind}/"]
+    ]
+
+
+def _over(site: Site, faults: StorageFaults, times: float, prefix: str) -> bool:
+    return faults.met >= times or site.at_rest(prefix, "images", "failures")
+
+
+@dataclass(frozen=True)
+class Kills:
+    """What became of the images while the host was killed again and again."""
+
+    images: int
+    kills: int
+    at_work: int
+    """Kills that came while there was work to do."""
+    brought_back: int
+    """Images that the audit afterwards asked for again."""
+    lost: int
+
+
+def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
+    """Kill the functions host at random moments while images flow, every tenth of them written once more.
+
+    Each time it starts, it finds work that came meanwhile. Afterwards there is one audit.
+    """
+    prefix = "kill/"
+    chance = random.Random(seed)  # noqa: S311 - moments to kill at
+    batches = list(pictures(prefix, images).items())
+    at_work = 0
+    site.behave(latency_ms=4 * _LATENCY_MS)  # there is more to interrupt while calls take long
+    with redirect_stderr(io.StringIO()):  # the stack says at length that the host ended
+        for number in range(kills):
+            batch = dict(batches[number * images // kills : (number + 1) * images // kills])
+            rewritten = {name: picture(f"{name} {number}") for name, _ in batches[: number * images // kills : 10]}
+            site.upload(batch | dict(chance.sample(sorted(rewritten.items()), min(len(rewritten), 3))))
+            wait_until(site.host_answers, seconds=_PATIENCE)
+            time.sleep(chance.uniform(0, 1))
+            at_work += not site.drained()
+            _kill_host(site)
+        wait_until(site.host_answers, seconds=_PATIENCE)
+    site.settle(prefix, "images", "failures")
+    report = site.audit()
+    site.settle(prefix, "images")
+    return Kills(images, kills, at_work, brought_back=report["requested"], lost=len(site.lost(prefix)))
+
+
+def _kill_host(site: Site) -> None:
+    """Kill the process and wait until it is gone, so that whoever asks next is not answered by it any more."""
+    tasks = Path(f"/proc/{site.stack.pid}/task").iterdir()
+    for pid in [pid for task in tasks for pid in (task / "children").read_text().split()]:
+        process = Path("/proc") / pid
+        # Several stacks may run in one process; only the host of this one was started with this key.
+        if f"FUNCTIONS_KEY={site.stack.functions_key}\0".encode() in (process / "environ").read_bytes():
+            os.kill(int(pid), signal.SIGKILL)
+            wait_until(lambda: not process.exists(), seconds=_PATIENCE, every=0.01)  # noqa: B023 - called here only
+
+
+@dataclass(frozen=True)
+class Races:
+    """What became of a few names that were written, deleted and announced in any order by many at once."""
+
+    changes: int
+    announcements: int
+    images: int
+    """How many of the names had an image in the end."""
+    lost: int
+
+
+def races(site: Site, *, names: int, changes: int, threads: int = 6, seed: int = 0) -> Races:
+    """Overwrite, delete and upload the same few names from several threads, each change announced again at random.
+
+    Announcements are events to the webhook, deletions and requests on the queue, delivered late, twice and shuffled,
+    beside those that Event Grid's stand-in sends.
+    """
+    prefix = "race/"
+    numbers, announced = count(), count()
+    site.behave(latency_ms=_LATENCY_MS)
+
+    def change(thread: int) -> None:
+        chance = random.Random(f"{seed} {thread}")  # noqa: S311 - which name and what to do with it
+        waiting: list[Callable[[], None]] = []
+        for _ in range(changes // threads):
+            name = f"{prefix}{chance.randrange(names)}.png"
+            if chance.random() < 0.7:
+                site.images.upload_blob(name, picture(f"{seed} {next(numbers)}"), overwrite=True)
+            else:
+                with suppress(ResourceNotFoundError):
+                    site.images.delete_blob(name)
+            waiting += chance.choices(_announcements(site, name), k=2)
+            chance.shuffle(waiting)
+            for deliver in [waiting.pop() for _ in range(chance.randint(0, len(waiting)))]:
+                deliver()
+                next(announced)
+        for deliver in waiting:
+            deliver()
+            next(announced)
+
+    with ThreadPoolExecutor(threads) as changing:
+        list(changing.map(change, range(threads)))
+    site.settle(prefix, "images")
+    return Races(
+        changes=changes // threads * threads,
+        announcements=next(announced),
+        images=len(list(site.images.list_blobs(name_starts_with=prefix))),
+        lost=len(site.lost(prefix)),
+    )
+
+
+def _announcements(site: Site, name: str) -> list[Callable[[], None]]:
+    """The ways in which the app is told to look at an image."""
+    deleted = event(Change("DeleteBlob", "images", quote(name)), site.host_storage.blob_url)
+    return [lambda: site.notify(name), lambda: site.request({"name": name}), lambda: site.request(deleted)]
+
+
+@dataclass(frozen=True)
+class Starvation:
+    """Milliseconds from an upload to its record, one upload after the other, without load and under it."""
+
+    quiet_ms: list[float]
+    loaded_ms: list[float]
+    requests_per_s: float
+    """How many requests really came each second."""
+    lost: int
+
+
+def starvation(site: Site, *, uploads: int, rate: float = 100) -> Starvation:
+    """Upload image after image while requests for others, which need nothing, come at such a rate."""
+    known = pictures("starvation/known ", 20)
+    site.behave(latency_ms=_LATENCY_MS)
+    site.upload(known)
+    site.settle("starvation/", "images")
+    quiet = [_milliseconds_to_record(site, f"starvation/quiet {number}.png") for number in range(uploads)]
+    with _requests(site, sorted(known), rate) as sent:
+        start = time.monotonic()
+        wait_until(lambda: sent() >= rate, seconds=_PATIENCE)
+        loaded = [_milliseconds_to_record(site, f"starvation/loaded {number}.png") for number in range(uploads)]
+        really = sent() / (time.monotonic() - start)
+    site.settle("starvation/", "images")
+    return Starvation(quiet, loaded, really, lost=len(site.lost("starvation/")))
+
+
+@contextmanager
+def _requests(site: Site, names: Sequence[str], rate: float) -> Iterator[Callable[[], int]]:
+    """Put requests on the queue at a steady rate, every other one as if it had waited there before; how many so far."""
+    stopping = threading.Event()
+    sent = 0
+
+    def send() -> None:
+        nonlocal sent
+        start = time.monotonic()
+        while not stopping.wait(max(0, start + sent / rate - time.monotonic())):
+            message: dict[str, Any] = {"name": names[sent % len(names)]}
+            if sent % 2:
+                message |= {"attempt": 3, "first_seen": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+            site.request(message)
+            sent += 1
+
+    sender = threading.Thread(target=send, name="requests")
+    sender.start()
+    try:
+        yield lambda: sent
+    finally:
+        stopping.set()
+        sender.join()
+
+
+def _milliseconds_to_record(site: Site, name: str) -> float:
+    content = picture(name)
+    start = time.perf_counter()
+    site.images.upload_blob(name, content)
+    record = f"{_SPACE}/images/{name}.json"
+    wait_until(
+        lambda: site.host_storage.blob_properties("embeddings", record) is not None, seconds=_PATIENCE, every=0.01
+    )
+    return (time.perf_counter() - start) * 1000

@@ -1,0 +1,32 @@
+"""More than the model takes, more events than there are changes, and changes faster than events: nothing is lost."""
+
+import statistics
+from typing import Literal
+
+import pytest
+
+from bench import scenarios
+from bench.scenarios import Site
+
+
+@pytest.mark.parametrize("retry_after", ["seconds", "none"])
+def test_a_quota_delays_images_but_loses_none_and_is_spent_on_answers(
+    quiet_site: Site, retry_after: Literal["seconds", "none"]
+) -> None:
+    spent = scenarios.quota(quiet_site, images=150, retry_after=retry_after, calls=50, window_s=3)
+    assert (spent.lost, spent.answered) == (0, 150)
+    assert spent.refused > 0
+    assert spent.refused_share < 0.25
+    assert spent.used > 0.3
+
+
+def test_whatever_the_order_of_changes_and_events_every_record_is_of_its_image(quiet_site: Site) -> None:
+    outcome = scenarios.races(quiet_site, names=5, changes=120)
+    assert outcome.announcements > outcome.changes
+    assert outcome.lost == 0
+
+
+def test_requests_that_need_nothing_do_not_hold_up_an_upload(quiet_site: Site) -> None:
+    outcome = scenarios.starvation(quiet_site, uploads=10, rate=100)
+    assert statistics.median(outcome.loaded_ms) < 5_000
+    assert outcome.lost == 0
