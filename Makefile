@@ -42,5 +42,6 @@ requirements: .venv/ready
 clean:
 	@rm -rf .venv .local local.settings.json
 
-.venv/ready: requirements.txt requirements-dev.txt local/azurite/package-lock.json local/setup.sh
+.venv/ready: requirements.txt requirements-dev.txt local/setup.sh \
+  local/azurite/package-lock.json tests/clients/javascript/package-lock.json
 	@local/setup.sh

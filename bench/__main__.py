@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import body, machine, pictures, report
+from bench import audit, body, machine, pictures, proxy, reliability, report
 
-FIGURES = [*pictures.FIGURES, *body.FIGURES]
+FIGURES = [*pictures.FIGURES, *body.FIGURES, *audit.FIGURES, *reliability.FIGURES, *proxy.FIGURES]
 RESULTS = Path(__file__).parent.parent / ".local" / "bench.json"
 
 

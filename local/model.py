@@ -45,12 +45,14 @@ from local.model_requests import (
     authenticate,
     decoded,
     images_of,
+    passed_on,
     read,
     unauthorized,
     wrapped,
 )
 
 type Vector = NDArray[np.float32]
+type Answer = NDArray[np.float32 | np.int16]
 
 TOKENS_PER_IMAGE = 1000
 
@@ -89,16 +91,21 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Call(msgspec.Struct):
     """What is remembered of one call: never a token, never image data. Status 0 means that none was sent.
 
-    `sha256`, `bytes`, `width` and `height` are those of the first image, `text` is the first text.
+    `sha256`, `bytes`, `width` and `height` are those of the first image, `text` is the first text; `fault` is there
+    when it met one, `encoding_format` when it asked for one, `passed_on` when it had fields beside the API's own: their
+    names.
     """
 
     route: str
     time: float
     status: int = 0
+    fault: str | msgspec.UnsetType = msgspec.UNSET
     appid: str = ""
     model: str = ""
     input_type: str | None = None
     dimensions: int | None = None
+    encoding_format: str | msgspec.UnsetType = msgspec.UNSET
+    passed_on: list[str] | msgspec.UnsetType = msgspec.UNSET
     inputs: int = 0
     text: str | None = None
     sha256: str | None = None
@@ -142,7 +149,7 @@ class Service:
 
     def forget(self) -> None:
         """Forget the calls so far."""
-        self.calls: deque[Call] = deque(maxlen=1000)
+        self.calls: deque[Call] = deque(maxlen=10_000)
         self.by_status: Counter[int] = Counter()
         self.peak = self.in_flight
 
@@ -171,16 +178,19 @@ class Service:
         asked = await asyncio.to_thread(read, request, body)
         pngs = [] if cheap else await asyncio.to_thread(images_of, asked)
         describe(call, asked, pngs)
+        call.passed_on = passed_on(request, body) or msgspec.UNSET
         self.admit()
         await asyncio.sleep(self.behaviour.latency_ms / 1000)
         fault = self.fault_for(call)
+        if fault:
+            call.fault = fault
         if fault in FAULTS:
             return FAULTS[fault]()
         if cheap:
             answers = checksum_vectors(body, asked)
         else:
             answers = await asyncio.to_thread(embed, asked, pngs, call)
-        return embeddings_response(asked, spoiled(answers, fault))
+        return embeddings_response(asked, spoiled([encoded(answer, asked) for answer in answers], fault))
 
     def admit(self) -> None:
         """Count a call against the quota; refuse it when none is left in this window."""
@@ -188,8 +198,13 @@ class Service:
         if throttle is None:
             return
         now = time.monotonic()
+        if not self.window_end:
+            self.window_end = now
         if now >= self.window_end:
-            self.window_end, self.admitted = now + throttle.window_s, 0
+            # The first window begins with the first call; from then on they follow each other, asked for or not.
+            unused = (now - self.window_end) // throttle.window_s
+            self.window_end += (unused + 1) * throttle.window_s
+            self.admitted = 0
         if self.admitted >= throttle.calls:
             raise rate_limited(throttle, self.window_end - now)
         self.admitted += 1
@@ -217,7 +232,7 @@ class Service:
         return Response(msgspec.json.encode(self.behaviour), media_type="application/json")
 
     async def admin_calls(self, request: Request) -> Response:
-        """Show (GET) or forget (DELETE) the calls: how many by status, most at one time, the last 1,000."""
+        """Show (GET) or forget (DELETE) the calls: how many by status, most at one time, the last 10,000."""
         if request.method == "DELETE":
             self.forget()
         counts = {"total": self.by_status.total(), "by_status": self.by_status, "peak": self.peak}
@@ -233,6 +248,7 @@ def describe(call: Call, asked: Asked, pngs: list[bytes]) -> None:
     call.text = first if isinstance(first, str) else first.text or None
     call.input_type = asked.input_type or None
     call.dimensions = asked.dimensions or None
+    call.encoding_format = asked.encoding_format
     if pngs:
         call.sha256 = hashlib.sha256(pngs[0]).hexdigest()
         call.bytes = len(pngs[0])
@@ -259,21 +275,30 @@ def checksum_vectors(body: bytes, asked: Asked) -> list[Vector]:
     return list(answers / np.linalg.norm(answers, axis=1, keepdims=True))
 
 
-def spoiled(answers: list[Vector], fault: str | None) -> list[Vector]:
+def encoded(vector: Vector, asked: Asked) -> Answer:
+    """Return the numbers of a vector in the encoding asked for: floats or integers."""
+    match asked.encoding_format:
+        case "int8" | "uint8" | "binary" | "ubinary" as encoding:
+            return vectors.quantized(vector, encoding)
+        case _:
+            return vector
+
+
+def spoiled(answers: list[Answer], fault: str | None) -> list[Answer]:
     """Return the same vectors, or wrong ones if that is the fault."""
     match fault:
         case "wrong_length":
             return [vector[:-1] for vector in answers]
         case "nan":
-            return [np.full_like(vector, np.nan) for vector in answers]
+            return [np.full(vector.shape, np.nan, np.float32) for vector in answers]
         case "zeros":
             return [np.zeros_like(vector) for vector in answers]
         case _:
             return answers
 
 
-def embeddings_response(asked: Asked, answers: list[Vector]) -> Response:
-    """Make the 200: numbers with nine decimals, like the service's, or base64 of little-endian float32."""
+def embeddings_response(asked: Asked, answers: list[Answer]) -> Response:
+    """Make the 200: integers, numbers with nine decimals, like the service's, or base64 of little-endian float32."""
     texts = [item if isinstance(item, str) else item.text or "" for item in asked.input]
     tokens = sum(len(text.split()) for text in texts)
     if isinstance(asked, ImageRequest):
@@ -288,11 +313,12 @@ def embeddings_response(asked: Asked, answers: list[Vector]) -> Response:
     return Response(json.dumps(body), headers=headers, media_type="application/json")
 
 
-def printed(vector: Vector, encoding_format: str | msgspec.UnsetType) -> str | list[float]:
+def printed(vector: Answer, encoding_format: str | msgspec.UnsetType) -> str | list[float]:
     """Write a vector as it stands in the answer."""
     if encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    numbers: list[float] = vector.astype(np.float64).round(9).tolist()
+    whole = vector.dtype == np.int16
+    numbers: list[float] = vector.tolist() if whole else vector.astype(np.float64).round(9).tolist()
     return numbers
 
 

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 AUDIENCES = ("https://cognitiveservices.azure.com", "https://ai.azure.com")
 IMAGE_MAX_BYTES = 5_000_000
 TEXTS_MAX = 96
+TRUNCATE = ("NONE", "START", "END")
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,18 @@ class Model:
     pairs: bool = True
     input_types: tuple[str, ...] = ("text", "query", "document")
     formats: tuple[str, ...] = ("float", "base64")
+    strict: bool = False
+    """Whether it refuses fields that only other models know. The rest ignore them."""
 
 
 MODELS = {
     "Cohere-embed-v3-english": Model(lengths=(1024,)),
-    "embed-v-4-0": Model(lengths=(1536, 256, 512, 1024), images_max=96),
-    "plain-embed": Model(lengths=(512,), pairs=False, input_types=(), formats=("float",)),
+    "embed-v-4-0": Model(
+        lengths=(1536, 256, 512, 1024),
+        images_max=96,
+        formats=("float", "base64", "int8", "uint8", "binary", "ubinary"),
+    ),
+    "plain-embed": Model(lengths=(512,), pairs=False, input_types=(), formats=("float",), strict=True),
 }
 
 
@@ -133,16 +140,35 @@ def read(request: Request, body: bytes) -> Asked:
         raise wrapped(404, "unknown_model", f"Unknown model: {name}", details=f"Unknown model: {name}")
     shape: type[Asked] = ImageRequest if request.url.path.endswith("/images/embeddings") else TextRequest
     extra = sorted(fields.keys() - set(shape.__struct_fields__))
-    if extra and request.headers.get("extra-parameters") not in ("drop", "pass-through"):
+    wish = request.headers.get("extra-parameters")
+    if extra and wish not in ("drop", "pass-through"):
         message = f"Extra parameters {extra} are not allowed when extra-parameters is not set or set to be 'error'."
         raise wrapped(400, "BadRequest", message)
     try:
         asked = msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
-        detail = {"detail": [{"type": "value_error", "loc": ["body"], "msg": str(error)}]}
-        raise wrapped(422, "Invalid input", json.dumps(detail), status=422) from error
+        raise _invalid([{"type": "value_error", "loc": ["body"], "msg": str(error)}]) from error
     _check_supported(asked, MODELS[name])
+    if wish == "pass-through":
+        _check_passed_on({each: fields[each] for each in extra}, MODELS[name])
     return asked
+
+
+def passed_on(request: Request, body: bytes) -> list[str]:
+    """Return the names of the fields beside the API's own that the model gets to see."""
+    if request.headers.get("extra-parameters") != "pass-through":
+        return []
+    return sorted(msgspec.json.decode(body).keys() - set(ImageRequest.__struct_fields__))
+
+
+def _check_passed_on(extra: Mapping[str, object], model: Model) -> None:
+    """Refuse what the model itself does not take: all of it, or a wrong value of the one field that Cohere's know."""
+    if extra and model.strict:
+        message = "Extra inputs are not permitted"
+        raise _invalid([{"type": "extra_forbidden", "loc": ["body", each], "msg": message} for each in extra])
+    if "truncate" in extra and extra["truncate"] not in TRUNCATE:
+        message = f"Input should be one of {', '.join(TRUNCATE)}"
+        raise _invalid([{"type": "enum", "loc": ["body", "truncate"], "msg": message}])
 
 
 def _check_supported(asked: Asked, model: Model) -> None:
@@ -212,6 +238,11 @@ def _not_supported(loc: list[str | int], value: object) -> Refusal:
     message = "One of the parameters contain invalid values."
     detail = {"loc": loc, "input": value}
     return Refusal(422, {"status": 422, "code": "parameter_not_supported", "detail": detail, "message": message})
+
+
+def _invalid(detail: list[dict[str, object]]) -> Refusal:
+    """422 for a request of the wrong shape: a list of what is wrong with it, as JSON inside the message."""
+    return wrapped(422, "Invalid input", json.dumps({"detail": detail}), status=422)
 
 
 def _bad_image(index: int, what: str) -> Refusal:

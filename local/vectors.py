@@ -91,6 +91,19 @@ def project(features: Floats, model: str, length: int) -> NDArray[np.float32]:
     return _unit(_projection(model)[:length] @ features).astype(np.float32)
 
 
+def quantized(vector: NDArray[np.float32], encoding: str) -> NDArray[np.int16]:
+    """Return a vector as integers: int8 and uint8 have one a number, binary and ubinary one for the signs of eight.
+
+    The scale depends on the length alone, so that vectors can still be compared: int8 holds numbers of up to four
+    times the usual size. Unsigned is signed plus 128, as in Cohere's models.
+    """
+    if encoding in {"binary", "ubinary"}:
+        unsigned = np.packbits(vector > 0).astype(np.int16)
+    else:
+        unsigned = np.clip(np.rint(vector * (127 * len(vector) ** 0.5 / 4)), -128, 127).astype(np.int16) + 128
+    return unsigned if encoding.startswith("u") else unsigned - 128
+
+
 def _features(
     *, colours: Floats, layout: Floats | None = None, edges: Floats | None = None, words: Floats | None = None
 ) -> Floats:

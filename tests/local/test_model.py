@@ -149,6 +149,15 @@ def test_base64_holds_the_same_numbers_as_little_endian_float32(model: Client) -
     assert np.frombuffer(base64.b64decode(encoded), "<f4") == pytest.approx(vector_of(model.image()), abs=1e-8)
 
 
+@pytest.mark.parametrize(("encoding", "length"), [("int8", 1536), ("uint8", 1536), ("binary", 192), ("ubinary", 192)])
+def test_integers_come_as_a_list_of_whole_numbers(model: Client, encoding: str, length: int) -> None:
+    answer = model.image(model=V4, encoding_format=encoding)
+
+    assert len(vector_of(answer)) == length
+    assert {type(number) for number in vector_of(answer)} == {int}
+    assert model.calls()["calls"][0]["encoding_format"] == encoding
+
+
 @pytest.mark.parametrize("length", [256, 512, 1024, 1536])
 def test_embed_v4_gives_the_dimensions_asked_for(model: Client, length: int) -> None:
     assert len(vector_of(model.image(model=V4, dimensions=length))) == length
@@ -236,6 +245,29 @@ def test_an_unknown_key_is_refused_unless_the_client_says_otherwise(model: Clien
     assert model.post(TEXTS, body).status_code == 400
     assert model.post(TEXTS, body, {"extra-parameters": "drop"}).status_code == 200
     assert model.post(TEXTS, body, {"extra-parameters": "pass-through"}).status_code == 200
+    assert [call.get("passed_on") for call in model.calls()["calls"]] == [None, None, None, ["truncate"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "kind"),
+    [(ENGLISH, {"truncate": "MIDDLE"}, "enum"), (PLAIN, {"truncate": "END"}, "extra_forbidden")],
+)
+def test_a_key_that_is_passed_through_may_be_422_by_the_model(
+    model: Client, name: str, extra: dict[str, Any], kind: str
+) -> None:
+    response = model.post(TEXTS, {"model": name, "input": ["red"], **extra}, {"extra-parameters": "pass-through"})
+
+    [detail] = json.loads(response.json()["error"]["message"])["detail"]
+    assert response.status_code == 422
+    assert (detail["type"], detail["loc"]) == (kind, ["body", "truncate"])
+
+
+def test_a_key_that_nobody_knows_is_passed_through_without_effect(model: Client) -> None:
+    body = {"model": ENGLISH, "input": ["red"]}
+
+    assert vector_of(model.post(TEXTS, {**body, "x": 1}, {"extra-parameters": "pass-through"})) == vector_of(
+        model.post(TEXTS, body)
+    )
 
 
 @pytest.mark.parametrize(

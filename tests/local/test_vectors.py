@@ -110,6 +110,40 @@ def test_a_shorter_vector_points_the_way_a_longer_one_begins() -> None:
     assert short == pytest.approx(long[:256] / np.linalg.norm(long[:256]), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "length", "lowest", "highest"),
+    [("int8", 1024, -128, 127), ("uint8", 1024, 0, 255), ("binary", 128, -128, 127), ("ubinary", 128, 0, 255)],
+)
+def test_integers_lie_within_their_eight_bits_and_use_most_of_them(
+    encoding: str, length: int, lowest: int, highest: int
+) -> None:
+    numbers = vectors.quantized(vectors.project(PICTURES["red"], MODEL, 1024), encoding)
+
+    assert numbers.shape == (length,)
+    assert lowest <= numbers.min() < lowest + 50
+    assert highest - 50 < numbers.max() <= highest
+
+
+@pytest.mark.parametrize(("signed", "unsigned"), [("int8", "uint8"), ("binary", "ubinary")])
+def test_unsigned_integers_are_the_signed_ones_plus_128(signed: str, unsigned: str) -> None:
+    vector = vectors.project(PICTURES["red"], MODEL, 1024)
+
+    assert (vectors.quantized(vector, signed) + 128).tolist() == vectors.quantized(vector, unsigned).tolist()
+
+
+def test_eight_signs_are_one_integer_the_first_of_them_first() -> None:
+    vector = np.array([1, -1, -1, -1, -1, -1, -1, 1], np.float32)
+
+    assert vectors.quantized(vector, "ubinary").tolist() == [0b1000_0001]
+
+
+def test_integers_point_the_way_the_floats_do() -> None:
+    vector = vectors.project(PICTURES["red"], MODEL, 1024)
+    integers = vectors.quantized(vector, "int8").astype(float)
+
+    assert float(integers @ vector / np.linalg.norm(integers)) > 0.999
+
+
 def test_another_process_gets_the_same_vector() -> None:
     program = (
         "from local import vectors;"

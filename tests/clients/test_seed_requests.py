@@ -1,0 +1,123 @@
+"""The requests of the service's how-to for image embeddings, sent with curl: only host, key and image differ."""
+
+import base64
+import io
+import json
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from local import stack
+from local.stack import Stack
+from tests.conftest import Model
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+HOST = "https://<resource>.services.ai.azure.com"
+SHORTENED = "iVBORw0KGgoAAAANSUh..."
+
+WITH_KEY = f"""
+    curl -X POST "{HOST}/models/images/embeddings?api-version=2024-05-01-preview"
+      -H "Content-Type: application/json" -H "api-key: <key>" -d
+"""
+WITH_TOKEN = f"""
+    curl -X POST "{HOST}/models/images/embeddings?api-version=2024-05-01-preview"
+      -H "Content-Type: application/json" -H "Authorization: Bearer <token>" -d
+"""
+IMAGE = f"""
+{{
+    "model": "Cohere-embed-v3-english",
+    "input": [
+        {{
+            "image": "data:image/png;base64,{SHORTENED}"
+        }}
+    ]
+}}
+"""
+IMAGE_AND_TEXT = f"""
+{{
+    "model": "Cohere-embed-v3-english",
+    "input": [
+        {{
+            "image": "data:image/png;base64,{SHORTENED}",
+            "text": "A photo of a cat"
+        }}
+    ]
+}}
+"""
+DOCUMENT = f"""
+{{
+    "model": "Cohere-embed-v3-english",
+    "input": [
+        {{
+            "image": "data:image/png;base64,{SHORTENED}"
+        }}
+    ],
+    "input_type": "document"
+}}
+"""
+QUERY = DOCUMENT.replace('"document"', '"query"')
+BODIES = {"image": IMAGE, "image and text": IMAGE_AND_TEXT, "document": DOCUMENT, "query": QUERY}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own: these requests name their model."""
+    with stack.running(model="Cohere-embed-v3-english", logs=tmp_path_factory.mktemp("logs")) as started:
+        yield started
+
+
+def send(running: Stack, command: str, body: str) -> tuple[int, Any]:
+    """Run the command with another host, key and image. The key goes where a functions app looks for its own."""
+    command = command.replace(HOST, f"{running.functions_url}/api")
+    if "<key>" in command:
+        command = command.replace("api-key: <key>", f"x-functions-key: {running.functions_key}")
+    else:
+        command = command.replace("?api-version", f"?code={running.functions_key}&api-version")
+    file = io.BytesIO()
+    Image.new("RGB", (224, 224), "sandybrown").save(file, "PNG")
+    body = body.replace(SHORTENED, base64.b64encode(file.getvalue()).decode())
+    run = subprocess.run(
+        [*shlex.split(command), body, "--silent", "--show-error", "--noproxy", "*", "-w", "\n%{http_code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    answer, _, status = run.stdout.rpartition("\n")
+    return int(status), json.loads(answer)
+
+
+@pytest.mark.parametrize("command", [WITH_KEY, WITH_TOKEN], ids=["key", "token"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_the_answer_is_as_documented(running: Stack, command: str, body: str) -> None:
+    status, answer = send(running, command, body)
+    assert status == 200
+    assert answer.keys() == {"id", "object", "data", "model", "usage"}
+    assert (answer["object"], answer["model"]) == ("list", "Cohere-embed-v3-english")
+    [item] = answer["data"]
+    assert (item["index"], item["object"], len(item["embedding"])) == (0, "embedding", 1024)
+    assert {type(number) for number in item["embedding"]} == {float}
+    assert answer["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
+def test_the_model_is_asked_the_same(running: Stack) -> None:
+    model = Model(running.foundry_url)
+    model.reset()
+    send(running, WITH_KEY, IMAGE_AND_TEXT.replace("a cat", "another cat"))
+    send(running, WITH_KEY, DOCUMENT.replace('"image":', '"text": "a third cat", "image":'))
+    asked = [(call["text"], call["input_type"], call["width"], call["height"]) for call in model.calls()]
+    model.close()
+    # The service's own default is `text`; a question to this app is a query unless it says otherwise.
+    assert asked == [("A photo of another cat", "query", 224, 224), ("a third cat", "document", 224, 224)]
+
+
+def test_an_option_that_this_model_does_not_have_is_422(running: Stack) -> None:
+    status, answer = send(running, WITH_KEY, IMAGE.replace('"model"', '"dimensions": 256,\n    "model"'))
+    assert (status, answer["error"]["code"]) == (422, "parameter_not_supported")
+    assert answer["error"]["target"] == "dimensions"
