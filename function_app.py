@@ -6,7 +6,7 @@ import os
 import azure.functions as func
 from azurefunctions.extensions.bindings.blob import BlobClient
 
-from shared import api
+from shared import api, openapi
 from shared.application import application
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
@@ -65,6 +65,18 @@ def model_info(req: func.HttpRequest) -> func.HttpResponse:
     return api.json(api.model_info(application().settings.foundry_model))
 
 
+@work.route("skill", methods=["POST"])
+def skill(req: func.HttpRequest) -> func.HttpResponse:
+    """Embed documents for an indexer of Azure AI Search: its custom skill."""
+    return api.search(req, application().search.skill)
+
+
+@work.route("vectorizer", methods=["POST"])
+def vectorizer(req: func.HttpRequest) -> func.HttpResponse:
+    """Embed a query for an index of Azure AI Search: its custom vectorizer."""
+    return api.search(req, application().search.vectorizer)
+
+
 @work.route("reconcile", methods=["POST"])
 def reconcile(req: func.HttpRequest) -> func.HttpResponse:
     """Compare all images with their records, and have those looked at again that need it."""
@@ -81,6 +93,12 @@ def reconcile_on_schedule(timer: func.TimerRequest) -> None:
 def status(req: func.HttpRequest) -> func.HttpResponse:
     """Say how far the work is, and what went wrong."""
     return api.status(application().status.read)
+
+
+@work.route("openapi.json", methods=["GET"])
+def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
+    """Describe these routes in OpenAPI 3.1."""
+    return api.json(openapi.document())
 
 
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

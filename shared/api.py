@@ -16,6 +16,7 @@ from shared.log import Report
 from shared.queries import QueryReport
 from shared.reconcile import ReconcileRequest
 from shared.records import AuditReport
+from shared.search import SearchAnswer, SearchRequest
 from shared.wire import (
     EmbeddingsOptions,
     ErrorAnswer,
@@ -63,16 +64,32 @@ def text_embeddings(request: func.HttpRequest, endpoint: Endpoint) -> func.HttpR
     )
 
 
-def _answered(answer: Callable[[QueryReport], Answered]) -> func.HttpResponse:
-    """200 with the API's own body, or an error in the API's own shape; and one line in the log."""
+def search(
+    request: func.HttpRequest, answer: Callable[[SearchRequest, QueryReport], SearchAnswer]
+) -> func.HttpResponse:
+    """Answer a request of Azure AI Search, in the shape that its skills and vectorizers share."""
+
+    def read_and_answer(report: QueryReport) -> SearchAnswer:
+        content = _json(_body(request))
+        return answer(_checked(lambda: msgspec.convert(content, SearchRequest)), report)
+
+    return _answered(read_and_answer)
+
+
+def _answered(answer: Callable[[QueryReport], Answered | SearchAnswer]) -> func.HttpResponse:
+    """200 with the answer's own body, or an error in the API's own shape; and one line in the log."""
     report = QueryReport()
     try:
         with report.step("total"):
-            return _success(answer(report), report)
+            answered = answer(report)
+            return json(answered) if isinstance(answered, SearchAnswer) else _success(answered, report)
     except (QueryError, ModelError) as failed:
         code, status, retry_after = _meaning(failed)
         report.outcome, report.code, report.status, report.message = "refused", code, status, str(failed)
         return _failure(failed, code, status, retry_after)
+    except AzureError as failed:
+        report.outcome, report.code, report.status = "error", "storage_unavailable", 503
+        return _storage_unavailable(failed)
     except Exception as failed:
         report.outcome, report.status, report.message = "error", 500, f"{type(failed).__name__}: {failed}"[:1000]
         raise
@@ -137,6 +154,8 @@ def read_embeddings[Request: EmbeddingsOptions](request: func.HttpRequest, shape
         raise QueryError("invalid_request", message, target="extra-parameters")
     if wish == "error":
         _refuse_extras(extras, known.get("input"))
+    # What can be read, nested a thousand times, may be too deep to be written again.
+    _json_of(extras)
     read = _checked(lambda: msgspec.convert({k: v for k, v in known.items() if v is not None}, shape))
     return msgspec.structs.replace(read, extras=extras) if wish == "pass-through" else read
 
@@ -172,6 +191,13 @@ def _json(body: bytes) -> object:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
+
+
+def _json_of(extras: dict[str, Any]) -> None:
+    try:
+        msgspec.json.encode([[[extras]]])
+    except RecursionError as error:
+        raise QueryError("invalid_json", "The body is nested too deep.") from error
 
 
 def _checked[Shape](convert: Callable[[], Shape]) -> Shape:

@@ -14,6 +14,7 @@ from shared.queries import Queries
 from shared.query_cache import QueryCache
 from shared.queues import Queues
 from shared.reconcile import Reconcile
+from shared.search import Search
 from shared.settings import Settings, read_settings
 from shared.status import Status
 from shared.store import Store
@@ -34,6 +35,7 @@ class Application:
     intake: Intake
     queries: Queries
     endpoint: Endpoint
+    search: Search
     reconcile: Reconcile
     status: Status
 
@@ -70,6 +72,7 @@ def _build() -> Application:
         intake=Intake(settings, store, Sync(settings, store, foundry, queues), reconcile),
         queries=queries,
         endpoint=Endpoint(settings, queries),
+        search=Search(settings, store, queries),
         reconcile=reconcile,
         status=Status(settings, store, queues),
     )

@@ -88,7 +88,9 @@ def _prepare(data: bytes, limits: Limits) -> Prepared:
     width, height = image.size
     media_type = MEDIA_TYPES[image.format or ""]
     try:
-        written, size = _keep(image, data, limits) or _remake(image, limits)
+        # Pillow does not look at the checksums of pixels: a picture of wrong ones would be embedded.
+        chunks = png.chunks(data) if image.format == "PNG" else []
+        written, size = _keep(image, data, chunks, limits) or _remake(image, limits)
     except PictureError:
         raise
     except MemoryError as error:
@@ -100,7 +102,9 @@ def _prepare(data: bytes, limits: Limits) -> Prepared:
     return Prepared(written, *size, media_type, width, height)
 
 
-def _keep(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]] | None:
+def _keep(
+    image: Image.Image, data: bytes, chunks: list[tuple[bytes, memoryview]], limits: Limits
+) -> tuple[bytes, tuple[int, int]] | None:
     """The PNG with its compressed pixels as they are, when the model should see just them; else ``None``.
 
     All else that was in the file (EXIF, text, time, animation) is left out.
@@ -109,8 +113,7 @@ def _keep(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple
     fits = _MIN_PIXELS <= width * height <= limits.model_max_pixels and len(data) <= limits.model_max_bytes
     if image.format != "PNG" or not fits:
         return None
-    chunks = png.chunks(data)
-    header = chunks[0][1]
+    header = bytes(chunks[0][1])
     # After width and height (8 bytes) come depth, colour type, compression, filter, interlace.
     depth, colour, _, _, interlaced = header[8:13]
     kinds = {kind for kind, _ in chunks}

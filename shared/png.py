@@ -11,20 +11,26 @@ _GREY, _RGB = 0, 2
 _FILTER_UP = 2
 _LAST_FILTER = 4
 _FASTEST = 1
+# Encoders make chunks of 8 kB or more: this is 800 MB of them. Taking millions apart would take seconds.
+_MOST_CHUNKS = 100_000
 
 
-def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+def chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
     """Return the chunks of a PNG before its end, each as its kind and its content.
 
-    Raises ``ValueError`` for a chunk that breaks off or whose checksum is wrong.
+    Raises ``ValueError`` for a chunk that breaks off or whose checksum is wrong, and for more chunks than any
+    encoder makes.
     """
-    found: list[tuple[bytes, bytes]] = []
+    view = memoryview(data)
+    found: list[tuple[bytes, memoryview]] = []
     position = len(SIGNATURE)
     while (kind := data[position + 4 : position + 8]) not in {b"IEND", b""}:
         end = position + 8 + int.from_bytes(data[position : position + 4])
-        if data[end : end + 4] != isal_zlib.crc32(memoryview(data)[position + 4 : end]).to_bytes(4):
+        if data[end : end + 4] != isal_zlib.crc32(view[position + 4 : end]).to_bytes(4):
             raise ValueError(f"the chunk {kind!r} breaks off, or its checksum is wrong")
-        found.append((kind, data[position + 8 : end]))
+        if len(found) == _MOST_CHUNKS:
+            raise ValueError(f"there are more than {_MOST_CHUNKS:,} chunks")
+        found.append((kind, view[position + 8 : end]))
         position = end + 4
     return found
 

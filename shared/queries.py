@@ -150,7 +150,7 @@ class Queries:
         answers = dict(zip([one.key for one in distinct], made, strict=True))
         known = [answer.known for answer in made if isinstance(answer, Answer)]
         report.inputs += len(ready)
-        report.cache = "hit" if all(known) else "mixed" if any(known) else "miss"
+        report.cache = None if not known else "hit" if all(known) else "mixed" if any(known) else "miss"
         report.total_tokens = sum(
             answer.record.total_tokens or 0 for answer in made if isinstance(answer, Answer) and not answer.known
         )

@@ -28,6 +28,8 @@ _MOST_CRASHES = 3
 # A vector that no record uses waits for its image to come back under another name, until the night after next.
 _UNUSED = timedelta(hours=20)
 _THREADS = 16
+# Listings are XML, which cannot hold these characters, encoded or not.
+_LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
 
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +38,7 @@ class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ``retry_failures`` names codes of failures to try again, or is true for all of them.
     """
 
-    prefix: Annotated[str, msgspec.Meta(max_length=900)] = ""
+    prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=_LISTABLE)] = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
 

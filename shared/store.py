@@ -14,7 +14,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings
 
 from shared.connections import options
-from shared.errors import Conflict
+from shared.errors import Conflict, PictureError
 from shared.listing import Listed, Lister, Page
 from shared.records import (
     AuditReport,
@@ -69,7 +69,7 @@ class _Named(msgspec.Struct):
 
 
 class Store:
-    """The images container, read; the embeddings container, read and written. One client for the process.
+    """The images container and others, read; the embeddings container, read and written. One client for the process.
 
     Transient faults of storage are retried by the SDK; what remains is raised as ``AzureError``.
     """
@@ -100,6 +100,18 @@ class Store:
             ).readall()
         except (ResourceModifiedError, ResourceNotFoundError) as error:
             raise Conflict(image.name) from error
+
+    def read_blob(self, container: str, name: str, most_bytes: int) -> bytes:
+        """The bytes of any blob of the account; where they are too many, none is read, and ``PictureError`` raised."""
+        blob = self._service.get_blob_client(container, name)
+        properties = blob.get_blob_properties()
+        if properties.size > most_bytes:
+            message = f"The blob has {properties.size:,} bytes; IMAGE_MAX_BYTES allows {most_bytes:,}."
+            raise PictureError("too_many_bytes", message)
+        # Not of a later version, which may have any size.
+        return blob.download_blob(
+            etag=properties.etag, match_condition=MatchConditions.IfNotModified, max_concurrency=2
+        ).readall()
 
     def find_record(self, name: str) -> RecordState | None:
         """What the image's embedding record was made from, or ``None`` where it has none. Reads no vector."""
