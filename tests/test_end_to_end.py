@@ -13,10 +13,7 @@ from typing import Any
 import httpx
 import pillow_heif
 import pytest
-from azure.ai.inference import EmbeddingsClient, ImageEmbeddingsClient
-from azure.ai.inference.models import EmbeddingInputType, ImageEmbeddingInput
-from azure.core.credentials import AzureKeyCredential
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient
 from PIL import Image
@@ -269,24 +266,6 @@ def test_the_routes_need_the_key_and_health_does_not(running: Stack) -> None:
         assert httpx.post(f"{running.functions_url}/api/{route}", json={}).status_code == 401
     assert httpx.get(f"{running.functions_url}/api/models/info").status_code == 401
     assert httpx.get(f"{running.functions_url}/api/health").json() == {"status": "ok"}
-
-
-def test_microsoft_s_own_client_works_unmodified(running: Stack, tmp_path: Path) -> None:
-    file = tmp_path / "red.png"
-    file.write_bytes(picture("red"))
-    key = AzureKeyCredential(running.functions_key)
-    endpoint = f"{running.functions_url}/api/models?code={running.functions_key}"
-    with ImageEmbeddingsClient(endpoint, key, model=SPACE) as images, EmbeddingsClient(endpoint, key) as texts:
-        image = ImageEmbeddingInput.load(image_file=str(file), image_format="png", text="a red thing")
-        found = images.embed(input=[image], input_type=EmbeddingInputType.QUERY)
-        assert len(found.data[0].embedding) == 1024
-        assert len(texts.embed(input=["red", "blue"]).data) == 2
-        assert images.get_model_info().model_name == SPACE
-        with pytest.raises(HttpResponseError) as raised:
-            texts.embed(input=[" "])
-    assert raised.value.status_code == 400
-    assert raised.value.error is not None
-    assert raised.value.error.code == "invalid_request"
 
 
 def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs: Path) -> None:

@@ -294,3 +294,14 @@ def test_too_many_pixels_are_refused_from_the_header() -> None:
 def test_the_png_we_write_says_just_what_pillow_says(make: Callable[[], Image.Image]) -> None:
     image = make()
     assert pixels(prepare(save(image, "BMP"), LIMITS)).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("size", [(40, 40), (400, 300), (2000, 1500)])
+def test_a_png_with_one_wrong_byte_is_damaged_whatever_its_size(size: tuple[int, int]) -> None:
+    file = io.BytesIO()
+    Image.effect_noise(size, 50).convert("RGB").save(file, "PNG")
+    data = bytearray(file.getvalue())
+    data[len(data) * 3 // 4] ^= 1
+    with pytest.raises(PictureError) as refused:
+        prepare(bytes(data), LIMITS)
+    assert refused.value.code == "damaged_image"

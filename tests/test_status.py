@@ -100,6 +100,7 @@ def test_an_audit_that_goes_on_is_accepted() -> None:
         (b'{"retry_failures": ["broken"]}', "retry_failures[0]"),
         (b'{"folder": "a"}', None),
         (b"prefix=a", None),
+        (b'{"prefix": "a\\u0000"}', "prefix"),
         (b'{"prefix": "' + b"x" * 901 + b'"}', "prefix"),
     ],
 )
