@@ -25,6 +25,7 @@ from shared.records import (
     QueryRecord,
     content_key,
 )
+from shared.rest import Rest
 from shared.settings import Settings
 
 # A blob name may be this long (Azure Storage's naming rules), counted in UTF-16 code units as .NET does.
@@ -80,7 +81,8 @@ class Store:
         self._space = space_of(settings)
         self._service = _service(settings, credential)
         self._longest_key = longest_key(self._space)
-        self._lister = Lister(settings, credential)
+        self._rest = Rest(settings, credential)
+        self._lister = Lister(self._rest)
 
     def find_image(self, name: str) -> Image | None:
         """The image's properties, or ``None`` where there is no such image."""
@@ -209,13 +211,12 @@ class Store:
 
     def find_query(self, space: str, key: str) -> QueryRecord | None:
         """The kept answer to a query, or ``None``."""
-        content = _read(self._service.get_blob_client(self._embeddings, query_path(space, key)))
+        content = self._rest.read(self._embeddings, query_path(space, key))
         return None if content is None else msgspec.json.decode(content, type=QueryRecord)
 
     def write_query(self, space: str, record: QueryRecord) -> None:
         """Keep the answer to a query. The key holds all that decides it, so any writer's answer will do."""
-        blob = self._service.get_blob_client(self._embeddings, query_path(space, record.id))
-        blob.upload_blob(msgspec.json.encode(record), overwrite=True, content_settings=_JSON)
+        self._rest.write_json(self._embeddings, query_path(space, record.id), msgspec.json.encode(record))
 
     def list_images(self, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the images whose names begin with ``prefix``."""
@@ -280,7 +281,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections."""
-        self._lister.close()
+        self._rest.close()
         self._service.close()
 
     def _list(self, folder: str, prefix: str, marker: str) -> Generator[Page]:

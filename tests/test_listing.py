@@ -7,13 +7,14 @@ from azure.core.exceptions import HttpResponseError
 
 from local.azurite import Azurite
 from shared.listing import Lister, _name
+from shared.rest import Rest
 from tests.conftest import Cloud
 
 
 def lister(cloud: Cloud) -> Lister:
-    made = Lister(cloud.settings, cloud._credential())
-    cloud.resources.callback(made.close)
-    return made
+    rest = Rest(cloud.settings, cloud._credential())
+    cloud.resources.callback(rest.close)
+    return Lister(rest)
 
 
 NAMES = ["a&b<c>.png", "plain.png", "tab\tin.png", "Zoë/\U0001f600.png", "100%.png", " space .png"]
@@ -74,5 +75,5 @@ def test_a_connection_string_is_enough_for_emulators(cloud: Cloud, azurite: Azur
 
 
 def test_a_missing_container_is_an_error(cloud: Cloud) -> None:
-    with pytest.raises(HttpResponseError, match="404 ContainerNotFound when no-such-container was listed"):
+    with pytest.raises(HttpResponseError, match="404 ContainerNotFound to GET no-such-container"):
         list(lister(cloud).pages("no-such-container", ""))

@@ -63,7 +63,7 @@ def test_inputs_are_embedded_side_by_side_and_answered_in_order(cloud: Cloud) ->
     start = time.perf_counter()
     together = vectors(ask({"input": words}))
     assert time.perf_counter() - start < 1.6, "one after the other they take more"
-    assert most_at_once(cloud) == cloud.settings.foundry_concurrency
+    assert 3 < most_at_once(cloud) <= cloud.settings.foundry_concurrency
     assert together == [vectors(ask({"input": [word]}))[0] for word in words]
 
 

@@ -24,11 +24,16 @@ def status(cloud: Cloud) -> Any:
 
 
 def test_an_app_that_has_done_nothing_yet_has_a_status(cloud: Cloud) -> None:
-    assert status(cloud) == {
+    told = status(cloud)
+    assert told.pop("queues").keys() == {
+        "embedding-requests",
+        "embedding-requests-poison",
+        "webjobs-blobtrigger-poison",
+    }
+    assert told == {
         "version": __version__,
         "model": "Cohere-embed-v3-english",
         "space": "Cohere-embed-v3-english",
-        "queues": {"embedding-requests": 0, "embedding-requests-poison": None, "webjobs-blobtrigger-poison": None},
         "failures": {"total": 0, "by_code": {}, "complete": True},
         "last_audit": None,
         "running_audit": None,
