@@ -36,7 +36,7 @@ def _storage_faults() -> Sequence[Faulty]:
     switch = StorageFaults()
     with scenarios.site(storage_faults=switch) as site:
         often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
-        always = scenarios.storage_faults(site, switch, images=100, share=1, times=30)
+        always = scenarios.storage_faults(site, switch, images=30, share=1, times=30)
         return often + always
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from shared.errors import ModelBusy
 
-_UNSAID_WAIT = 1.0
+# Where a refusal names no wait, one call asks again after the first of these, each time later, up to the last.
+_FIRST_UNSAID_WAIT, _LONGEST_UNSAID_WAIT = 1.0, 4.0
 
 
 class Gate:
@@ -24,6 +25,7 @@ class Gate:
         self._inside = 0
         self._urgent = 0
         self._closed_until = 0.0
+        self._unsaid_wait = _FIRST_UNSAID_WAIT
         self._changed = threading.Condition()
 
     @contextmanager
@@ -61,7 +63,7 @@ class Gate:
     def refused(self, wait: float | None) -> None:
         """Close the gate for ``wait`` seconds, because the model said so, and halve what it lets through.
 
-        Where it did not say how long, a single call asks again after a second.
+        Where it did not say how long, a single call asks again after a second, and later every time it is refused.
         """
         with self._changed:
             now = time.monotonic()
@@ -71,11 +73,14 @@ class Gate:
                 if self._allowed > 1:
                     self._half = self._allowed / 2
                 self._allowed = 1.0 if wait is None else max(1.0, self._half)
-            self._closed_until = max(self._closed_until, now + (_UNSAID_WAIT if wait is None else wait))
+                if wait is None:
+                    wait, self._unsaid_wait = self._unsaid_wait, min(self._unsaid_wait * 1.5, _LONGEST_UNSAID_WAIT)
+            self._closed_until = max(self._closed_until, now + (wait or 0.0))
 
     def answered(self) -> None:
         """Let one more call through: for each answer up to half of what was too many, then for each round of them."""
         with self._changed:
+            self._unsaid_wait = _FIRST_UNSAID_WAIT
             if self._allowed < self._most:
                 more = 1.0 if self._allowed + 1 <= self._half else 1 / self._allowed
                 self._allowed = min(float(self._most), self._allowed + more)

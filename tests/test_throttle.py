@@ -87,3 +87,29 @@ def test_one_call_is_always_let_through() -> None:
         gate.refused(0.01)
         time.sleep(0.02)
     assert most_inside(gate, 4) == 1
+
+
+def test_where_no_wait_is_named_a_refused_call_asks_again_later_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("shared.throttle.time.monotonic", lambda: clock[0])
+    gate = Gate(8)
+    waits = []
+    for _ in range(6):
+        gate.refused(None)
+        gate.refused(None)  # in flight together with the first: it says nothing new
+        waits.append(round(gate._closed_until - clock[0], 2))
+        clock[0] = gate._closed_until
+    assert waits == [1.0, 1.5, 2.25, 3.38, 4.0, 4.0]
+    gate.answered()
+    gate.refused(None)
+    assert gate._closed_until - clock[0] == 1.0
+
+
+def test_answers_open_the_gate_quickly_up_to_half_of_what_was_too_many() -> None:
+    gate = Gate(8)
+    gate.refused(None)
+    opened = []
+    for _ in range(6):
+        gate.answered()
+        opened.append(int(gate._allowed))
+    assert opened == [2, 3, 4, 4, 4, 4]
