@@ -47,7 +47,7 @@ _PAIRED_TEXT = "at night"
 _LAST_WORDS = """
 Nobody asked the app for these embeddings: each upload was an event, and each
 record is a blob. The queries have vectors in the same space; asked again, they
-came from storage, not from the model.
+were answered without the model.
 Next: 'make serve' keeps all of this running, and the README says what to ask it;
 'make demo IMAGES=folder' takes pictures of your own."""
 

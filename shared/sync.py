@@ -43,6 +43,8 @@ _PATIENCE = 60.0
 # A round is lost only to somebody else's write of the same record, so each one means that somebody got on.
 _ROUNDS = 20
 _GONE = ""
+# Answers that storage would not take yet stay in the process: the platform's next attempt finds them.
+_MOST_UNSTORED = 100
 _MESSAGE_LIMIT = 1000
 _ALARM_EVERY = 60.0
 
@@ -69,6 +71,7 @@ class Sync:
         self._queues = queues
         self._limits = Limits.of(settings)
         self._alarmed = -math.inf
+        self._unstored: dict[str, Content] = {}
 
     def __call__(self, name: str) -> ImageReport:
         """Make what is stored about the image ``name`` match the image as it is now: see :meth:`again`."""
@@ -235,11 +238,16 @@ class Sync:
         text = image.text(self._settings.text_metadata) if self._settings.text_metadata else None
         key = content_key(sha256, text, PREPARATION)
         with report.step("look"):
-            content = self._store.find_content(key)
+            content = self._unstored.get(key) or self._store.find_content(key)
         if content is None:
             content = self._content(data, text, report, patience)
+            self._unstored[key] = content
+            if len(self._unstored) > _MOST_UNSTORED:
+                self._unstored.pop(next(iter(self._unstored)), None)
+        if key in self._unstored:
             with report.step("write"):
                 self._store.write_content(key, content)
+            self._unstored.pop(key, None)
         container = self._settings.images_container
         return EmbeddingRecord(
             id=hashlib.sha256(f"{container}/{image.name}".encode()).hexdigest(),

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,16 @@ class Model:
 
     def close(self) -> None:
         self._http.close()
+
+
+@contextmanager
+def model_at(url: str) -> Iterator[Model]:
+    """The model stand-in of a running stack, behaving well and asked nothing yet, before and after."""
+    seen = Model(url)
+    seen.reset()
+    yield seen
+    seen.reset()
+    seen.close()
 
 
 @pytest.fixture(scope="session")

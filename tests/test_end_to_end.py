@@ -20,7 +20,7 @@ from PIL import Image
 
 from local import stack
 from local.stack import Stack
-from tests.conftest import Model
+from tests.conftest import Model, model_at
 from tests.hostile import INPUTS
 
 pillow_heif.register_heif_opener()
@@ -49,11 +49,8 @@ def storage(running: Stack) -> Iterator[BlobServiceClient]:
 
 @pytest.fixture
 def model(running: Stack) -> Iterator[Model]:
-    seen = Model(running.foundry_url)
-    seen.reset()
-    yield seen
-    seen.reset()
-    seen.close()
+    with model_at(running.foundry_url) as seen:
+        yield seen
 
 
 def picture(colour: str, format: str = "PNG", size: tuple[int, int] = (400, 300), mode: str = "RGB") -> bytes:

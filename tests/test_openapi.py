@@ -30,7 +30,7 @@ from local.stack import Stack
 from shared import api as routes
 from shared import openapi
 from shared.records import AuditReport, now
-from tests.conftest import Model
+from tests.conftest import Model, model_at
 
 DOCUMENT = openapi.document()
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}
@@ -65,11 +65,8 @@ def http(running: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def model(running: Stack) -> Iterator[Model]:
-    seen = Model(running.foundry_url)
-    seen.reset()
-    yield seen
-    seen.reset()
-    seen.close()
+    with model_at(running.foundry_url) as seen:
+        yield seen
 
 
 # The document itself

@@ -483,3 +483,31 @@ def test_what_comes_from_the_queue_waits_for_the_model_with_its_message_in_hand(
     assert sync("0.png").outcome == "embedded"
     assert sync("1.png").outcome == "deferred", "an upload is not kept waiting for so long"
     assert sync.again(EmbeddingRequest(name="2.png")).outcome == "embedded"
+
+
+def test_an_answer_that_storage_would_not_take_is_not_asked_for_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+
+    def refuse(*_: object) -> None:
+        raise AzureError("401")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Store, "write_content", refuse)
+        with pytest.raises(AzureError):
+            sync("a.png")
+    assert sync("a.png").outcome == "copied"
+    assert len(cloud.model.calls(200)) == 1
+
+
+def test_only_so_many_answers_wait_for_storage(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.sync._MOST_UNSTORED", 2)
+    monkeypatch.setattr(Store, "write_content", lambda *_: 1 / 0)
+    sync = cloud.sync()
+    for number in range(4):
+        cloud.upload(f"{number}.png", picture(size=(20 + number, 20)))
+        with pytest.raises(ZeroDivisionError):
+            sync(f"{number}.png")
+    assert len(sync._unstored) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from local import stack
 from local.stack import Stack
-from tests.conftest import Model
+from tests.conftest import Model, model_at
 
 
 @pytest.fixture(scope="package")
@@ -19,11 +19,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def model(running: Stack) -> Iterator[Model]:
     """That model, behaving well and asked nothing yet."""
-    seen = Model(running.foundry_url)
-    seen.reset()
-    yield seen
-    seen.reset()
-    seen.close()
+    with model_at(running.foundry_url) as seen:
+        yield seen
 
 
 @pytest.fixture(scope="package")
