@@ -21,7 +21,7 @@ def peak_of_child(picture: Path, repetitions: int) -> Measurement:
     kept while the model is asked.
     """
     command = [sys.executable, "-m", "bench.memory", str(picture)]
-    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(repetitions)]  # noqa: S603 - ourselves
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(repetitions)]
     return Measurement.median([float(run.stdout) for run in runs], f"{_THREADS} threads, {repetitions} processes")
 
 

@@ -198,7 +198,7 @@ def pictures(prefix: str, number: int) -> dict[str, bytes]:
 
 def picture(seed: str) -> bytes:
     """A PNG that no other seed gives."""
-    squares = Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(8 * 8 * 3))  # noqa: S311 - colours
+    squares = Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(8 * 8 * 3))
     file = io.BytesIO()
     squares.resize((64, 64), Image.Resampling.NEAREST).save(file, "PNG")
     return file.getvalue()
@@ -370,7 +370,7 @@ def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
     Each time it starts, it finds work that came meanwhile. Afterwards there is one audit.
     """
     prefix = "kill/"
-    chance = random.Random(seed)  # noqa: S311 - moments to kill at
+    chance = random.Random(seed)
     batches = list(pictures(prefix, images).items())
     at_work = 0
     site.behave(latency_ms=4 * _LATENCY_MS)  # there is more to interrupt while calls take long
@@ -398,7 +398,11 @@ def _kill_host(site: Site) -> None:
         # Several stacks may run in one process; only the host of this one was started with this key.
         if f"FUNCTIONS_KEY={site.stack.functions_key}\0".encode() in (process / "environ").read_bytes():
             os.kill(int(pid), signal.SIGKILL)
-            wait_until(lambda: not process.exists(), seconds=_PATIENCE, every=0.01)  # noqa: B023 - called here only
+            wait_until(partial(_is_gone, process), seconds=_PATIENCE, every=0.01)
+
+
+def _is_gone(process: Path) -> bool:
+    return not process.exists()
 
 
 @dataclass(frozen=True)
@@ -423,7 +427,7 @@ def races(site: Site, *, names: int, changes: int, threads: int = 6, seed: int =
     site.behave(latency_ms=_LATENCY_MS)
 
     def change(thread: int) -> None:
-        chance = random.Random(f"{seed} {thread}")  # noqa: S311 - which name and what to do with it
+        chance = random.Random(f"{seed} {thread}")
         waiting: list[Callable[[], None]] = []
         for _ in range(changes // threads):
             name = f"{prefix}{chance.randrange(names)}.png"
