@@ -12,6 +12,7 @@ from typing import Literal
 from bench import scenarios
 from bench.figures import Figure, Measurement
 from bench.scenarios import Faulty, Kills, Quota, Races, Starvation
+from bench.site import running
 from local.faults import StorageFaults
 
 _LEASE = 2.0
@@ -20,13 +21,13 @@ _LEASE = 2.0
 @cache
 def _quota(retry_after: Literal["seconds", "none"]) -> Quota:
     """1,000 images where the model answers 100 calls in 5 s."""
-    with scenarios.site() as site:
+    with running() as site:
         return scenarios.quota(site, images=1000, retry_after=retry_after)
 
 
 @cache
 def _model_faults() -> Sequence[Faulty]:
-    with scenarios.site() as site:
+    with running() as site:
         return scenarios.model_faults(site, images=200, times=100)
 
 
@@ -34,7 +35,7 @@ def _model_faults() -> Sequence[Faulty]:
 def _storage_faults() -> Sequence[Faulty]:
     """A tenth of the requests fail, sixty in all; then none goes through until thirty have failed."""
     switch = StorageFaults()
-    with scenarios.site(storage_faults=switch) as site:
+    with running(storage_faults=switch) as site:
         often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
         always = scenarios.storage_faults(site, switch, images=30, share=1, times=30)
         return often + always
@@ -42,19 +43,19 @@ def _storage_faults() -> Sequence[Faulty]:
 
 @cache
 def _kills() -> Kills:
-    with scenarios.site(lease=_LEASE) as site:
+    with running(lease=_LEASE) as site:
         return scenarios.kills(site, images=300, kills=30)
 
 
 @cache
 def _races() -> Races:
-    with scenarios.site() as site:
+    with running() as site:
         return scenarios.races(site, names=8, changes=1200)
 
 
 @cache
 def _starvation() -> Starvation:
-    with scenarios.site() as site:
+    with running() as site:
         return scenarios.starvation(site, uploads=100)
 
 

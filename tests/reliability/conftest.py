@@ -6,13 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from bench import scenarios
-from bench.scenarios import Faulty, Site
+from bench.scenarios import Faulty
+from bench.site import Site, running
 from local.faults import StorageFaults
 
 
 @pytest.fixture(scope="package")
 def quiet_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with scenarios.site(logs=tmp_path_factory.mktemp("quiet")) as site:
+    with running(logs=tmp_path_factory.mktemp("quiet")) as site:
         yield site
 
 
@@ -24,7 +25,7 @@ def switch() -> StorageFaults:
 @pytest.fixture(scope="package")
 def failing_site(switch: StorageFaults, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A stack with a proxy before storage, and a host that may be killed: what it had in hand is free again soon."""
-    with scenarios.site(logs=tmp_path_factory.mktemp("failing"), lease=2, storage_faults=switch) as site:
+    with running(logs=tmp_path_factory.mktemp("failing"), lease=2, storage_faults=switch) as site:
         yield site
 
 

@@ -5,7 +5,8 @@ from concurrent.futures import Future
 import pytest
 
 from bench import scenarios
-from bench.scenarios import MODEL_FAULTS, STORAGE_FAULTS, Faulty, Site
+from bench.scenarios import MODEL_FAULTS, STORAGE_FAULTS, Faulty
+from bench.site import Site
 from local.faults import StorageFaults
 
 # Those of the model take longest, most of it waiting: the other tests run meanwhile.

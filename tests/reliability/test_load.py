@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from bench import scenarios
-from bench.scenarios import Site
+from bench.site import Site
 
 
 @pytest.mark.parametrize("retry_after", ["seconds", "none"])

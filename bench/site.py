@@ -1,0 +1,185 @@
+"""A local stack for the scenarios: what they do to it, and how they see what became of their images."""
+
+import base64
+import hashlib
+import io
+import json
+import random
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import httpx
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.queue import QueueServiceClient
+from PIL import Image
+
+from local import stack
+from local.events import Change, event
+from local.faults import StorageFaults
+from local.processes import wait_until
+from local.stack import REQUESTS_QUEUE, Stack
+from local.storage import Storage
+
+SPACE = "Cohere-embed-v3-english"
+# Longer than any wait that a scenario brings about: what has not come to rest by then never will.
+PATIENCE = 240.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running stack, and what the scenarios do to it."""
+
+    stack: Stack
+    images: ContainerClient
+    embeddings: ContainerClient
+    queues: QueueServiceClient
+    host_storage: Storage
+    http: httpx.Client
+    threads: ThreadPoolExecutor
+
+    def behave(self, **behaviour: object) -> None:
+        """Have the model behave like this from now on."""
+        self.http.post(f"{self.stack.foundry_url}/admin/behaviour", json=behaviour).raise_for_status()
+
+    def forget_calls(self) -> None:
+        """Have the model forget the calls so far."""
+        self.http.delete(f"{self.stack.foundry_url}/admin/calls").raise_for_status()
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls that the model remembers."""
+        answer = self.http.get(f"{self.stack.foundry_url}/admin/calls").raise_for_status().json()
+        calls: list[dict[str, Any]] = answer["calls"]
+        return calls
+
+    def upload(self, pictures: Mapping[str, bytes], text: str | None = None) -> None:
+        """Upload many images as fast as that goes, each with a text that goes with it."""
+
+        def put(name: str) -> None:
+            metadata = {} if text is None else {"text": text}
+            self.images.upload_blob(name, pictures[name], overwrite=True, metadata=metadata)
+
+        list(self.threads.map(put, pictures))
+
+    def request(self, message: Mapping[str, Any]) -> None:
+        """Put a message on the queue of requests."""
+        text = base64.b64encode(json.dumps(message).encode()).decode()
+        self.host_storage.queue(REQUESTS_QUEUE).put(text)
+
+    def notify(self, name: str) -> None:
+        """Deliver the event that an image was written, as Event Grid does."""
+        one = event(Change("PutBlob", "images", quote(name)), self.host_storage.blob_url)
+        self.http.post(
+            f"{self.stack.functions_url}/runtime/webhooks/blobs",
+            params={"functionName": "Host.Functions.embed_uploaded_image", "code": self.stack.functions_key},
+            headers={"aeg-event-type": "Notification"},
+            json=[one],
+        ).raise_for_status()
+
+    def audit(self, **options: object) -> dict[str, Any]:
+        """Have the app compare all images with their records once, and wait for its report."""
+        before = self._latest_report()
+        answer = self.http.post(
+            f"{self.stack.functions_url}/api/reconcile",
+            json=options,
+            headers={"x-functions-key": self.stack.functions_key},
+        ).raise_for_status()
+        if answer.status_code == httpx.codes.ACCEPTED:
+            wait_until(lambda: self._latest_report() != before, seconds=PATIENCE)
+            return self._latest_report()
+        report: dict[str, Any] = answer.json()
+        return report
+
+    def _latest_report(self) -> dict[str, Any]:
+        report: dict[str, Any] = {}
+        with suppress(ResourceNotFoundError):
+            report = json.loads(self.embeddings.download_blob(f"{SPACE}/reports/latest.json").readall())
+        return report
+
+    def host_answers(self) -> bool:
+        """Whether the functions host is up."""
+        try:
+            return self.http.get(f"{self.stack.functions_url}/admin/host/ping").is_success
+        except httpx.TransportError:
+            return False
+
+    def drained(self) -> bool:
+        """Whether no queue holds a message, not even one that nobody sees at the moment."""
+        queues = [self.queues.get_queue_client(queue.name) for queue in self.queues.list_queues()]
+        return not any(queue.get_queue_properties().approximate_message_count for queue in queues)
+
+    def at_rest(self, prefix: str, *kinds: Literal["images", "failures"]) -> bool:
+        """Whether all work is done, and of every image there is a record of its version, of one of the kinds.
+
+        A listing tells. Empty queues alone would not: an event may still be on its way to the host.
+        """
+        if not self.drained():
+            return False
+        stored = [version for kind in kinds for version in self._stored(kind, prefix).items()]
+        return sorted(stored) == sorted(self._image_versions(prefix).items())
+
+    def settle(self, prefix: str, *kinds: Literal["images", "failures"]) -> None:
+        """Wait until everything is at rest; what is not after minutes is lost."""
+        wait_until(lambda: self.at_rest(prefix, *kinds), seconds=PATIENCE, every=0.25)
+
+    def lost(self, prefix: str) -> set[str]:
+        """The images without a record of their very bytes, and all that have another record than they should."""
+        images, records = self._image_versions(prefix).keys(), self._stored("images", prefix).keys()
+        right = dict(zip(both := sorted(images & records), self.threads.map(self._is_right, both), strict=True))
+        return (images ^ records) | {name for name in both if not right[name]} | self._stored("failures", prefix).keys()
+
+    def _is_right(self, name: str) -> bool:
+        content = self.host_storage.blob_content("images", name)
+        record = json.loads(self.host_storage.blob_content("embeddings", f"{SPACE}/images/{name}.json"))
+        return bool(record["name"] == name and record["sha256"] == hashlib.sha256(content).hexdigest())
+
+    def _image_versions(self, prefix: str) -> dict[str, str]:
+        return {blob.name: blob.etag.strip('"') for blob in self.images.list_blobs(name_starts_with=prefix)}
+
+    def _stored(self, kind: Literal["images", "failures"], prefix: str) -> dict[str, str]:
+        """The names that have such a record, each with the version of the image that it was made from."""
+        folder = f"{SPACE}/{kind}/"
+        found = self.embeddings.list_blobs(name_starts_with=folder + prefix, include=["metadata"])
+        return {
+            blob.name.removeprefix(folder).removesuffix(".json"): (blob.metadata or {}).get("etag", "")
+            for blob in found
+        }
+
+
+@contextmanager
+def running(
+    *, lease: float = 600, storage_faults: StorageFaults | None = None, logs: Path | None = None
+) -> Iterator[Site]:
+    """Run the stack for some scenarios: the options are those of :func:`local.stack.running`."""
+    with ExitStack() as parts:
+        running = parts.enter_context(stack.running(lease=lease, storage_faults=storage_faults, logs=logs))
+        connection_string, ca_file = running.storage_connection_string, running.ca_file
+        blobs = BlobServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
+        queues = QueueServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
+        yield Site(
+            running,
+            parts.enter_context(blobs).get_container_client("images"),
+            blobs.get_container_client("embeddings"),
+            parts.enter_context(queues),
+            parts.enter_context(Storage(connection_string, Path(ca_file))),
+            parts.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE)),
+            parts.enter_context(ThreadPoolExecutor(8)),
+        )
+
+
+def pictures(prefix: str, number: int) -> dict[str, bytes]:
+    """So many different PNGs by name, the same for the same prefix: squares of colour, small and fast to decode."""
+    return {f"{prefix}{index}.png": picture(f"{prefix}{index}") for index in range(number)}
+
+
+def picture(seed: str) -> bytes:
+    """A PNG that no other seed gives."""
+    squares = Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(8 * 8 * 3))
+    file = io.BytesIO()
+    squares.resize((64, 64), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
