@@ -13,6 +13,7 @@ from shared.log import Report, quiet_libraries
 from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.reconcile import ReconcileRequest
 from shared.settings import read_settings
+from shared.watch import SCHEDULE
 
 quiet_libraries()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
@@ -89,6 +90,12 @@ def reconcile_on_schedule(timer: func.TimerRequest) -> None:
     application().reconcile.start(ReconcileRequest())
 
 
+@work.timer_trigger("timer", schedule=SCHEDULE)
+def watch(timer: func.TimerRequest) -> None:
+    """Log every few minutes what waits and what is wrong with the deployment: alerts are made from that."""
+    application().watch()
+
+
 @work.route("status", methods=["GET"])
 def status(req: func.HttpRequest) -> func.HttpResponse:
     """Say how far the work is, and what went wrong."""
@@ -103,10 +110,10 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(req: func.HttpRequest) -> func.HttpResponse:
-    """Say whether the app can do its work, and if not, which setting to mend."""
+    """Say whether the app can do its work, and if not, what to mend."""
     if problem:
         return api.error(503, "bad_settings", problem)
-    return api.json({"status": "ok"})
+    return api.health(application().checks())
 
 
 try:

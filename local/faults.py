@@ -25,10 +25,16 @@ from urllib.parse import urlsplit
 
 from local.azurite import Azurite
 
-FaultKind = Literal["cut", "lost", "slow", "401", "500", "503"]
+FaultKind = Literal["cut", "lost", "slow", "401", "no_role", "firewall", "500", "503"]
 
 _ERRORS: dict[str, tuple[int, str, str]] = {
     "401": (401, "InvalidAuthenticationInfo", "Authentication information is not given in the correct format."),
+    "no_role": (
+        403,
+        "AuthorizationPermissionMismatch",
+        "This request is not authorized to perform this operation using this permission.",
+    ),
+    "firewall": (403, "AuthorizationFailure", "This request is not authorized to perform this operation."),
     "500": (500, "InternalError", "The server encountered an internal error. Please retry the request."),
     "503": (503, "ServerBusy", "The server is busy."),
 }
@@ -140,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         match fault.kind if fault else None:
             case "cut":
                 self._hang_up()
-            case "401" | "500" | "503" as kind:
+            case kind if kind in _ERRORS:
                 self._refuse(*_ERRORS[kind])
             case kind:
                 if fault and kind == "slow":

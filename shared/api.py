@@ -3,13 +3,14 @@
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import azure.functions as func
 import msgspec
 from azure.core.exceptions import AzureError
 
+from shared.checks import Problem
 from shared.endpoint import Answered, Endpoint
 from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
 from shared.log import Report
@@ -115,6 +116,15 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
         return json(read())
     except AzureError as failed:
         return _storage_unavailable(failed)
+
+
+def health(problems: Sequence[Problem]) -> func.HttpResponse:
+    """Answer whether the deployment holds: 200, or 503 with all that is wrong."""
+    if not problems:
+        return json({"status": "ok"})
+    details = [ErrorBody(code=problem.code, message=problem.message, target=problem.target) for problem in problems]
+    body = ErrorBody(code=details[0].code, message=details[0].message, target=details[0].target, details=details)
+    return _error(503, body, None)
 
 
 def json(

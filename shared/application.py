@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from azure.identity import ManagedIdentityCredential
 
+from shared.checks import Checks
 from shared.endpoint import Endpoint
 from shared.foundry import Foundry
 from shared.intake import Intake
@@ -19,6 +20,7 @@ from shared.settings import Settings, read_settings
 from shared.status import Status
 from shared.store import Store
 from shared.sync import Sync
+from shared.watch import Watch
 
 _BUILDING = threading.Lock()
 
@@ -38,6 +40,8 @@ class Application:
     search: Search
     reconcile: Reconcile
     status: Status
+    checks: Checks
+    watch: Watch
 
     def close(self) -> None:
         """Close every connection."""
@@ -63,6 +67,7 @@ def _build() -> Application:
     queues = Queues(settings, credential)
     queries = Queries(settings, QueryCache(settings, store), foundry)
     reconcile = Reconcile(settings, store, queues)
+    checks = Checks(settings, credential, store, queues, foundry)
     return Application(
         settings=settings,
         credential=credential,
@@ -75,4 +80,6 @@ def _build() -> Application:
         search=Search(settings, store, queries),
         reconcile=reconcile,
         status=Status(settings, store, queues),
+        checks=checks,
+        watch=Watch(checks, queues),
     )

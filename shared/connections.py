@@ -10,6 +10,10 @@ from azure.core.pipeline.transport import RequestsTransport
 _CONNECTIONS = 64
 
 
+# For a question to which "not now" is an answer: one try, and not for long.
+ONCE: dict[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 10}
+
+
 def transport() -> RequestsTransport:
     """A pool of connections of its own."""
     session = requests.Session()

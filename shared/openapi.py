@@ -180,11 +180,16 @@ def _health() -> _Json:
     healthy = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
     return {
         "operationId": "health",
-        "summary": "Say whether the app can do its work, and if not, which setting to mend",
+        "summary": "Say whether the app can do its work, and if not, what to mend",
         "security": [],
         "responses": {
             "200": {"description": "It can.", "content": {"application/json": {"schema": healthy}}},
-            "503": _error("`bad_settings`. No other route is there until they are mended."),
+            "503": _error(
+                "`bad_settings`: no other route is there until they are mended. Or what is missing around the app:"
+                " `no_identity`, `missing_container`, `missing_queue`, `missing_role`, `unreachable`,"
+                " `storage_unavailable`, `model_misconfigured`; `details` has all of them. Found anew after 15 seconds,"
+                " or after five minutes where all was well."
+            ),
         },
     }
 

@@ -1,5 +1,6 @@
 """The queue ``embedding-requests``, to which we put names to look at now or later; and how long every queue is."""
 
+import contextlib
 import functools
 import random
 import threading
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from azure.core.credentials import TokenCredential
 
-from shared.connections import options
-from shared.records import Audit, AuditMessage, EmbeddingRequest
+from shared.connections import ONCE, options
+from shared.records import Audit, AuditMessage, EmbeddingRequest, now
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ _SPREAD = 0.2
 # A message can be hidden for seven days at most; after one, the image is given up anyway.
 _LONGEST_ASKED = 24 * 3600.0
 _FOR_EVER = -1
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """About how many messages a queue holds, and for how long the first of them that is not hidden has been there.
+
+    ``None`` where there is no such queue, or no such message. The age counts the time for which it was hidden.
+    """
+
+    queue: str
+    messages: int | None
+    oldest_seconds: int | None
 
 
 class Queues:
@@ -58,21 +70,26 @@ class Queues:
 
         Uploads wait on a queue of the host's own account: it is told of where that account is known.
         """
-        from azure.core.exceptions import ResourceNotFoundError
+        with contextlib.ExitStack() as stack:
+            return {name: _depth(queue) for name, queue in self._all(stack).items()}
 
-        depths: dict[str, int | None] = {}
-        for queue in (QUEUE, REQUESTS_POISON, UPLOADS_POISON):
-            try:
-                properties = self._service.get_queue_client(queue).get_queue_properties()
-                depths[queue] = properties.approximate_message_count
-            except ResourceNotFoundError:
-                depths[queue] = None
+    def waiting(self) -> list[Waiting]:
+        """The same with the age of the oldest message that is not hidden."""
+        with contextlib.ExitStack() as stack:
+            return [_waiting(name, queue) for name, queue in self._all(stack).items()]
+
+    def check(self) -> None:
+        """Ask for the queue of requests, once; raises ``AzureError`` as storage says."""
+        self._service.get_queue_client(QUEUE).get_queue_properties(**ONCE)
+
+    def _all(self, stack: contextlib.ExitStack) -> "dict[str, QueueClient]":
+        """Every queue of the app, and the trigger's own where its account is known, which ``stack`` closes."""
+        queues = {name: self._service.get_queue_client(name) for name in (QUEUE, REQUESTS_POISON, UPLOADS_POISON)}
         if self._settings.host_queue_service_uri:
-            with self._open(self._settings.host_queue_service_uri) as host:
-                for found in host.list_queues(name_starts_with=_UPLOADS_PREFIX):
-                    properties = host.get_queue_client(found.name).get_queue_properties()
-                    depths[found.name] = properties.approximate_message_count
-        return depths
+            host = stack.enter_context(self._open(self._settings.host_queue_service_uri))
+            for found in host.list_queues(name_starts_with=_UPLOADS_PREFIX):
+                queues[found.name] = host.get_queue_client(found.name)
+        return queues
 
     def close(self) -> None:
         """Close the connections."""
@@ -101,6 +118,22 @@ class Queues:
         if connection_string := self._settings.storage_connection_string:
             return QueueServiceClient.from_connection_string(connection_string, **options())
         return QueueServiceClient(service_uri, credential=self._credential, **options())
+
+
+def _depth(queue: "QueueClient") -> int | None:
+    from azure.core.exceptions import ResourceNotFoundError
+
+    try:
+        return queue.get_queue_properties().approximate_message_count
+    except ResourceNotFoundError:
+        return None
+
+
+def _waiting(name: str, queue: "QueueClient") -> Waiting:
+    messages = _depth(queue)
+    front = queue.peek_messages(max_messages=1) if messages else []
+    ages = [round((now() - message.inserted_on).total_seconds()) for message in front if message.inserted_on]
+    return Waiting(name, messages, max(0, ages[0]) if ages else None)
 
 
 def _wait(attempt: int, asked: float | None) -> float:

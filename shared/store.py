@@ -13,7 +13,7 @@ from azure.core.credentials import TokenCredential
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings
 
-from shared.connections import options
+from shared.connections import ONCE, options
 from shared.errors import Conflict, PictureError
 from shared.listing import Listed, Lister, Page
 from shared.records import (
@@ -83,6 +83,19 @@ class Store:
         self._longest_key = longest_key(self._space)
         self._rest = Rest(settings, credential)
         self._lister = Lister(self._rest)
+
+    def check_images(self) -> None:
+        """List one image, once; raises ``AzureError`` as storage says."""
+        next(self._service.get_container_client(self._images).list_blobs(results_per_page=1, **ONCE), None)
+
+    def check_embeddings(self) -> None:
+        """Ask whether a record could be written, once, and write none; raises ``AzureError`` as storage says."""
+        blob = self._service.get_blob_client(self._embeddings, f"{self._space}/check")
+        # No blob has this ETag. Storage looks at the caller's rights first and at the condition after that.
+        with contextlib.suppress(ResourceModifiedError):
+            blob.upload_blob(
+                b"", overwrite=True, etag=_quoted("0x0"), match_condition=MatchConditions.IfNotModified, **ONCE
+            )
 
     def find_image(self, name: str) -> Image | None:
         """The image's properties, or ``None`` where there is no such image."""

@@ -1,0 +1,173 @@
+"""Whether the app can reach all that it needs, as it is deployed: identity, containers, queues and model.
+
+Settings can be right each for itself and still name what is not there, or what the identity may not touch. So each part
+is asked for real, once, with the app's own connections.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+
+from shared.errors import ModelMisconfigured, ModelRefused, ModelUnavailable
+from shared.foundry import Foundry, ModelOptions
+from shared.log import Report
+from shared.queues import Queues
+from shared.settings import Settings
+from shared.store import Store
+
+# Anybody may ask for the app's health, so what is known is told again for a while; what is being mended, not for long.
+_WELL_FOR, _UNWELL_FOR = 300.0, 15.0
+_MODEL_DEADLINE = 15.0
+_STORAGE_SCOPE = "https://storage.azure.com/.default"
+_MESSAGE_LIMIT = 1000
+_NO_ANSWER = {None, 200, 504}
+_PRIVATE = "with private endpoints, that their DNS zones are linked to the app's network."
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong, in which setting, and what to do. ``said`` are the service's words: for the log only.
+
+    ``message`` may be shown to anybody: it holds no address and no value of a setting.
+    """
+
+    code: str
+    target: str
+    message: str
+    said: str
+
+
+class Checks:
+    """Looks for problems of the deployment. Safe to call from many threads: only one of them looks."""
+
+    def __init__(
+        self, settings: Settings, credential: TokenCredential, store: Store, queues: Queues, foundry: Foundry
+    ) -> None:
+        self._settings = settings
+        self._credential = credential
+        self._store = store
+        self._queues = queues
+        self._foundry = foundry
+        self._looking = threading.Lock()
+        self._found: list[Problem] = []
+        self._good_until = 0.0
+
+    def __call__(self) -> list[Problem]:
+        """What was found lately: at most five minutes ago where all was well, at most 15 seconds where not."""
+        with self._looking:
+            if time.monotonic() < self._good_until:
+                return self._found
+            return self._look()
+
+    def look(self) -> list[Problem]:
+        """What is wrong now. Costs four small storage requests and the embedding of one word."""
+        with self._looking:
+            return self._look()
+
+    def _look(self) -> list[Problem]:
+        # Side by side: what is out of reach makes each of them wait.
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            looks = [threads.submit(look) for look in self._looks()]
+            self._found = [problem for look in looks if (problem := look.result())]
+        self._good_until = time.monotonic() + (_UNWELL_FOR if self._found else _WELL_FOR)
+        for problem in self._found:
+            message = f"{problem.message} {problem.said}"[:_MESSAGE_LIMIT]
+            Report(outcome="error", code=problem.code, message=message).log("misconfigured", logging.ERROR)
+        return self._found
+
+    def _looks(self) -> list[Callable[[], Problem | None]]:
+        if problem := self._identity():
+            # Without a token every other answer would be the same.
+            return [lambda: problem]
+        return [self._images, self._embeddings, self._requests, self._model]
+
+    def _identity(self) -> Problem | None:
+        if self._settings.storage_connection_string:
+            return None
+        try:
+            self._credential.get_token(_STORAGE_SCOPE)
+        except ClientAuthenticationError as error:
+            message = (
+                "The managed identity gives no token: check that AZURE_CLIENT_ID is the client id of a user-assigned"
+                " identity, and that this identity is assigned to the app."
+            )
+            return Problem("no_identity", "AZURE_CLIENT_ID", message, error.message)
+        return None
+
+    def _images(self) -> Problem | None:
+        return _storage(self._store.check_images, "IMAGES_CONTAINER", "container", "Storage Blob Data Reader")
+
+    def _embeddings(self) -> Problem | None:
+        role = "Storage Blob Data Contributor"
+        return _storage(self._store.check_embeddings, "EMBEDDINGS_CONTAINER", "container", role)
+
+    def _requests(self) -> Problem | None:
+        role = "Storage Queue Data Contributor"
+        return _storage(self._queues.check, "ImageStorage__queueServiceUri", "queue", role)
+
+    def _model(self) -> Problem | None:
+        options = ModelOptions(input_type="query", dimensions=self._settings.embedding_dimensions)
+        try:
+            self._foundry.embed_text("health", options, deadline=time.monotonic() + _MODEL_DEADLINE)
+        except ModelMisconfigured as error:
+            status = f" ({error.status})" if error.status else ""
+            message = (
+                f"The model refuses every call{status}: check FOUNDRY_ENDPOINT (it ends in /models), FOUNDRY_MODEL, and"
+                " that the app's identity has the role Cognitive Services User on the resource."
+            )
+            return Problem("model_misconfigured", "FOUNDRY_ENDPOINT", message, str(error))
+        except ModelUnavailable as error:
+            # A model that is throttled or down is no fault of the deployment, and comes back by itself.
+            if error.status in _NO_ANSWER:
+                message = (
+                    "The model cannot be reached: check FOUNDRY_ENDPOINT, and that the app's network lets it out;"
+                    f" {_PRIVATE}"
+                )
+                return Problem("unreachable", "FOUNDRY_ENDPOINT", message, str(error))
+        except ModelRefused:
+            # It has read the input, so all before that is right.
+            pass
+        return None
+
+
+def _storage(ask: Callable[[], None], setting: str, thing: str, role: str) -> Problem | None:
+    """What storage's refusal means. ``thing`` is what was asked for, ``role`` what that takes."""
+    try:
+        ask()
+    except AzureError as error:
+        code, message = _meaning(error, setting, thing, role)
+        return Problem(code, setting, message, _said(error))
+    return None
+
+
+def _meaning(error: AzureError, setting: str, thing: str, role: str) -> tuple[str, str]:
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    match status:
+        case None:
+            return "unreachable", f"Storage cannot be reached: check the ImageStorage__ settings; {_PRIVATE}"
+        case 404:
+            return f"missing_{thing}", f"There is no such {thing}: create it, or mend {setting}."
+        case 403 if "AuthorizationFailure" in _said(error):
+            message = f"Storage does not let the app in: check its firewall, and that the app's identity is {role}."
+            return "unreachable", message
+        case 401 | 403:
+            message = (
+                f"The app's identity may not use this {thing}: give it the role {role} there. A new role takes up to"
+                " ten minutes to be seen."
+            )
+            return "missing_role", message
+        case _:
+            return "storage_unavailable", f"Storage answered {status}: see whether Azure has an outage."
+
+
+def _said(error: AzureError) -> str:
+    """Status and code: storage's whole message has request ids and times, which are no help here."""
+    if not isinstance(error, HttpResponseError):
+        return f"{type(error).__name__}: {error.message}"
+    code = getattr(error, "error_code", None)
+    return f"{error.status_code} {getattr(code, 'value', code) or ''}".strip()
