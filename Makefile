@@ -1,10 +1,10 @@
-# demo, serve, test, bench, fuzz, lint: see the README. Each sets up what is missing first.
+# demo, serve, test, bench, fuzz, lint, plan: see the README. Each sets up what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve test bench fuzz lint format requirements clean
+.PHONY: demo serve test bench fuzz lint format plan requirements clean
 
 demo: .venv/ready
 	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES)")
@@ -22,26 +22,35 @@ bench: .venv/ready
 fuzz: .venv/ready
 	@$(PY) -m tests.fuzz.fuzz_prepare --seconds $(or $(SECONDS),60)
 
-lint: .venv/ready
+lint: .venv/ready .venv/checkov/ready
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@infra/lint.sh
 
 format: .venv/ready
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-# Exact versions, with hashes, of what the two .in files name.
+# Exact versions, with hashes, of what the .in files name.
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 requirements: .venv/ready
 	@$(COMPILE) --upgrade --output-file requirements.txt requirements.in
 	@$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
-	@sed -i.bak '1i # Made by `make requirements`.' requirements.txt requirements-dev.txt && rm requirements*.bak
+	@$(COMPILE) --upgrade --output-file requirements-lint.txt requirements-lint.in
+	@sed -i.bak '1i # Made by `make requirements`.' requirements*.txt && rm requirements*.bak
 
 clean:
 	@rm -rf .venv .local local.settings.json
 
 .venv/ready: requirements.txt requirements-dev.txt local/setup.sh \
-  local/azurite/package-lock.json tests/clients/javascript/package-lock.json
+  local/azurite/package-lock.json tests/clients/javascript/package-lock.json tests/infra/kusto/package-lock.json
 	@local/setup.sh
+
+# In an environment of its own: checkov pins versions of half of what the tests need.
+.venv/checkov/ready: requirements-lint.txt .venv/ready
+	@$(PY) -m venv .venv/checkov
+	@.venv/checkov/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-lint.txt \
+	  >.local/checkov.log 2>&1 || (cat .local/checkov.log >&2; exit 1)
+	@touch $@

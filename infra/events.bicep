@@ -1,0 +1,61 @@
+// Tells the app of new images. After the app has been deployed, and apart from main.bicep: the key of its webhook is
+// made by the Functions host when it first runs, and Event Grid calls the webhook before it subscribes it.
+param functionAppName string
+param systemTopicName string
+param dataAccountName string
+param imagesContainer string
+param deadLetterContainer string = 'dead-letter-events'
+
+resource app 'Microsoft.Web/sites@2025-03-01' existing = {
+  name: functionAppName
+}
+
+resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: dataAccountName
+}
+
+resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
+  name: systemTopicName
+}
+
+// The one key of this deployment. Event Grid cannot sign in to a Functions webhook with Entra, so it has to be. It goes
+// from one service of Azure to another, and is in no parameter, output or history of a deployment.
+var key = listKeys('${app.id}/host/default', '2024-11-01').systemKeys.blobs_extension
+var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs'
+
+resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
+  parent: topic
+  name: 'uploads'
+  properties: {
+    eventDeliverySchema: 'EventGridSchema'
+    destination: {
+      endpointType: 'WebHook'
+      properties: {
+        endpointUrl: '${webhook}?functionName=Host.Functions.embed_uploaded_image&code=${key}'
+        // One by one: an event that cannot be taken must not hold up others.
+        maxEventsPerBatch: 1
+      }
+    }
+    filter: {
+      includedEventTypes: ['Microsoft.Storage.BlobCreated']
+      // The last slash matters: without it, images-archive would match images.
+      subjectBeginsWith: '/blobServices/default/containers/${imagesContainer}/blobs/'
+      // One upload in pieces, or to an account with folders, raises several events; these mean that it is complete.
+      advancedFilters: [
+        {
+          operatorType: 'StringIn'
+          key: 'data.api'
+          values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
+        }
+      ]
+    }
+    retryPolicy: { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
+    deadLetterWithResourceIdentity: {
+      identity: { type: 'SystemAssigned' }
+      deadLetterDestination: {
+        endpointType: 'StorageBlob'
+        properties: { resourceId: account.id, blobContainerName: deadLetterContainer }
+      }
+    }
+  }
+}

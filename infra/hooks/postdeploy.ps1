@@ -1,0 +1,100 @@
+#!/usr/bin/env pwsh
+# After `azd deploy`: wait until the app runs, subscribe its webhook to new images, and make sure that it is well.
+# Safe to run again at any time: azd hooks run postdeploy
+# The same as postdeploy.sh, step by step.
+$ErrorActionPreference = 'Stop'
+$PSNativeCommandUseErrorActionPreference = $false
+
+$deadline = if ($env:POSTDEPLOY_TIMEOUT) { [int]$env:POSTDEPLOY_TIMEOUT } else { 900 }
+$pause = if ($env:POSTDEPLOY_PAUSE) { [int]$env:POSTDEPLOY_PAUSE } else { 10 }
+$here = $PSScriptRoot
+
+function Stop-Here([string]$message) {
+    [Console]::Error.WriteLine($message)
+    exit 1
+}
+
+foreach ($name in 'AZURE_SUBSCRIPTION_ID', 'AZURE_RESOURCE_GROUP', 'FUNCTION_APP_NAME', 'FUNCTION_APP_URL', 'EVENT_TOPIC_NAME',
+    'DATA_ACCOUNT_NAME', 'IMAGES_CONTAINER', 'EMBEDDINGS_CONTAINER', 'EMBEDDING_SPACE') {
+    if (-not [Environment]::GetEnvironmentVariable($name)) {
+        Stop-Here "$name is not set. Run this with: azd hooks run postdeploy"
+    }
+}
+if (-not (Get-Command az -ErrorAction SilentlyContinue)) {
+    Stop-Here 'The Azure CLI is needed: https://aka.ms/install-az'
+}
+az account show --subscription $env:AZURE_SUBSCRIPTION_ID --output none 2>$null
+if ($LASTEXITCODE -ne 0) {
+    Stop-Here "The Azure CLI is not signed in to subscription $env:AZURE_SUBSCRIPTION_ID. Sign in: az login"
+}
+
+$site = "https://management.azure.com/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP"
+$site = "$site/providers/Microsoft.Web/sites/$env:FUNCTION_APP_NAME"
+
+# Each of the two answers true or false: the key itself never comes here.
+function Test-Function {
+    $found = az rest --method get --url "$site/functions?api-version=2024-11-01" --output json `
+        --query "contains(value[].properties.name, 'embed_uploaded_image')" 2>$null
+    if ($LASTEXITCODE -eq 0) { "$found".Trim().ToLower() } else { 'false' }
+}
+function Test-Key {
+    $found = az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json `
+        --query "systemKeys.blobs_extension != null" 2>$null
+    if ($LASTEXITCODE -eq 0) { "$found".Trim().ToLower() } else { 'false' }
+}
+
+$waited = 0
+while ($true) {
+    # The platform forgets at times to look into a new package: this tells it to.
+    az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none 2>$null
+    $function = Test-Function
+    $key = Test-Key
+    if ($function -eq 'true' -and $key -eq 'true') { break }
+    if ($waited -ge $deadline) {
+        Stop-Here "The app has not started after $deadline s (function listed: $function, webhook key: $key). See its log stream in the portal and $env:FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy"
+    }
+    Write-Host "Waiting for the app to start (function listed: $function, webhook key: $key) ..."
+    Start-Sleep -Seconds $pause
+    $waited += [Math]::Max($pause, 1)
+}
+
+$attempt = 1
+while ($true) {
+    $said = az deployment group create --subscription $env:AZURE_SUBSCRIPTION_ID --resource-group $env:AZURE_RESOURCE_GROUP `
+        --name image-embeddings-events --template-file (Join-Path $here '../events.bicep') --output none `
+        --parameters functionAppName=$env:FUNCTION_APP_NAME systemTopicName=$env:EVENT_TOPIC_NAME `
+        dataAccountName=$env:DATA_ACCOUNT_NAME imagesContainer=$env:IMAGES_CONTAINER 2>&1
+    if ($LASTEXITCODE -eq 0) { break }
+    if ($attempt -ge 5) {
+        # What az says could name the webhook with its key.
+        [Console]::Error.WriteLine((($said | Out-String) -replace 'code=[^&" ]*', 'code=(not shown)'))
+        Stop-Here 'Event Grid could not be told of the app. Once the reason above is mended: azd hooks run postdeploy'
+    }
+    Write-Host "Event Grid got no answer from the app yet (attempt $attempt of 5) ..."
+    $attempt++
+    Start-Sleep -Seconds $pause
+}
+Write-Host 'New images are told to the app.'
+
+$waited = 0
+while ($true) {
+    try {
+        $answer = Invoke-WebRequest -Uri "$env:FUNCTION_APP_URL/api/health" -SkipHttpErrorCheck -TimeoutSec 60
+        if ($answer.StatusCode -eq 200) { break }
+        $body = $answer.Content
+    }
+    catch {
+        $body = $_.Exception.Message
+    }
+    if ($waited -ge $deadline) {
+        [Console]::Error.WriteLine($body)
+        Stop-Here "`nThe app runs, but is not well: what is above says why. Look again with: curl $env:FUNCTION_APP_URL/api/health"
+    }
+    Write-Host 'Waiting for the app to be well (new roles take up to ten minutes to be seen) ...'
+    Start-Sleep -Seconds $pause
+    $waited += [Math]::Max($pause, 1)
+}
+
+Write-Host 'The app is well. Upload a picture:'
+Write-Host "  az storage blob upload --auth-mode login --account-name $env:DATA_ACCOUNT_NAME -c $env:IMAGES_CONTAINER -f a.jpg -n a.jpg"
+Write-Host "Its embedding will be $env:EMBEDDING_SPACE/images/a.jpg.json in the container $env:EMBEDDINGS_CONTAINER."

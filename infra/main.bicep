@@ -1,0 +1,313 @@
+// Everything the app needs, in one resource group, without a key. `azd up` deploys this, then the app, then
+// events.bicep, which needs the running app. On its own:
+//   az deployment sub create -l <location> -f infra/main.bicep -p environmentName=<name> location=<location>
+targetScope = 'subscription'
+
+@minLength(1)
+@maxLength(40)
+@description('Name of this deployment: it names the resource group, and every other name is derived from it.')
+param environmentName string
+
+@description('Region of everything but the model. It must offer Flex Consumption.')
+param location string
+
+@description('The resource group, made if it is not there.')
+param resourceGroupName string = 'rg-${environmentName}'
+
+@description('Object id of a person, group or pipeline who may upload images and read embeddings. Empty: nobody but the app.')
+param principalId string = ''
+
+@description('What principalId is.')
+@allowed(['User', 'Group', 'ServicePrincipal'])
+param principalType string = 'User'
+
+@description('Resource id of a Foundry (Azure AI services) resource that has a deployment already. Empty: one is made.')
+param existingFoundryResourceId string = ''
+
+@description('Region of the Foundry resource, where one is made: the model must be offered there. Empty: location.')
+param foundryLocation string = ''
+
+@description('The model to deploy.')
+@allowed(['Cohere-embed-v3-english', 'Cohere-embed-v3-multilingual', 'embed-v-4-0'])
+param modelName string = 'Cohere-embed-v3-english'
+
+@description('Version of the model, as the model catalogue gives it.')
+param modelVersion string = '1'
+
+@minValue(1)
+@description('Capacity of the model deployment, in the units of its quota.')
+param modelCapacity int = 1
+
+@description('Name of the model deployment. It names the folder of all embeddings, too. Empty: modelName.')
+param modelDeploymentName string = ''
+
+@minValue(0)
+@description('Length of the vectors to ask of the model. 0: the model decides.')
+param embeddingDimensions int = 0
+
+@description('Container that is watched for images.')
+param imagesContainer string = 'images'
+
+@description('Container that the app writes to. It must be another one.')
+param embeddingsContainer string = 'embeddings'
+
+@description('Memory of one instance, in MB.')
+@allowed([512, 2048, 4096])
+param instanceMemoryMB int = 2048
+
+@minValue(1)
+@maxValue(1000)
+@description('Most instances at once. More than the quota of the model can feed are waste: see docs/scaling.md.')
+param maximumInstanceCount int = 40
+
+@minValue(1)
+@maxValue(1000)
+@description('HTTP requests at once on one instance. For Python the platform would take 1, and start an instance for each.')
+param httpPerInstanceConcurrency int = 16
+
+@minValue(0)
+@description('Instances kept warm for queries. Each is paid for around the clock; 0 means that the first query after a pause waits.')
+param alwaysReadyHttpInstances int = 0
+
+@minValue(1)
+@maxValue(32)
+@description('Calls to the model in flight in one instance.')
+param foundryConcurrency int = 8
+
+@description('When the audit runs: NCRONTAB, in UTC.')
+param reconcileSchedule string = '0 0 3 * * *'
+
+@description('What is kept of queries: full, vector (no text) or off.')
+@allowed(['full', 'vector', 'off'])
+param queryRecords string = 'full'
+
+@minValue(1)
+@description('Days after which the record of a query is deleted. The same query then asks the model once more.')
+param queryRetentionDays int = 90
+
+@minValue(1)
+@maxValue(365)
+@description('Days in which a deleted or overwritten blob can be restored.')
+param softDeleteDays int = 7
+
+@description('Redundancy of the account with the images and embeddings.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
+param dataRedundancy string = 'Standard_ZRS'
+
+@description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
+param vnetEnabled bool = false
+
+@description('With vnetEnabled: public addresses (IPv4, or CIDR up to /30) that may still reach the account with the images, to upload for example.')
+param allowedIpRanges array = []
+
+@description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
+param alertEmail string = ''
+
+@minValue(30)
+@maxValue(730)
+@description('Days for which logs are kept.')
+param logRetentionDays int = 30
+
+@description('Price of a million tokens of the model in your currency, for the estimate in the workbook.')
+param tokenPrice string = '0.10'
+
+var tags = { 'azd-env-name': environmentName }
+var token = toLower(uniqueString(subscription().id, environmentName, location))
+var hostAccountName = 'sthost${token}'
+var dataAccountName = 'stdata${token}'
+var packageContainer = 'app-package'
+var deadLetterContainer = 'dead-letter-events'
+// The queues that the triggers of function_app.py read. The poison queues are made here, and not by the platform at
+// the first failure, so that roles can be given on them.
+var requestsQueue = 'embedding-requests'
+var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
+var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
+var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
+var makesFoundry = empty(existingFoundryResourceId)
+// /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.CognitiveServices/accounts/<8>
+var foundryParts = split(existingFoundryResourceId, '/')
+var foundrySubscription = makesFoundry ? subscription().subscriptionId : foundryParts[2]
+var foundryGroup = makesFoundry ? resourceGroupName : foundryParts[4]
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: resourceGroupName
+  location: location
+  tags: tags
+}
+
+module identity 'modules/identity.bicep' = {
+  scope: group
+  params: {
+    name: 'id-${token}'
+    location: location
+    tags: tags
+  }
+}
+
+module hostStorage 'modules/storage.bicep' = {
+  scope: group
+  params: {
+    name: hostAccountName
+    location: location
+    tags: tags
+    redundancy: 'Standard_LRS'
+    containers: [packageContainer]
+    softDeleteDays: softDeleteDays
+    publicAccess: vnetEnabled ? 'none' : 'all'
+  }
+}
+
+module dataStorage 'modules/storage.bicep' = {
+  scope: group
+  params: {
+    name: dataAccountName
+    location: location
+    tags: tags
+    redundancy: dataRedundancy
+    containers: [imagesContainer, embeddingsContainer, deadLetterContainer]
+    queues: queues
+    softDeleteDays: softDeleteDays
+    // Event Grid puts deletions on the queue and undelivered events into a container: it comes as a trusted service,
+    // which a firewall can let in, and a closed public endpoint can not.
+    publicAccess: vnetEnabled ? 'trusted' : 'all'
+    allowedIpRanges: allowedIpRanges
+    expiringPrefix: '${embeddingsContainer}/${space}/queries/'
+    expiringDays: queryRetentionDays
+  }
+}
+
+module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
+  scope: group
+  params: {
+    name: 'ai-${token}'
+    location: empty(foundryLocation) ? location : foundryLocation
+    tags: tags
+    modelName: modelName
+    modelVersion: modelVersion
+    modelCapacity: modelCapacity
+    deploymentName: deploymentName
+    publicAccess: !vnetEnabled
+  }
+}
+
+// The role is given on the one resource, which may be in another group or subscription.
+module foundryRole 'modules/foundry-role.bicep' = {
+  scope: resourceGroup(foundrySubscription, foundryGroup)
+  params: {
+    name: makesFoundry ? newFoundry!.outputs.name : last(foundryParts)
+    principalId: identity.outputs.principalId
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  scope: group
+  params: {
+    name: token
+    location: location
+    tags: tags
+    retentionDays: logRetentionDays
+  }
+}
+
+module roles 'modules/roles.bicep' = {
+  scope: group
+  params: {
+    principalId: identity.outputs.principalId
+    hostAccountName: hostStorage.outputs.name
+    dataAccountName: dataStorage.outputs.name
+    imagesContainer: imagesContainer
+    embeddingsContainer: embeddingsContainer
+    queues: queues
+    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    personId: principalId
+    personType: principalType
+  }
+}
+
+module network 'modules/network.bicep' = if (vnetEnabled) {
+  scope: group
+  params: {
+    name: token
+    location: location
+    tags: tags
+    hostAccountId: hostStorage.outputs.id
+    dataAccountId: dataStorage.outputs.id
+    foundryId: foundryRole.outputs.foundryId
+  }
+}
+
+module app 'modules/app.bicep' = {
+  scope: group
+  params: {
+    name: 'func-${token}'
+    planName: 'plan-${token}'
+    location: location
+    tags: tags
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    hostAccountName: hostStorage.outputs.name
+    packageContainer: packageContainer
+    dataAccountName: dataStorage.outputs.name
+    imagesContainer: imagesContainer
+    embeddingsContainer: embeddingsContainer
+    foundryEndpoint: foundryRole.outputs.endpoint
+    modelDeploymentName: deploymentName
+    embeddingDimensions: embeddingDimensions
+    foundryConcurrency: foundryConcurrency
+    queryRecords: queryRecords
+    reconcileSchedule: reconcileSchedule
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    httpPerInstanceConcurrency: httpPerInstanceConcurrency
+    alwaysReadyHttpInstances: alwaysReadyHttpInstances
+    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
+  }
+  // Roles come first, so that the first start of the app finds them.
+  dependsOn: [roles]
+}
+
+module topic 'modules/topic.bicep' = {
+  scope: group
+  params: {
+    name: 'events-${token}'
+    location: location
+    tags: tags
+    dataAccountName: dataStorage.outputs.name
+    imagesContainer: imagesContainer
+    requestsQueue: requestsQueue
+    deadLetterContainer: deadLetterContainer
+  }
+}
+
+module alerts 'modules/alerts.bicep' = {
+  scope: group
+  params: {
+    location: location
+    tags: tags
+    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    systemTopicId: topic.outputs.id
+    alertEmail: alertEmail
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  scope: group
+  params: {
+    name: 'Image embeddings (${environmentName})'
+    location: location
+    tags: tags
+    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    tokenPrice: tokenPrice
+  }
+}
+
+// azd keeps these and gives them to the hooks. There is no key among them, and none could be: none is read here.
+output AZURE_RESOURCE_GROUP string = group.name
+output FUNCTION_APP_NAME string = app.outputs.name
+output FUNCTION_APP_URL string = app.outputs.url
+output EVENT_TOPIC_NAME string = topic.outputs.name
+output DATA_ACCOUNT_NAME string = dataStorage.outputs.name
+output IMAGES_CONTAINER string = imagesContainer
+output EMBEDDINGS_CONTAINER string = embeddingsContainer
+output EMBEDDING_SPACE string = space

@@ -1,0 +1,163 @@
+// What somebody is told of. Each alert has a section of its name in docs/operations.md: what it means, what to do.
+param location string
+param tags object
+param applicationInsightsId string
+param systemTopicId string
+
+@description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
+param alertEmail string
+
+@description('Failed images in an hour that are worth a look, if they are more than failurePercent of all.')
+param failures int = 10
+
+@description('Of a hundred images in an hour.')
+param failurePercent int = 5
+
+@description('Of a hundred looks at images in an hour that found the quota spent.')
+param throttledPercent int = 50
+
+@description('What 95 of a hundred images should take at most, in milliseconds.')
+param slowMilliseconds int = 10000
+
+@description('Hours between two complete audits, with some to spare.')
+param auditHours int = 26
+
+var slow = replace(loadTextContent('../queries/alert-slow.kql'), '{milliseconds}', string(slowMilliseconds))
+var throttled = replace(loadTextContent('../queries/alert-throttled.kql'), '{percent}', string(throttledPercent))
+var overdue = replace(loadTextContent('../queries/alert-audit-overdue.kql'), '{hours}', string(auditHours))
+var manyFailures = replace(loadTextContent('../queries/alert-failures.kql'), '{failures}', string(failures))
+var failing = replace(manyFailures, '{percent}', string(failurePercent))
+
+// Each fires on any row of its query, but the one that fires on none.
+var rules = [
+  {
+    name: 'Deployment is misconfigured'
+    query: loadTextContent('../queries/alert-misconfigured.kql')
+    severity: 1
+    window: 'PT30M'
+    fires: 'onRows'
+  }
+  {
+    name: 'App says nothing'
+    query: loadTextContent('../queries/alert-silent.kql')
+    severity: 1
+    window: 'PT30M'
+    fires: 'onNoRows'
+  }
+  {
+    name: 'Poison queue is not empty'
+    query: loadTextContent('../queries/alert-poison.kql')
+    severity: 2
+    window: 'PT30M'
+    fires: 'onRows'
+  }
+  {
+    name: 'Audit is overdue'
+    query: overdue
+    severity: 2
+    window: 'P2D'
+    fires: 'onRows'
+  }
+  {
+    name: 'Errors in the log'
+    query: loadTextContent('../queries/alert-errors.kql')
+    severity: 2
+    window: 'PT30M'
+    fires: 'onRows'
+  }
+  {
+    name: 'Images fail'
+    query: failing
+    severity: 3
+    window: 'PT1H'
+    fires: 'onRows'
+  }
+  {
+    name: 'Model is throttled'
+    query: throttled
+    severity: 3
+    window: 'PT1H'
+    fires: 'onRows'
+  }
+  {
+    name: 'Images are slow'
+    query: slow
+    severity: 3
+    window: 'PT1H'
+    fires: 'onRows'
+  }
+]
+
+resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
+  name: 'image-embeddings'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'embeddings'
+    enabled: true
+    emailReceivers: [{ name: 'operators', emailAddress: alertEmail, useCommonAlertSchema: true }]
+  }
+}
+
+resource rule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+  for item in rules: {
+    name: item.name
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: item.name
+      description: 'What it means and what to do: docs/operations.md, ${item.name}.'
+      severity: item.severity
+      enabled: true
+      scopes: [applicationInsightsId]
+      evaluationFrequency: item.window == 'P2D' ? 'PT1H' : 'PT15M'
+      windowSize: item.window
+      // The tables come into being with the first log line, which is after the first deployment.
+      skipQueryValidation: true
+      autoMitigate: true
+      criteria: {
+        allOf: [
+          {
+            query: item.query
+            timeAggregation: 'Count'
+            operator: item.fires == 'onRows' ? 'GreaterThan' : 'LessThan'
+            threshold: item.fires == 'onRows' ? 0 : 1
+            failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+          }
+        ]
+      }
+      actions: { actionGroups: empty(alertEmail) ? [] : [people.id] }
+    }
+  }
+]
+
+resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+  name: 'Events are dead-lettered'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'What it means and what to do: docs/operations.md, Events are dead-lettered.'
+    severity: 2
+    enabled: true
+    scopes: [systemTopicId]
+    evaluationFrequency: 'PT15M'
+    windowSize: 'PT30M'
+    autoMitigate: true
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          criterionType: 'StaticThresholdCriterion'
+          name: 'dead-lettered'
+          metricNamespace: 'Microsoft.EventGrid/systemTopics'
+          metricName: 'DeadLetteredCount'
+          timeAggregation: 'Total'
+          operator: 'GreaterThan'
+          threshold: 0
+        }
+      ]
+    }
+    actions: empty(alertEmail) ? [] : [{ actionGroupId: people.id }]
+  }
+}

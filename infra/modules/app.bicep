@@ -1,0 +1,139 @@
+// The app on Flex Consumption. Settings that the platform manages itself (runtime, version, package, scale) are in
+// functionAppConfig; the rest are those of the README's table.
+param name string
+param planName string
+param location string
+param tags object
+param identityId string
+param identityClientId string
+param hostAccountName string
+param packageContainer string
+param dataAccountName string
+param imagesContainer string
+param embeddingsContainer string
+param foundryEndpoint string
+param modelDeploymentName string
+param embeddingDimensions int
+param foundryConcurrency int
+param queryRecords string
+param reconcileSchedule string
+param instanceMemoryMB int
+param maximumInstanceCount int
+param httpPerInstanceConcurrency int
+param alwaysReadyHttpInstances int
+param applicationInsightsName string
+
+@description('The subnet that the app sends through. Empty: none.')
+param subnetId string
+
+var suffix = environment().suffixes.storage
+// An account's endpoints are not asked of it: with private endpoints their public names stay the same.
+var hostService = {
+  blob: 'https://${hostAccountName}.blob.${suffix}'
+  queue: 'https://${hostAccountName}.queue.${suffix}'
+  table: 'https://${hostAccountName}.table.${suffix}'
+}
+var dataService = {
+  blob: 'https://${dataAccountName}.blob.${suffix}'
+  queue: 'https://${dataAccountName}.queue.${suffix}'
+}
+
+var settings = [
+  { name: 'AzureWebJobsStorage__blobServiceUri', value: hostService.blob }
+  { name: 'AzureWebJobsStorage__queueServiceUri', value: hostService.queue }
+  { name: 'AzureWebJobsStorage__tableServiceUri', value: hostService.table }
+  { name: 'AzureWebJobsStorage__credential', value: 'managedidentity' }
+  { name: 'AzureWebJobsStorage__clientId', value: identityClientId }
+  // Both services are named: with the blob service alone, the host cannot write its poison messages and stops.
+  { name: 'ImageStorage__blobServiceUri', value: dataService.blob }
+  { name: 'ImageStorage__queueServiceUri', value: dataService.queue }
+  { name: 'ImageStorage__credential', value: 'managedidentity' }
+  { name: 'ImageStorage__clientId', value: identityClientId }
+  { name: 'AZURE_CLIENT_ID', value: identityClientId }
+  { name: 'FOUNDRY_ENDPOINT', value: foundryEndpoint }
+  { name: 'FOUNDRY_MODEL', value: modelDeploymentName }
+  { name: 'FOUNDRY_CONCURRENCY', value: string(foundryConcurrency) }
+  { name: 'IMAGES_CONTAINER', value: imagesContainer }
+  { name: 'EMBEDDINGS_CONTAINER', value: embeddingsContainer }
+  { name: 'QUERY_RECORDS', value: queryRecords }
+  { name: 'RECONCILE_SCHEDULE', value: reconcileSchedule }
+  // Threads for 16 uploads, 12 messages and queries at once; Python's own default is 5 on one core.
+  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: '32' }
+  // 20 MB of input are allowed, and JSON has them in base64.
+  { name: 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', value: '26214400' }
+  { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights.properties.ConnectionString }
+  { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${identityClientId};Authorization=AAD' }
+]
+var dimensions = [{ name: 'EMBEDDING_DIMENSIONS', value: string(embeddingDimensions) }]
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: applicationInsightsName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
+  //checkov:skip=CKV_AZURE_225:zones need two instances that are always on; while a zone is down, uploads wait in their queue
+  name: planName
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: { tier: 'FlexConsumption', name: 'FC1' }
+  properties: { reserved: true }
+}
+
+resource app 'Microsoft.Web/sites@2025-03-01' = {
+  //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise
+  //checkov:skip=CKV_AZURE_17:Event Grid sends no client certificate; callers are known by a key or by Entra
+  //checkov:skip=CKV_AZURE_212:Flex Consumption goes down to no instance by design
+  //checkov:skip=CKV_AZURE_213:Flex Consumption has no health check of the platform; an alert watches instead
+  name: name
+  location: location
+  // azd finds by this tag where to deploy the service `app` of azure.yaml.
+  tags: union(tags, { 'azd-service-name': 'app' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    // Event Grid has no way into a private network: its webhook, guarded by a key of the platform, has to be public.
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: '${hostService.blob}/${packageContainer}'
+          authentication: { type: 'UserAssignedIdentity', userAssignedIdentityResourceId: identityId }
+        }
+      }
+      runtime: { name: 'python', version: '3.13' }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstanceCount
+        triggers: { http: { perInstanceConcurrency: httpPerInstanceConcurrency } }
+        alwaysReady: alwaysReadyHttpInstances == 0 ? [] : [{ name: 'http', instanceCount: alwaysReadyHttpInstances }]
+      }
+    }
+    siteConfig: {
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      http20Enabled: true
+      appSettings: embeddingDimensions == 0 ? settings : concat(settings, dimensions)
+    }
+  }
+}
+
+// No deployment by user name and password.
+resource basicPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = [
+  for way in ['ftp', 'scm']: {
+    parent: app
+    name: way
+    properties: { allow: false }
+  }
+]
+
+output name string = app.name
+output url string = 'https://${app.properties.defaultHostName}'

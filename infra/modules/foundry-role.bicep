@@ -1,0 +1,24 @@
+// Lets the app call the models of a Foundry resource, and says where they are.
+param name string
+param principalId string
+
+var cognitiveServicesUser = 'a97b65f3-24c7-4388-baec-2e87135dc908' // Cognitive Services User
+
+resource foundry 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = {
+  name: name
+}
+
+// The app calls the models, and manages none. The other roles that may call them (Foundry User, Cognitive Services OpenAI
+// User) reach further, to projects and agents, or not as far, to OpenAI's models alone.
+resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: foundry
+  name: guid(foundry.id, principalId, cognitiveServicesUser)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', cognitiveServicesUser)
+  }
+}
+
+output foundryId string = foundry.id
+output endpoint string = 'https://${foundry.properties.customSubDomainName}.services.ai.azure.com/models'

@@ -1,0 +1,83 @@
+// One page on how the app does, made from the queries beside it.
+param name string
+param location string
+param tags object
+param applicationInsightsId string
+
+@description('Price of a million tokens, as a decimal number.')
+param tokenPrice string
+
+var tokens = replace(loadTextContent('../queries/tokens.kql'), '{price}', tokenPrice)
+var charts = [
+  { title: 'Images by outcome', query: loadTextContent('../queries/images.kql'), as: 'barchart' }
+  { title: 'Why images fail', query: loadTextContent('../queries/failures.kql'), as: 'table' }
+  { title: 'Time of an image by step (ms)', query: loadTextContent('../queries/latency.kql'), as: 'linechart' }
+  { title: 'Tokens and estimated cost', query: tokens, as: 'table' }
+  { title: 'Messages on the queues', query: loadTextContent('../queries/queues.kql'), as: 'linechart' }
+  { title: 'Age of the first message (s)', query: loadTextContent('../queries/queue-age.kql'), as: 'linechart' }
+  { title: 'Why images wait', query: loadTextContent('../queries/deferred.kql'), as: 'table' }
+  { title: 'Queries', query: loadTextContent('../queries/queries.kql'), as: 'linechart' }
+  { title: 'Audits', query: loadTextContent('../queries/audits.kql'), as: 'table' }
+  { title: 'Sizes of images', query: loadTextContent('../queries/sizes.kql'), as: 'table' }
+  { title: 'What somebody should read', query: loadTextContent('../queries/problems.kql'), as: 'table' }
+]
+
+var timeRange = {
+  type: 9
+  name: 'time'
+  content: {
+    version: 'KqlParameterItem/1.0'
+    parameters: [
+      {
+        id: '6f0a8f5c-6f6e-4c06-9c1a-8d1c0c8f3d11'
+        version: 'KqlParameterItem/1.0'
+        name: 'TimeRange'
+        label: 'Time range'
+        type: 4
+        isRequired: true
+        value: { durationMs: 86400000 }
+        typeSettings: {
+          selectableValues: [{ durationMs: 3600000 }, { durationMs: 86400000 }, { durationMs: 604800000 }]
+          allowCustom: true
+        }
+      }
+    ]
+    style: 'pills'
+    queryType: 0
+    resourceType: 'microsoft.insights/components'
+  }
+}
+
+var pages = [
+  for chart in charts: {
+    type: 3
+    name: chart.title
+    content: {
+      version: 'KqlItem/1.0'
+      title: chart.title
+      query: chart.query
+      size: 0
+      timeContextFromParameter: 'TimeRange'
+      queryType: 0
+      resourceType: 'microsoft.insights/components'
+      visualization: chart.as
+    }
+  }
+]
+
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(resourceGroup().id, 'image-embeddings')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    category: 'workbook'
+    displayName: name
+    sourceId: applicationInsightsId
+    serializedData: string({
+      version: 'Notebook/1.0'
+      items: concat([timeRange], pages)
+      fallbackResourceIds: [applicationInsightsId]
+    })
+  }
+}

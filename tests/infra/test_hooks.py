@@ -1,0 +1,256 @@
+"""What happens after a deployment: the hook waits, subscribes, makes sure, and never lets the key out.
+
+`az` and `curl` are fakes on PATH that answer line by line what a test has written down. PowerShell runs the same tests
+where it is installed; everywhere its script is parsed and held against the other.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tree_sitter
+import tree_sitter_powershell
+from tree_sitter import Node
+
+from tests.infra.bicep import INFRA, Bicep
+
+HOOKS = INFRA / "hooks"
+SH, PS1 = HOOKS / "postdeploy.sh", HOOKS / "postdeploy.ps1"
+KEY = "the-key-that-nobody-may-see=="
+SCRIPTS = [*sorted(path for path in INFRA.parent.rglob("*.sh") if ".venv" not in path.parts), INFRA.parent / ".ci/run"]
+
+# Answers with the next line of a file, and with the last one for ever.
+NEXT = """
+next() {
+  head -n 1 "$ANSWERS/$1"
+  [ "$(wc -l <"$ANSWERS/$1")" -gt 1 ] || return 0
+  sed 1d "$ANSWERS/$1" >"$ANSWERS/rest"
+  mv "$ANSWERS/rest" "$ANSWERS/$1"
+}
+"""
+AZ = f"""#!/bin/sh
+{NEXT}
+echo "az $*" >>"$ANSWERS/log"
+case "$*" in
+  "account show"*) exit "$(next account)" ;;
+  *"/host/default/sync?"*) exit 0 ;;
+  *"/host/default/listkeys?"*) next key ;;
+  *"/functions?"*) next function ;;
+  "deployment group create"*)
+    answer=$(next deployment)
+    [ "$answer" = ok ] && exit 0
+    echo "ERROR: $answer https://app/runtime/webhooks/blobs?functionName=x&code={KEY}" >&2
+    exit 1 ;;
+  *) echo "not expected: $*" >&2; exit 2 ;;
+esac
+"""
+CURL = f"""#!/bin/sh
+{NEXT}
+echo "curl $*" >>"$ANSWERS/log"
+while [ $# -gt 0 ]; do [ "$1" = --output ] && file=$2; shift; done
+status=$(next health)
+[ "$status" = 200 ] || echo '{{"error": {{"code": "missing_role", "message": "Give it the role."}}}}' >"$file"
+printf '%s' "$status"
+"""
+
+
+@dataclass
+class Cloud:
+    """What the fakes answer, and what they were asked."""
+
+    folder: Path
+    command: list[str]
+
+    def answers(self, what: str, *lines: str) -> None:
+        (self.folder / what).write_text("".join(f"{line}\n" for line in lines))
+
+    def asked(self, beginning: str = "") -> list[str]:
+        log = self.folder / "log"
+        return [line for line in log.read_text().splitlines() if line.startswith(beginning)] if log.exists() else []
+
+    def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        outputs = {name: f"the-{name.lower().replace('_', '-')}" for name in Bicep(INFRA / "main.bicep").outputs()}
+        ran = subprocess.run(
+            self.command,
+            env={
+                "PATH": f"{self.folder}:{os.environ['PATH']}",
+                "ANSWERS": str(self.folder),
+                # azd gives what main.bicep puts out, and the subscription.
+                **outputs,
+                "AZURE_SUBSCRIPTION_ID": "the-subscription",
+                "POSTDEPLOY_PAUSE": "0",
+                "POSTDEPLOY_TIMEOUT": "3",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        everything = ran.stdout + ran.stderr + "".join(self.asked())
+        assert KEY not in everything, "the key came out"
+        return ran
+
+
+SHELLS = [pytest.param(["sh", str(SH)], id="sh")]
+if shutil.which("pwsh"):
+    SHELLS.append(pytest.param(["pwsh", "-NoProfile", "-File", str(PS1)], id="pwsh"))
+
+
+@pytest.fixture(params=SHELLS)
+def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Cloud:
+    for name, script in (("az", AZ), ("curl", CURL)):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    made = Cloud(tmp_path, request.param)
+    for what, answer in (
+        ("account", "0"), ("function", "true"), ("key", "true"), ("deployment", "ok"), ("health", "200"),
+    ):  # fmt: skip
+        made.answers(what, answer)
+    return made
+
+
+def test_a_deployment_that_went_well_ends_with_what_to_do_next(cloud: Cloud) -> None:
+    ran = cloud.run()
+    assert ran.returncode == 0, ran.stderr
+    assert "az storage blob upload --auth-mode login --account-name the-data-account-name" in ran.stdout
+    assert "the-embedding-space/images/a.jpg.json" in ran.stdout
+    [deployed] = cloud.asked("az deployment group create")
+    for parameter in Bicep(INFRA / "events.bicep").parameters():
+        assert parameter == "deadLetterContainer" or f" {parameter}=the-" in deployed
+
+
+def test_it_waits_until_the_key_is_there(cloud: Cloud) -> None:
+    cloud.answers("key", "false", "false", "true")
+    ran = cloud.run()
+    assert ran.returncode == 0
+    assert ran.stdout.count("Waiting for the app to start (function listed: true, webhook key: false)") == 2
+    assert len([line for line in cloud.asked("az rest") if "/sync?" in line]) == 3
+
+
+def test_it_waits_until_the_function_is_listed(cloud: Cloud) -> None:
+    cloud.answers("function", "false", "true")
+    ran = cloud.run()
+    assert ran.returncode == 0
+    assert "function listed: false" in ran.stdout
+
+
+def test_a_second_run_does_the_same_again(cloud: Cloud) -> None:
+    assert cloud.run().returncode == 0
+    first = cloud.asked("az")
+    assert cloud.run().returncode == 0
+    assert cloud.asked("az")[len(first) :] == first
+
+
+def test_it_tries_again_where_event_grid_got_no_answer(cloud: Cloud) -> None:
+    cloud.answers("deployment", "Webhook validation handshake failed", "Webhook validation handshake failed", "ok")
+    ran = cloud.run()
+    assert ran.returncode == 0
+    assert "attempt 2 of 5" in ran.stdout
+
+
+def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud) -> None:
+    cloud.answers("deployment", "Webhook validation handshake failed")
+    ran = cloud.run()
+    assert ran.returncode == 1
+    assert "handshake failed" in ran.stderr
+    assert "code=(not shown)" in ran.stderr
+    assert "azd hooks run postdeploy" in ran.stderr
+    assert len(cloud.asked("az deployment")) == 5
+
+
+def test_a_host_that_never_comes_up_ends_with_where_to_look(cloud: Cloud) -> None:
+    cloud.answers("function", "false")
+    cloud.answers("key", "false")
+    ran = cloud.run()
+    assert ran.returncode == 1
+    assert "has not started" in ran.stderr
+    assert "log stream" in ran.stderr
+    assert cloud.asked("az deployment") == []
+
+
+def test_it_says_how_to_sign_in(cloud: Cloud) -> None:
+    cloud.answers("account", "1")
+    ran = cloud.run()
+    assert ran.returncode == 1
+    assert "az login" in ran.stderr
+
+
+def test_it_names_what_it_was_not_given(cloud: Cloud) -> None:
+    ran = cloud.run(EVENT_TOPIC_NAME="")
+    assert ran.returncode == 1
+    assert "EVENT_TOPIC_NAME is not set" in ran.stderr
+
+
+def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
+    if cloud.command[0] == "pwsh":
+        pytest.skip("PowerShell asks by itself, without curl")
+    cloud.answers("health", "503", "503", "200")
+    ran = cloud.run()
+    assert ran.returncode == 0
+    assert ran.stdout.count("Waiting for the app to be well") == 2
+
+
+def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
+    if cloud.command[0] == "pwsh":
+        pytest.skip("PowerShell asks by itself, without curl")
+    cloud.answers("health", "503")
+    ran = cloud.run()
+    assert ran.returncode == 1
+    assert "missing_role" in ran.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_every_shell_script_passes_shellcheck(script: Path) -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    ran = subprocess.run([str(shellcheck), str(script)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
+def powershell() -> Node:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    return parser.parse(PS1.read_bytes()).root_node
+
+
+def test_the_powershell_hook_parses() -> None:
+    def walk(node: Node) -> Iterator[Node]:
+        yield node
+        for child in node.children:
+            yield from walk(child)
+
+    assert [node.start_point for node in walk(powershell()) if node.type == "ERROR" or node.is_missing] == []
+
+
+def test_both_hooks_give_az_the_same_commands() -> None:
+    def commands(source: str, joined: str) -> list[set[str]]:
+        """The words of each call of az, names of variables in one spelling."""
+        source = source.replace(joined, " ").replace('"', "")
+        source = re.sub(r"\$env:(\w+)|\$\{?(\w+)\}?", lambda found: f"<{found[1] or found[2]}>", source)
+        calls = re.findall(r"\baz (?:account|rest|deployment)[^\n]*", source)
+        return [{word.strip("'()") for word in re.split(r"\s+", call)} - {""} for call in calls]
+
+    in_sh, in_ps1 = commands(SH.read_text(), "\\\n"), commands(PS1.read_text(), "`\n")
+    assert len(in_sh) == len(in_ps1) == 5
+    for ours, theirs in zip(sorted(in_sh, key=sorted), sorted(in_ps1, key=sorted), strict=True):
+        assert {word for word in ours if word.startswith("--")} == {word for word in theirs if word.startswith("--")}
+        assert {word for word in ours if "api-version" in word} == {word for word in theirs if "api-version" in word}
+        assert {word for word in ours if "=" in word and "<" in word} == {
+            word for word in theirs if "=" in word and "<" in word
+        }
+
+
+def test_both_hooks_say_the_same() -> None:
+    def said(source: str) -> set[str]:
+        """What a person may read, without what is filled in."""
+        found = re.findall(r"""(?:echo|fail|Write-Host|Stop-Here)\s+["']([^"]{12,}?)["']\n""", source)
+        return {re.sub(r"\$env:\w+|\$\{?\w+\}?", "…", text).replace("`n", "").strip() for text in found}
+
+    in_sh, in_ps1 = said(SH.read_text()), said(PS1.read_text())
+    assert len(in_sh) >= 8
+    assert in_sh == in_ps1
