@@ -32,6 +32,11 @@ format: .venv/ready
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
+# How long a backlog takes and what it costs: make plan IMAGES=1000000 TPM=300000
+plan: .venv/ready
+	@$(PY) -m infra.plan --images "$(IMAGES)" --tpm "$(TPM)" $(foreach option,RPM TOKENS KNOWN CPU MODEL DIMENSIONS \
+	  INSTANCES CALLS MEMORY,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
+
 # Exact versions, with hashes, of what the .in files name.
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links

@@ -1,7 +1,7 @@
 """What happens after a deployment: the hook waits, subscribes, makes sure, and never lets the key out.
 
-`az` and `curl` are fakes on PATH that answer line by line what a test has written down. PowerShell runs the same tests
-where it is installed; everywhere its script is parsed and held against the other.
+`az` is a fake on PATH that answers line by line what a test has written down. PowerShell runs the same tests where it
+is installed; everywhere its script is parsed and held against the other.
 """
 
 import os
@@ -9,8 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -50,14 +52,23 @@ case "$*" in
   *) echo "not expected: $*" >&2; exit 2 ;;
 esac
 """
-CURL = f"""#!/bin/sh
-{NEXT}
-echo "curl $*" >>"$ANSWERS/log"
-while [ $# -gt 0 ]; do [ "$1" = --output ] && file=$2; shift; done
-status=$(next health)
-[ "$status" = 200 ] || echo '{{"error": {{"code": "missing_role", "message": "Give it the role."}}}}' >"$file"
-printf '%s' "$status"
-"""
+
+
+class Health(BaseHTTPRequestHandler):
+    """The app's health: one status after the other, and the last for ever."""
+
+    statuses: list[int]
+
+    def do_GET(self) -> None:
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        body = b'{"status": "ok"}' if status == 200 else b'{"error": {"code": "missing_role", "message": "Give it."}}'
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
 
 
 @dataclass
@@ -66,6 +77,8 @@ class Cloud:
 
     folder: Path
     command: list[str]
+    url: str
+    health: list[int]
 
     def answers(self, what: str, *lines: str) -> None:
         (self.folder / what).write_text("".join(f"{line}\n" for line in lines))
@@ -83,6 +96,7 @@ class Cloud:
                 "ANSWERS": str(self.folder),
                 # azd gives what main.bicep puts out, and the subscription.
                 **outputs,
+                "FUNCTION_APP_URL": self.url,
                 "AZURE_SUBSCRIPTION_ID": "the-subscription",
                 "POSTDEPLOY_PAUSE": "0",
                 "POSTDEPLOY_TIMEOUT": "3",
@@ -104,16 +118,18 @@ if shutil.which("pwsh"):
 
 
 @pytest.fixture(params=SHELLS)
-def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Cloud:
-    for name, script in (("az", AZ), ("curl", CURL)):
-        (tmp_path / name).write_text(script)
-        (tmp_path / name).chmod(0o755)
-    made = Cloud(tmp_path, request.param)
-    for what, answer in (
-        ("account", "0"), ("function", "true"), ("key", "true"), ("deployment", "ok"), ("health", "200"),
-    ):  # fmt: skip
-        made.answers(what, answer)
-    return made
+def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
+    (tmp_path / "az").write_text(AZ)
+    (tmp_path / "az").chmod(0o755)
+    statuses = [200]
+    handler = type("_Health", (Health,), {"statuses": statuses})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = Cloud(tmp_path, request.param, f"http://127.0.0.1:{server.server_port}", statuses)
+        for what, answer in (("account", "0"), ("function", "true"), ("key", "true"), ("deployment", "ok")):
+            made.answers(what, answer)
+        yield made
+        server.shutdown()
 
 
 def test_a_deployment_that_went_well_ends_with_what_to_do_next(cloud: Cloud) -> None:
@@ -189,18 +205,14 @@ def test_it_names_what_it_was_not_given(cloud: Cloud) -> None:
 
 
 def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
-    if cloud.command[0] == "pwsh":
-        pytest.skip("PowerShell asks by itself, without curl")
-    cloud.answers("health", "503", "503", "200")
+    cloud.health[:] = [503, 503, 200]
     ran = cloud.run()
     assert ran.returncode == 0
     assert ran.stdout.count("Waiting for the app to be well") == 2
 
 
 def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
-    if cloud.command[0] == "pwsh":
-        pytest.skip("PowerShell asks by itself, without curl")
-    cloud.answers("health", "503")
+    cloud.health[:] = [503]
     ran = cloud.run()
     assert ran.returncode == 1
     assert "missing_role" in ran.stderr

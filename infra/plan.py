@@ -1,0 +1,181 @@
+"""How long a backlog of images takes, on how many instances, and what it costs: ``make plan IMAGES=… TPM=…``.
+
+A model of the deployment in a page of arithmetic. What was measured is named with its source; what is assumed is an
+option. Prices are in ``prices.json``, each with its date and source.
+"""
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+PRICES = {
+    name: price["value"]
+    for name, price in json.loads(Path(__file__).with_name("prices.json").read_text()).items()
+    if name != "note"
+}
+
+# One look at a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
+# It deletes, too, which is free.
+READS, WRITES = 5, 2
+# Put, get and delete of the trigger's own queue, which the host does.
+QUEUE_OPERATIONS = 3
+# An event is taken in and given out: two operations.
+EVENT_OPERATIONS = 2
+# Our own line of 0.5 KB and three of the host's, each with the columns that Application Insights adds.
+LOG_KB = 3.5
+# A number of a vector as JSON, and it is stored twice: in the record and by content.
+BYTES_A_NUMBER, COPIES = 11.5, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """What is to be embedded, and with what. Times are in seconds."""
+
+    images: int
+    tpm: int
+    """Tokens a minute that the deployment's quota allows."""
+    rpm: int = 0
+    """Calls a minute that it allows; 0: as many as the tokens."""
+    tokens: int = 1000
+    """Tokens of one image."""
+    known: float = 0.0
+    """Share of the images whose bytes have been embedded before: they cost no call."""
+    cpu: float = 0.15
+    """CPU of one image: 130 ms to prepare a 12-megapixel JPEG, and 20 ms for all else (docs/performance.md)."""
+    model: float = 0.3
+    """Seconds in which the model answers."""
+    dimensions: int = 1024
+    instances: int = 40
+    """maximumInstanceCount."""
+    calls: int = 8
+    """FOUNDRY_CONCURRENCY: calls in flight in one instance."""
+    memory: int = 2048
+    """instanceMemoryMB. 2048 come with one core, and others with their share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What becomes of it. ``rate`` is in images a second, ``hours`` are of the whole backlog, money in US dollars."""
+
+    bound: str
+    rate: float
+    hours: float
+    instances: int
+    in_flight: float
+    money: dict[str, float]
+    a_month: dict[str, float]
+
+
+def plan(backlog: Backlog) -> Plan:
+    """How fast the backlog can be embedded, what bounds that, and what it costs."""
+    calls = backlog.images * (1 - backlog.known)
+    quota = backlog.tpm / backlog.tokens / 60
+    if backlog.rpm:
+        quota = min(quota, backlog.rpm / 60)
+    # Images that are known pass beside the calls; they take CPU all the same.
+    quota /= max(1 - backlog.known, 1e-9)
+    by_cpu = backlog.memory / 2048 / backlog.cpu
+    by_calls = backlog.calls / backlog.model / max(1 - backlog.known, 1e-9)
+    one = min(by_cpu, by_calls)
+    needed = math.ceil(quota / one)
+    instances = max(1, min(needed, backlog.instances))
+    rate = min(quota, instances * one)
+    bound = "the quota" if rate == quota else ("CPU" if by_cpu < by_calls else "FOUNDRY_CONCURRENCY")
+    seconds = backlog.images / rate
+    return Plan(
+        bound=bound,
+        rate=rate,
+        hours=seconds / 3600,
+        instances=instances,
+        in_flight=rate * (1 - backlog.known) * backlog.model,
+        money=_money(backlog, calls, instances * seconds),
+        a_month=_a_month(backlog),
+    )
+
+
+def _money(backlog: Backlog, calls: float, instance_seconds: float) -> dict[str, float]:
+    gb_seconds = instance_seconds * backlog.memory / 1024
+    events = backlog.images * EVENT_OPERATIONS
+    return {
+        "model": calls * backlog.tokens / 1e6 * PRICES["model_million_tokens"],
+        "functions": _beyond(gb_seconds, "functions_free_gb_seconds") * PRICES["functions_gb_second"]
+        + _beyond(backlog.images, "functions_free_executions") / 1e6 * PRICES["functions_million_executions"],
+        "storage operations": backlog.images
+        / 1e4
+        * (READS * PRICES["storage_10k_reads"] + WRITES * PRICES["storage_10k_writes"]),
+        "queue": backlog.images * QUEUE_OPERATIONS / 1e4 * PRICES["queue_10k_operations"],
+        "events": _beyond(events, "events_free") / 1e6 * PRICES["events_million"],
+        "logs": backlog.images * LOG_KB / 1e6 * PRICES["logs_gb"],
+    }
+
+
+def _a_month(backlog: Backlog) -> dict[str, float]:
+    gigabytes = backlog.images * backlog.dimensions * BYTES_A_NUMBER * COPIES / 1e9
+    # Every night: a page of 5,000 names of the images and of the records, and of the contents. A listing is a write.
+    pages = 3 * math.ceil(backlog.images / 5000)
+    return {
+        "embeddings stored": gigabytes * PRICES["storage_gb_month"],
+        "audits": 30 * pages / 1e4 * PRICES["storage_10k_writes"],
+    }
+
+
+def _beyond(amount: float, free: str) -> float:
+    return max(0.0, amount - float(PRICES[free]))
+
+
+def lines(backlog: Backlog) -> list[str]:
+    """The plan as it is printed."""
+    found = plan(backlog)
+    total = sum(found.money.values())
+    said = [
+        f"{backlog.images:,} images at {backlog.tpm:,} tokens a minute",
+        "",
+        f"  bound by             {found.bound}",
+        f"  images a second      {found.rate:,.1f}",
+        f"  hours                {found.hours:,.1f}",
+        f"  instances            {found.instances} of {backlog.instances} allowed",
+        f"  calls in flight      {found.in_flight:,.1f} of {found.instances * backlog.calls} possible",
+        "",
+        f"  {'once':<20} {'US$':>12} {'per 1,000':>12}",
+        *(_row(part, money, backlog.images) for part, money in found.money.items()),
+        _row("together", total, backlog.images),
+        "",
+        f"  {'every month':<20} {'US$':>12} {'per 1,000':>12}",
+        *(_row(part, money, backlog.images) for part, money in found.a_month.items()),
+    ]
+    if found.instances < backlog.instances:
+        advice = f"maximumInstanceCount={found.instances} is enough: more would wait for the quota, and be paid for."
+        said += ["", f"  {advice}"]
+    if backlog.images > 10_000_000:
+        said += ["", "  More than 10 million images: see 'At 10 million and beyond' in docs/scaling.md."]
+    return said
+
+
+def _row(part: str, money: float, images: int) -> str:
+    return f"  {part:<20} {money:>12,.2f} {money / images * 1000:>12.4f}"
+
+
+def main(arguments: list[str]) -> int:
+    """Read the options, print the plan; 2 where they make no sense."""
+    parser = argparse.ArgumentParser(prog="make plan", description=__doc__.splitlines()[0] if __doc__ else None)
+    for option in fields(Backlog):
+        kind = float if option.type is float else int
+        required = option.name in {"images", "tpm"}
+        parser.add_argument(f"--{option.name}", type=kind, required=required, default=None)
+    given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    backlog = Backlog(**given)
+    wrong = [name for name, value in given.items() if value < 0 or (value == 0 and name not in {"rpm", "known"})]
+    if backlog.known >= 1:
+        wrong.append("known")
+    if wrong:
+        print(f"These make no sense: {', '.join(f'{name}={given[name]}' for name in wrong)}.", file=sys.stderr)
+        return 2
+    print("\n".join(lines(backlog)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""The plan's arithmetic holds, its counts are those of the code, and docs/scaling.md shows what it prints."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+from azure.core.pipeline.transport import RequestsTransport
+
+from infra import plan
+from infra.plan import Backlog
+from tests.conftest import Cloud
+from tests.infra.bicep import INFRA
+from tests.test_sync import picture
+
+SCALING = (INFRA.parent / "docs/scaling.md").read_text()
+
+
+def test_a_backlog_that_the_quota_bounds_takes_its_tokens_over_the_quota() -> None:
+    found = plan.plan(Backlog(images=1_000_000, tpm=300_000, tokens=1000))
+    assert found.bound == "the quota"
+    assert found.hours == pytest.approx(1_000_000 * 1000 / 300_000 / 60)
+
+
+def test_calls_a_minute_bound_it_where_they_are_fewer() -> None:
+    assert plan.plan(Backlog(images=6000, tpm=10**9, rpm=60)).rate == pytest.approx(1)
+
+
+def test_a_huge_quota_leaves_it_to_the_cores_or_to_the_calls_in_flight() -> None:
+    assert plan.plan(Backlog(images=1000, tpm=10**9, cpu=0.5, instances=2)).rate == pytest.approx(4)
+    slow = plan.plan(Backlog(images=1000, tpm=10**9, model=10, calls=8, instances=2))
+    assert slow.bound == "FOUNDRY_CONCURRENCY"
+    assert slow.rate == pytest.approx(1.6)
+
+
+def test_no_more_instances_are_planned_than_the_quota_feeds() -> None:
+    assert plan.plan(Backlog(images=1000, tpm=300_000)).instances == 1
+    assert plan.plan(Backlog(images=1000, tpm=3_000_000)).instances == 8
+
+
+def test_twice_the_images_cost_twice_the_calls_and_known_ones_cost_none() -> None:
+    one, two = (plan.plan(Backlog(images=images, tpm=300_000)).money for images in (10**6, 2 * 10**6))
+    assert two["model"] == pytest.approx(2 * one["model"])
+    assert two["storage operations"] == pytest.approx(2 * one["storage operations"])
+    assert plan.plan(Backlog(images=10**6, tpm=300_000, known=0.75)).money["model"] == pytest.approx(one["model"] / 4)
+
+
+def test_the_parts_add_up_to_what_is_printed_together() -> None:
+    backlog = Backlog(images=1_000_000, tpm=300_000)
+    [together] = [line for line in plan.lines(backlog) if "together" in line]
+    assert f"{sum(plan.plan(backlog).money.values()):,.2f}" in together
+
+
+def test_every_price_has_its_date_and_source() -> None:
+    prices: dict[str, Any] = json.loads((INFRA / "prices.json").read_text())
+    assert prices.pop("note")
+    for price in prices.values():
+        assert price["value"] > 0
+        assert re.fullmatch(r"\d{4}-\d{2}", price["date"])
+        assert price["source"].startswith("https://")
+
+
+def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: Counter[str] = Counter()
+    send = RequestsTransport.send
+
+    def counted(self: RequestsTransport, request: Any, **options: Any) -> Any:
+        if "/oauth" not in request.url and "token" not in request.url:
+            made[request.method] += 1
+        return send(self, request, **options)
+
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    monkeypatch.setattr(RequestsTransport, "send", counted)
+    assert sync("a.png").outcome == "embedded"
+    assert made["GET"] + made["HEAD"] == plan.READS
+    assert made["PUT"] == plan.WRITES
+
+
+def test_a_stored_vector_is_as_long_as_planned(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    cloud.sync()("a.png")
+    numbers = json.dumps(cloud.record("a.png")["embedding"], separators=(",", ":"))
+    assert len(numbers) / 1024 == pytest.approx(plan.BYTES_A_NUMBER, rel=0.15)
+
+
+def test_the_examples_in_the_documentation_are_what_the_program_prints() -> None:
+    examples = re.findall(r"    make plan ([^\n]*)\n\n((?:    [^\n]*\n|\n)+?)(?=\n\S)", SCALING)
+    assert examples
+    for options, shown in examples:
+        given = [f"--{name.lower()}={value}" for name, value in re.findall(r"(\w+)=(\w+)", options)]
+        ran = subprocess.run([sys.executable, "-m", "infra.plan", *given], capture_output=True, text=True, check=True)
+        assert [line.strip() for line in shown.splitlines()] == [line.strip() for line in ran.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["--images=0", "--tpm=1"], "images=0"), (["--images=1", "--tpm=1", "--known=1"], "known=1"), ([], "required")],
+)
+def test_what_makes_no_sense_is_named(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = plan.main(given)
+    except SystemExit as stopped:
+        status = int(stopped.code or 0)
+    assert status == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""The pipelines store no secret, and what azd is told to run is there."""
+
+import os
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.infra.bicep import INFRA
+
+ROOT = INFRA.parent
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_no_workflow_uses_a_stored_secret_or_may_write(path: Any) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert "secrets." not in path.read_text()
+    assert workflow["permissions"].items() <= {"contents": "read", "id-token": "write"}.items()
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+
+
+def test_ci_runs_what_everybody_runs() -> None:
+    steps = read(".github/workflows/ci.yml")["jobs"]["test"]["steps"]
+    assert ".ci/run" in [step.get("run") for step in steps]
+
+
+def test_the_deployment_gives_azd_the_names_that_its_parameters_ask_for() -> None:
+    parameters = (INFRA / "main.parameters.json").read_text()
+    asked = {name for name, default in re.findall(r"\$\{(\w+)(=[^}]*)?\}", parameters) if not default}
+    given = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["env"]
+    # azd finds out by itself who it is signed in as, and what is empty stays at the default.
+    assert asked - set(given) <= {"AZURE_PRINCIPAL_ID", "MODEL_DEPLOYMENT_NAME"}
+
+
+def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
+    [(service, options)] = read("azure.yaml")["services"].items()
+    assert options == {"project": ".", "language": "python", "host": "function"}
+    assert f"'azd-service-name': '{service}'" in (INFRA / "modules/app.bicep").read_text()
+
+
+def test_the_hooks_that_azd_runs_are_there() -> None:
+    for hook in read("azure.yaml")["hooks"]["postdeploy"].values():
+        assert (ROOT / hook["run"]).is_file()
+    assert os.access(INFRA / "hooks/postdeploy.sh", os.X_OK)
