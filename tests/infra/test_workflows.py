@@ -40,7 +40,7 @@ def test_the_deployment_gives_azd_the_names_that_its_parameters_ask_for() -> Non
 
 def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
     [(service, options)] = read("azure.yaml")["services"].items()
-    assert options == {"project": ".", "language": "python", "host": "function"}
+    assert options == {"project": ".", "language": "python", "host": "function", "remoteBuild": True}
     assert f"'azd-service-name': '{service}'" in (INFRA / "modules/app.bicep").read_text()
 
 
