@@ -1,10 +1,12 @@
-// Tells the app of new images. After the app has been deployed, and apart from main.bicep: the key of its webhook is
-// made by the Functions host when it first runs, and Event Grid calls the webhook before it subscribes it.
+// Tells the app of new images and of deletions. After the app has been deployed, and apart from main.bicep: the key of
+// its webhook is made by the Functions host when it first runs, and Event Grid calls the webhook before it subscribes it.
+// By then the roles of the topic's identity have been there for some minutes, too.
 param functionAppName string
 param systemTopicName string
 param dataAccountName string
 param imagesContainer string
 param deadLetterContainer string = 'dead-letter-events'
+param requestsQueue string = 'embedding-requests'
 
 resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: functionAppName
@@ -23,6 +25,19 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
 var key = listKeys('${app.id}/host/default', '2024-11-01').systemKeys.blobs_extension
 var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs'
 
+// The last slash matters: without it, images-archive would match images.
+var images = '/blobServices/default/containers/${imagesContainer}/blobs/'
+var retries = { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
+var identity = { type: 'SystemAssigned' }
+// What could not be delivered in a day is kept.
+var deadLetters = {
+  identity: identity
+  deadLetterDestination: {
+    endpointType: 'StorageBlob'
+    properties: { resourceId: account.id, blobContainerName: deadLetterContainer }
+  }
+}
+
 resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic
   name: 'uploads'
@@ -38,8 +53,7 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
     }
     filter: {
       includedEventTypes: ['Microsoft.Storage.BlobCreated']
-      // The last slash matters: without it, images-archive would match images.
-      subjectBeginsWith: '/blobServices/default/containers/${imagesContainer}/blobs/'
+      subjectBeginsWith: images
       // One upload in pieces, or to an account with folders, raises several events; these mean that it is complete.
       advancedFilters: [
         {
@@ -49,13 +63,34 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
         }
       ]
     }
-    retryPolicy: { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
-    deadLetterWithResourceIdentity: {
-      identity: { type: 'SystemAssigned' }
-      deadLetterDestination: {
-        endpointType: 'StorageBlob'
-        properties: { resourceId: account.id, blobContainerName: deadLetterContainer }
+    retryPolicy: retries
+    deadLetterWithResourceIdentity: deadLetters
+  }
+}
+
+// Straight to the queue, with the topic's own identity: no webhook, no key.
+resource deletions 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
+  parent: topic
+  name: 'deletions'
+  properties: {
+    eventDeliverySchema: 'EventGridSchema'
+    deliveryWithResourceIdentity: {
+      identity: identity
+      destination: {
+        endpointType: 'StorageQueue'
+        properties: {
+          resourceId: account.id
+          queueName: requestsQueue
+          // For ever: an app that is off for weeks still learns what is gone.
+          queueMessageTimeToLiveInSeconds: -1
+        }
       }
     }
+    filter: {
+      includedEventTypes: ['Microsoft.Storage.BlobDeleted']
+      subjectBeginsWith: images
+    }
+    retryPolicy: retries
+    deadLetterWithResourceIdentity: deadLetters
   }
 }

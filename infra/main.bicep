@@ -274,7 +274,6 @@ module topic 'modules/topic.bicep' = {
     location: location
     tags: tags
     dataAccountName: dataStorage.outputs.name
-    imagesContainer: imagesContainer
     requestsQueue: requestsQueue
     deadLetterContainer: deadLetterContainer
   }

@@ -1,10 +1,8 @@
-// What storage tells of changes: the topic, and deletions, which go straight to the queue. New blobs go to the app's
-// webhook, which must be running to be subscribed: events.bicep, after the app has been deployed.
+// What storage tells of changes, and what the topic may do with it. Who is told is in events.bicep: that comes later.
 param name string
 param location string
 param tags object
 param dataAccountName string
-param imagesContainer string
 param requestsQueue string
 param deadLetterContainer string
 
@@ -63,40 +61,6 @@ resource keepDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId(definitions, blobContributor)
   }
-}
-
-resource deletions 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
-  parent: topic
-  name: 'deletions'
-  properties: {
-    eventDeliverySchema: 'EventGridSchema'
-    deliveryWithResourceIdentity: {
-      identity: { type: 'SystemAssigned' }
-      destination: {
-        endpointType: 'StorageQueue'
-        properties: {
-          resourceId: account.id
-          queueName: requestsQueue
-          // For ever: an app that is off for weeks still learns what is gone.
-          queueMessageTimeToLiveInSeconds: -1
-        }
-      }
-    }
-    filter: {
-      includedEventTypes: ['Microsoft.Storage.BlobDeleted']
-      // The last slash matters: without it, images-archive would match images.
-      subjectBeginsWith: '/blobServices/default/containers/${imagesContainer}/blobs/'
-    }
-    retryPolicy: { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
-    deadLetterWithResourceIdentity: {
-      identity: { type: 'SystemAssigned' }
-      deadLetterDestination: {
-        endpointType: 'StorageBlob'
-        properties: { resourceId: account.id, blobContainerName: deadLetterContainer }
-      }
-    }
-  }
-  dependsOn: [sendDeletions, keepDeadLetters]
 }
 
 output id string = topic.id

@@ -234,29 +234,40 @@ def test_the_one_key_that_there_must_be_is_read_in_one_place_and_put_out_nowhere
     assert Bicep(INFRA / "events.bicep").outputs() == set()
 
 
-def test_the_events_go_to_functions_and_queues_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    triggers = (ROOT / "function_app.py").read_text()
-    [(path, uploads)] = [
-        found
-        for found in resources_of("Microsoft.EventGrid/systemTopics/eventSubscriptions")
-        if found[0].name == "events.bicep"
-    ]
-    [name] = re.findall(r"functionName=Host\.Functions\.(\w+)&", SOURCES[path])
-    assert re.search(rf"@work\.blob_trigger\(.*\ndef {name}\(", triggers)
-    assert uploads["filter"]["includedEventTypes"] == ["Microsoft.Storage.BlobCreated"]
-    assert passed("topic")["requestsQueue"] == QUEUE
+def subscriptions() -> dict[str, Any]:
+    """What Event Grid is told to deliver, by the symbol of the subscription."""
+    events = Bicep(INFRA / "events.bicep", {"imagesContainer": "images", "key": "…"})
+    return {
+        resource.symbol: events.value(resource.properties["properties"])
+        for resource in events.resources()
+        if not resource.existing
+    }
 
 
-def test_events_of_other_containers_stay_away() -> None:
-    subscriptions = resources_of("Microsoft.EventGrid/systemTopics/eventSubscriptions")
-    assert len(subscriptions) == 2
-    for path, _ in subscriptions:
-        given = Bicep(path, {"imagesContainer": "images"})
-        [subscription] = [item for item in given.resources() if item.kind.endswith("eventSubscriptions@2025-02-15")]
-        found = given.value(subscription.properties["properties"])
-        assert found["filter"]["subjectBeginsWith"] == "/blobServices/default/containers/images/blobs/"
-        assert found["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
-        assert "deadLetterWithResourceIdentity" in found
+def test_new_images_go_to_the_function_that_embeds_them() -> None:
+    [name] = re.findall(r"functionName=Host\.Functions\.(\w+)&", SOURCES[INFRA / "events.bicep"])
+    assert re.search(rf"@work\.blob_trigger\(.*\ndef {name}\(", (ROOT / "function_app.py").read_text())
+    [condition] = subscriptions()["uploads"]["filter"]["advancedFilters"]
+    assert condition["key"] == "data.api"
+
+
+def test_deletions_go_to_the_queue_that_the_app_reads_without_a_key() -> None:
+    delivery = subscriptions()["deletions"]["deliveryWithResourceIdentity"]
+    assert delivery["destination"]["properties"]["queueName"] == QUEUE == passed("topic")["requestsQueue"]
+    assert delivery["identity"] == {"type": "SystemAssigned"}
+
+
+def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_loses_none() -> None:
+    kinds = {"uploads": "Microsoft.Storage.BlobCreated", "deletions": "Microsoft.Storage.BlobDeleted"}
+    dead_letters = passed("topic")["deadLetterContainer"]
+    assert subscriptions().keys() == kinds.keys()
+    for name, subscription in subscriptions().items():
+        assert subscription["filter"]["includedEventTypes"] == [kinds[name]]
+        assert subscription["filter"]["subjectBeginsWith"] == "/blobServices/default/containers/images/blobs/"
+        assert subscription["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
+        kept = subscription["deadLetterWithResourceIdentity"]["deadLetterDestination"]["properties"]
+        assert kept["blobContainerName"] == dead_letters
+    assert dead_letters in passed("dataStorage")["containers"]
 
 
 def test_every_module_is_given_just_what_it_takes() -> None:
