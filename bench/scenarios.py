@@ -32,7 +32,11 @@ from local.model import Fault
 from local.processes import wait_until
 
 MODEL_FAULTS: tuple[str, ...] = get_args(get_type_hints(Fault)["kind"])
-STORAGE_FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
+# Those that pass by themselves. A role that is missing does not: what storage refuses meanwhile ends on poison queues,
+# and is found by the next audit.
+STORAGE_FAULTS: tuple[FaultKind, ...] = tuple(
+    kind for kind in get_args(FaultKind) if kind not in ("no_role", "firewall")
+)
 
 # Answers of the real service take longer; this is enough for calls to overlap.
 _LATENCY_MS = 75
