@@ -3,19 +3,28 @@
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.identity import ManagedIdentityCredential
 
 from local.azurite import Azurite
 from local.faults import FaultKind, StorageFaults
 from shared import api
 from shared.checks import Checks, Problem
-from shared.queues import QUEUE, REQUESTS_POISON
+from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.watch import Watch
 from tests.conftest import CLIENT_ID, Cloud
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues(cloud: Cloud) -> None:
+    """Other tests have left messages on the queues that all of them share."""
+    for name in (REQUESTS_POISON, UPLOADS_POISON):
+        with suppress(ResourceNotFoundError):
+            cloud.queues()._service.get_queue_client(name).clear_messages()
 
 
 @contextmanager
@@ -176,12 +185,11 @@ def test_the_watch_tells_how_much_waits_and_for_how_long(cloud: Cloud, caplog: p
 
 def test_the_watch_raises_its_voice_over_a_poison_queue(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     poison = cloud.queues()._service.get_queue_client(REQUESTS_POISON)
-    poison.create_queue()
-    try:
-        poison.send_message("{}")
-        line, level = watch(cloud, caplog)
-    finally:
-        poison.delete_queue()
+    with suppress(ResourceExistsError):
+        poison.create_queue()
+    poison.send_message("{}")
+    line, level = watch(cloud, caplog)
+    poison.clear_messages()
     assert (line["outcome"], level) == ("poisoned", logging.ERROR)
 
 

@@ -23,6 +23,8 @@ from tests.hostile.seeds import SEEDS
 
 # Small, so that what mutation makes of a size stays quick to decode, and every limit is met.
 LIMITS = Limits(image_max_pixels=1_000_000, model_max_pixels=5_000, model_max_bytes=12_000)
+# Other tests reach the same lines; counting them takes longer here than preparing the pictures.
+pytestmark = pytest.mark.no_cover
 ENDS = {"prepared", *get_args(PictureCode)}
 
 
