@@ -7,18 +7,27 @@ param systemTopicId string
 @description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
 param alertEmail string
 
+@minValue(1)
 @description('Failed images in an hour that are worth a look, if they are more than failurePercent of all.')
 param failures int = 10
 
+@minValue(0)
+@maxValue(99)
 @description('Of a hundred images in an hour.')
 param failurePercent int = 5
 
+@minValue(0)
+@maxValue(99)
 @description('Of a hundred looks at images in an hour that found the quota spent.')
 param throttledPercent int = 50
 
+@minValue(1)
 @description('What 95 of a hundred images should take at most, in milliseconds.')
 param slowMilliseconds int = 10000
 
+// A rule looks back two days at most: with 48 or more it could never fire.
+@minValue(1)
+@maxValue(47)
 @description('Hours between two complete audits, with some to spare.')
 param auditHours int = 26
 
@@ -99,7 +108,7 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertE
   }
 }
 
-resource rule 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [
+resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
   for item in rules: {
     name: item.name
     location: location

@@ -16,7 +16,9 @@ var charts = [
   { title: 'Messages on the queues', query: loadTextContent('../queries/queues.kql'), as: 'linechart' }
   { title: 'Age of the first message (s)', query: loadTextContent('../queries/queue-age.kql'), as: 'linechart' }
   { title: 'Why images wait', query: loadTextContent('../queries/deferred.kql'), as: 'table' }
+  { title: 'Images put off (%)', query: loadTextContent('../queries/throttled.kql'), as: 'linechart' }
   { title: 'Queries', query: loadTextContent('../queries/queries.kql'), as: 'linechart' }
+  { title: 'Time of a query by step (ms)', query: loadTextContent('../queries/query-latency.kql'), as: 'linechart' }
   { title: 'Audits', query: loadTextContent('../queries/audits.kql'), as: 'table' }
   { title: 'Sizes of images', query: loadTextContent('../queries/sizes.kql'), as: 'table' }
   { title: 'What somebody should read', query: loadTextContent('../queries/problems.kql'), as: 'table' }

