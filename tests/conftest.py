@@ -1,5 +1,6 @@
 """The cloud for tests: real storage (Azurite over https), tokens from the identity endpoint, the model stand-in."""
 
+import functools
 import itertools
 import json
 import os
@@ -165,6 +166,14 @@ class Cloud:
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}
         return replace(self, environment=environment, settings=read_settings(environment))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _authorities_read_once() -> Iterator[None]:
+    """Every test has clients of its own, and each would read the certificate authorities anew, for 30 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(httpx.create_ssl_context))
+        yield
 
 
 @pytest.fixture(scope="session")
