@@ -6,9 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import audit, body, machine, pictures, proxy, reliability, report
+from bench import audit, body, cold_start, machine, pictures, proxy, reliability, report, uploads
 
-FIGURES = [*pictures.FIGURES, *body.FIGURES, *audit.FIGURES, *reliability.FIGURES, *proxy.FIGURES]
+FIGURES = [
+    *cold_start.FIGURES,
+    *pictures.FIGURES,
+    *body.FIGURES,
+    *audit.FIGURES,
+    *reliability.FIGURES,
+    *proxy.FIGURES,
+    *uploads.FIGURES,
+]
 RESULTS = Path(__file__).parent.parent / ".local" / "bench.json"
 
 

@@ -1,9 +1,10 @@
 """How long it takes to make a PNG into the body of a request to the model."""
 
-from bench import photographs, usual
+from bench import photographs
 from bench.app import LIMITS, SETTINGS
 from bench.figures import Figure, Measurement
 from bench.timing import speed_up
+from bench.usual import pictures as usual
 from shared.foundry import ModelOptions, image_request
 
 

@@ -28,15 +28,22 @@ class Figure:
     name: str
     unit: str
     better: Literal["higher", "lower"]
-    target: float
+    aim: float | Callable[[], float] | None
     measure: Callable[[], Measurement]
+
+    @property
+    def target(self) -> float | None:
+        """The number, from the same run where it depends on another figure; ``None`` where there is none."""
+        return self.aim() if callable(self.aim) else self.aim
 
     def reached(self, measurement: Measurement) -> bool:
         """Whether the value is at its target or on the good side of it."""
-        if self.better == "higher":
-            return measurement.value >= self.target
-        return measurement.value <= self.target
+        target = self.target
+        if target is None:
+            return True
+        return measurement.value >= target if self.better == "higher" else measurement.value <= target
 
     def certain(self, measurement: Measurement) -> bool:
         """Whether the value is further from its target than its rounds are from each other."""
-        return measurement.high - measurement.low <= abs(measurement.value - self.target)
+        target = self.target
+        return target is None or measurement.high - measurement.low <= abs(measurement.value - target)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench import memory, photographs, usual
+from bench import memory, photographs
 from bench.app import LIMITS
 from bench.figures import Figure, Measurement
 from bench.similarity import ssim
 from bench.timing import speed_up
+from bench.usual import pictures as usual
 from shared.pictures import prepare
 
 

@@ -149,7 +149,7 @@ def _measured(name: str) -> tuple[Measurement, Measurement]:
     settings = {"FOUNDRY_CONCURRENCY": str(_AT_ONCE)}
     with stack.running(model=_MODEL, settings=settings) as running, identity.running([_IDENTITY]) as tokens:
         over_http = _over_http(name, running, tokens)
-        environment = {**os.environ, **settings, **_settings(running, tokens), "BENCH_FOUNDRY": running.foundry_url}
+        environment = {**os.environ, **settings, **app_settings(running, tokens), "BENCH_FOUNDRY": running.foundry_url}
         command = [sys.executable, "-m", "bench.proxy", name]
         alone = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPO_ROOT)
     return over_http, Measurement(*json.loads(alone.stdout))
@@ -219,7 +219,7 @@ def _client(url: str, headers: dict[str, str]) -> httpx.Client:
     return httpx.Client(base_url=url, headers=headers, limits=limits, trust_env=False, timeout=60)
 
 
-def _settings(running: Stack, tokens: Identity) -> dict[str, str]:
+def app_settings(running: Stack, tokens: Identity) -> dict[str, str]:
     """The settings of a deployed app, for a process other than the stack's own."""
     account = dict(part.split("=", 1) for part in running.storage_connection_string.strip(";").split(";"))
     return {

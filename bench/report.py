@@ -28,7 +28,7 @@ def show(console: Console, results: Sequence[Result], caption: str) -> None:
             figure.name,
             _number(measurement.value),
             figure.unit,
-            f"{'≥' if figure.better == 'higher' else '≤'} {figure.target:g}",
+            "-" if figure.target is None else f"{'≥' if figure.better == 'higher' else '≤'} {_number(figure.target)}",
             f"{_number(measurement.low)} - {_number(measurement.high)}",
             measurement.source,
             _verdict(figure, measurement),

@@ -231,7 +231,7 @@ def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
 def _kill_host(site: Site) -> None:
     """Kill the process and wait until it is gone, so that whoever asks next is not answered by it any more."""
     deadline = time.monotonic() + PATIENCE
-    while (process := _host_process(site)) is None and time.monotonic() < deadline:
+    while (process := host_process(site)) is None and time.monotonic() < deadline:
         time.sleep(0.01)
     if process is None:
         raise RuntimeError("The functions host is not running.")
@@ -239,7 +239,7 @@ def _kill_host(site: Site) -> None:
     wait_until(partial(_is_gone, process), seconds=PATIENCE, every=0.01)
 
 
-def _host_process(site: Site) -> Path | None:
+def host_process(site: Site) -> Path | None:
     """The host's folder in ``/proc``; ``None`` where it cannot be seen just now."""
     for task in Path(f"/proc/{site.stack.pid}/task").iterdir():
         # Threads and processes may end while they are looked at.

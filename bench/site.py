@@ -5,11 +5,12 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from azure.storage.queue import QueueServiceClient
 from PIL import Image
 
 from local import stack
+from local.azurite import REPO_ROOT
 from local.events import Change, event
 from local.faults import StorageFaults
 from local.processes import wait_until
@@ -153,11 +155,19 @@ class Site:
 
 @contextmanager
 def running(
-    *, lease: float = 600, storage_faults: StorageFaults | None = None, logs: Path | None = None
+    *,
+    app: Path = REPO_ROOT,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    lease: float = 600,
+    storage_faults: StorageFaults | None = None,
+    logs: Path | None = None,
+    show: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Site]:
     """Run the stack for some scenarios: the options are those of :func:`local.stack.running`."""
     with ExitStack() as parts:
-        running = parts.enter_context(stack.running(lease=lease, storage_faults=storage_faults, logs=logs))
+        running = parts.enter_context(
+            stack.running(app=app, settings=settings, lease=lease, storage_faults=storage_faults, logs=logs, show=show)
+        )
         connection_string, ca_file = running.storage_connection_string, running.ca_file
         blobs = BlobServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
         queues = QueueServiceClient.from_connection_string(connection_string, connection_verify=ca_file)

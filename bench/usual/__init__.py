@@ -1,0 +1,1 @@
+"""What a careful person writes from the public samples: see each module for which."""
