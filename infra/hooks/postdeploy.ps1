@@ -1,17 +1,35 @@
 #!/usr/bin/env pwsh
+# Before 7.2, redirecting what a program writes to stderr ends a script; azd takes Windows PowerShell 5 where it finds no other.
+#Requires -Version 7.2
 # After `azd deploy`: wait until the app runs, subscribe its webhook to new images, and make sure that it is well.
 # Safe to run again at any time: azd hooks run postdeploy
 # The same as postdeploy.sh, step by step.
 $ErrorActionPreference = 'Stop'
 $PSNativeCommandUseErrorActionPreference = $false
 
-$deadline = if ($env:POSTDEPLOY_TIMEOUT) { [int]$env:POSTDEPLOY_TIMEOUT } else { 900 }
+$limit = if ($env:POSTDEPLOY_TIMEOUT) { [int]$env:POSTDEPLOY_TIMEOUT } else { 900 }
 $pause = if ($env:POSTDEPLOY_PAUSE) { [int]$env:POSTDEPLOY_PAUSE } else { 10 }
 $here = $PSScriptRoot
+$said = @() # what az complained of
 
 function Stop-Here([string]$message) {
     [Console]::Error.WriteLine($message)
     exit 1
+}
+
+# What az says could name the webhook with its key.
+function Hide-Key([string]$text) {
+    $text -replace 'code(=|%3D)[^&" ]*', 'code=(not shown)'
+}
+function Join-Line {
+    $line = Hide-Key (($script:said -join ' ') -replace '\s+', ' ')
+    $line.Substring(0, [Math]::Min(400, $line.Length))
+}
+# Passes on what az answered, and keeps what it complained of.
+function Read-Answer($lines) {
+    foreach ($line in $lines) {
+        if ($line -is [System.Management.Automation.ErrorRecord]) { $script:said += "$line" } else { "$line" }
+    }
 }
 
 foreach ($name in 'AZURE_SUBSCRIPTION_ID', 'AZURE_RESOURCE_GROUP', 'FUNCTION_APP_NAME', 'FUNCTION_APP_URL', 'EVENT_TOPIC_NAME',
@@ -28,55 +46,67 @@ if ($LASTEXITCODE -ne 0) {
     Stop-Here "The Azure CLI is not signed in to subscription $env:AZURE_SUBSCRIPTION_ID. Sign in: az login"
 }
 
-$site = "https://management.azure.com/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP"
+# Without a host: az puts that of its cloud before it.
+$site = "/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP"
 $site = "$site/providers/Microsoft.Web/sites/$env:FUNCTION_APP_NAME"
 
-# Each of the two answers true or false: the key itself never comes here.
+# Each of the two answers true or false: the key itself never comes here. Of a function only its name is documented, which
+# is app/function.
 function Test-Function {
-    $found = az rest --method get --url "$site/functions?api-version=2024-11-01" --output json `
-        --query "contains(value[].properties.name, 'embed_uploaded_image')" 2>$null
-    if ($LASTEXITCODE -eq 0) { "$found".Trim().ToLower() } else { 'false' }
+    $lines = az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors `
+        --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>&1
+    $worked = $LASTEXITCODE -eq 0
+    $found = Read-Answer $lines
+    if ($worked) { "$found".Trim().ToLower() } else { 'false' }
 }
 function Test-Key {
-    $found = az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json `
-        --query "systemKeys.blobs_extension != null" 2>$null
-    if ($LASTEXITCODE -eq 0) { "$found".Trim().ToLower() } else { 'false' }
+    $lines = az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json --only-show-errors `
+        --query "systemKeys.blobs_extension != null" 2>&1
+    $worked = $LASTEXITCODE -eq 0
+    $found = Read-Answer $lines
+    if ($worked) { "$found".Trim().ToLower() } else { 'false' }
 }
 
-$waited = 0
+$end = (Get-Date).AddSeconds($limit)
 while ($true) {
+    $said = @()
     # The platform forgets at times to look into a new package: this tells it to.
-    az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none 2>$null
+    $lines = az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>&1
+    $null = Read-Answer $lines
     $function = Test-Function
     $key = Test-Key
     if ($function -eq 'true' -and $key -eq 'true') { break }
-    if ($waited -ge $deadline) {
-        Stop-Here "The app has not started after $deadline s (function listed: $function, webhook key: $key). See its log stream in the portal and $env:FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy"
+    # A host that starts and a role that is missing look alike, but for what az says.
+    $problem = Join-Line
+    if ((Get-Date) -ge $end) {
+        Stop-Here "The app has not started after $limit s (function listed: $function, webhook key: $key). See its log stream in the portal and $env:FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy. $problem"
     }
-    Write-Host "Waiting for the app to start (function listed: $function, webhook key: $key) ..."
+    Write-Host "Waiting for the app to start (function listed: $function, webhook key: $key) ... $problem"
     Start-Sleep -Seconds $pause
-    $waited += [Math]::Max($pause, 1)
 }
 
+# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that.
 $attempt = 1
 while ($true) {
-    $said = az deployment group create --subscription $env:AZURE_SUBSCRIPTION_ID --resource-group $env:AZURE_RESOURCE_GROUP `
-        --name image-embeddings-events --template-file (Join-Path $here '../events.bicep') --output none `
+    $said = @()
+    $lines = az deployment group create --subscription $env:AZURE_SUBSCRIPTION_ID --resource-group $env:AZURE_RESOURCE_GROUP `
+        --name image-embeddings-events --template-file (Join-Path $here '../events.bicep') --output none --only-show-errors `
         --parameters functionAppName=$env:FUNCTION_APP_NAME systemTopicName=$env:EVENT_TOPIC_NAME `
         dataAccountName=$env:DATA_ACCOUNT_NAME imagesContainer=$env:IMAGES_CONTAINER 2>&1
     if ($LASTEXITCODE -eq 0) { break }
+    $null = Read-Answer $lines
     if ($attempt -ge 5) {
-        # What az says could name the webhook with its key.
-        [Console]::Error.WriteLine((($said | Out-String) -replace 'code=[^&" ]*', 'code=(not shown)'))
+        [Console]::Error.WriteLine((Hide-Key ($said -join "`n")))
         Stop-Here 'Event Grid could not be told of the app. Once the reason above is mended: azd hooks run postdeploy'
     }
-    Write-Host "Event Grid got no answer from the app yet (attempt $attempt of 5) ..."
+    $problem = Join-Line
+    Write-Host "Event Grid could not be told of the app yet (attempt $attempt of 5) ... $problem"
     $attempt++
     Start-Sleep -Seconds $pause
 }
 Write-Host 'New images are told to the app.'
 
-$waited = 0
+$end = (Get-Date).AddSeconds($limit)
 while ($true) {
     try {
         $answer = Invoke-WebRequest -Uri "$env:FUNCTION_APP_URL/api/health" -SkipHttpErrorCheck -TimeoutSec 60
@@ -86,13 +116,12 @@ while ($true) {
     catch {
         $body = $_.Exception.Message
     }
-    if ($waited -ge $deadline) {
+    if ((Get-Date) -ge $end) {
         [Console]::Error.WriteLine($body)
         Stop-Here "`nThe app runs, but is not well: what is above says why. Look again with: curl $env:FUNCTION_APP_URL/api/health"
     }
     Write-Host 'Waiting for the app to be well (new roles take up to ten minutes to be seen) ...'
     Start-Sleep -Seconds $pause
-    $waited += [Math]::Max($pause, 1)
 }
 
 Write-Host 'The app is well. Upload a picture:'

@@ -3,9 +3,11 @@
 # Safe to run again at any time: azd hooks run postdeploy
 set -eu
 
-deadline=${POSTDEPLOY_TIMEOUT:-900} # seconds for each of the two waits
-pause=${POSTDEPLOY_PAUSE:-10}       # seconds between two looks
+limit=${POSTDEPLOY_TIMEOUT:-900} # seconds for each of the two waits
+pause=${POSTDEPLOY_PAUSE:-10}    # seconds between two looks
 here=$(cd "$(dirname "$0")" && pwd)
+said=$(mktemp) # what az complained of, or the app answered
+trap 'rm -f "$said"' EXIT
 
 fail() {
   echo "$*" >&2
@@ -14,7 +16,10 @@ fail() {
 
 # What az says could name the webhook with its key.
 without_key() {
-  sed 's/code=[^&" ]*/code=(not shown)/g'
+  sed -E 's/code(=|%3[Dd])[^&" ]*/code=(not shown)/g' "$said"
+}
+in_one_line() {
+  without_key | tr '\r\n' '  ' | cut -c 1-400
 }
 
 for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP FUNCTION_APP_NAME FUNCTION_APP_URL EVENT_TOPIC_NAME \
@@ -26,60 +31,68 @@ command -v az >/dev/null 2>&1 || fail "The Azure CLI is needed: https://aka.ms/i
 az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/null ||
   fail "The Azure CLI is not signed in to subscription $AZURE_SUBSCRIPTION_ID. Sign in: az login"
 
-site="https://management.azure.com/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP"
+# Without a host: az puts that of its cloud before it.
+site="/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP"
 site="$site/providers/Microsoft.Web/sites/$FUNCTION_APP_NAME"
 
-# Each of the two answers true or false: the key itself never comes here.
+# Each of the two answers true or false: the key itself never comes here. Of a function only its name is documented, which
+# is app/function.
 function_is_there() {
-  az rest --method get --url "$site/functions?api-version=2024-11-01" --output json \
-    --query "contains(value[].properties.name, 'embed_uploaded_image')" 2>/dev/null || echo false
+  az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors \
+    --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>>"$said" || echo false
 }
 key_is_there() {
-  az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json \
-    --query "systemKeys.blobs_extension != null" 2>/dev/null || echo false
+  az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json --only-show-errors \
+    --query "systemKeys.blobs_extension != null" 2>>"$said" || echo false
 }
 
-waited=0
+end=$(($(date +%s) + limit))
 while :; do
+  : >"$said"
   # The platform forgets at times to look into a new package: this tells it to.
-  az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none 2>/dev/null || true
+  az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>>"$said" || true
   function=$(function_is_there)
   key=$(key_is_there)
   [ "$function" = true ] && [ "$key" = true ] && break
-  [ "$waited" -lt "$deadline" ] ||
-    fail "The app has not started after $deadline s (function listed: $function, webhook key: $key). See its log stream in the portal and $FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy"
-  echo "Waiting for the app to start (function listed: $function, webhook key: $key) ..."
+  # A host that starts and a role that is missing look alike, but for what az says.
+  problem=$(in_one_line)
+  [ "$(date +%s)" -lt "$end" ] ||
+    fail "The app has not started after $limit s (function listed: $function, webhook key: $key). See its log stream in the portal and $FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy. $problem"
+  echo "Waiting for the app to start (function listed: $function, webhook key: $key) ... $problem"
   sleep "$pause"
-  waited=$((waited + (pause > 0 ? pause : 1)))
 done
 
+# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that.
 attempt=1
-while ! said=$(az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
-  --name image-embeddings-events --template-file "$here/../events.bicep" --output none \
+while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
+  --name image-embeddings-events --template-file "$here/../events.bicep" --output none --only-show-errors \
   --parameters functionAppName="$FUNCTION_APP_NAME" systemTopicName="$EVENT_TOPIC_NAME" \
-  dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" 2>&1); do
+  dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
-    printf '%s\n' "$said" | without_key >&2
+    without_key >&2
     fail "Event Grid could not be told of the app. Once the reason above is mended: azd hooks run postdeploy"
   fi
-  echo "Event Grid got no answer from the app yet (attempt $attempt of 5) ..."
+  problem=$(in_one_line)
+  echo "Event Grid could not be told of the app yet (attempt $attempt of 5) ... $problem"
   attempt=$((attempt + 1))
   sleep "$pause"
 done
 echo "New images are told to the app."
 
-waited=0
-answer=$(mktemp)
-trap 'rm -f "$answer"' EXIT
-until [ "$(curl --silent --max-time 60 --output "$answer" --write-out '%{http_code}' "$FUNCTION_APP_URL/api/health" || true)" = 200 ]; do
-  if [ "$waited" -ge "$deadline" ]; then
-    cat "$answer" >&2
+app_is_well() {
+  : >"$said"
+  [ "$(curl --silent --show-error --max-time 60 --output "$said" --write-out '%{http_code}' "$FUNCTION_APP_URL/api/health" || true)" = 200 ]
+}
+
+end=$(($(date +%s) + limit))
+until app_is_well; do
+  if [ "$(date +%s)" -ge "$end" ]; then
+    cat "$said" >&2
     fail "
 The app runs, but is not well: what is above says why. Look again with: curl $FUNCTION_APP_URL/api/health"
   fi
   echo "Waiting for the app to be well (new roles take up to ten minutes to be seen) ..."
   sleep "$pause"
-  waited=$((waited + (pause > 0 ? pause : 1)))
 done
 
 echo "The app is well. Upload a picture:"

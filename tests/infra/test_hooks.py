@@ -43,7 +43,9 @@ case "$*" in
   "account show"*) exit "$(next account)" ;;
   *"/host/default/sync?"*) exit 0 ;;
   *"/host/default/listkeys?"*) next key ;;
-  *"/functions?"*) next function ;;
+  *"/functions?"*)
+    answer=$(next function)
+    case $answer in true|false) echo "$answer" ;; *) echo "$answer" >&2; exit 1 ;; esac ;;
   "deployment group create"*)
     answer=$(next deployment)
     [ "$answer" = ok ] && exit 0
@@ -168,7 +170,7 @@ def test_it_tries_again_where_event_grid_got_no_answer(cloud: Cloud) -> None:
     cloud.answers("deployment", "Webhook validation handshake failed", "Webhook validation handshake failed", "ok")
     ran = cloud.run()
     assert ran.returncode == 0
-    assert "attempt 2 of 5" in ran.stdout
+    assert "attempt 2 of 5) ... ERROR: Webhook validation handshake failed" in ran.stdout
 
 
 def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud) -> None:
@@ -184,11 +186,27 @@ def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud)
 def test_a_host_that_never_comes_up_ends_with_where_to_look(cloud: Cloud) -> None:
     cloud.answers("function", "false")
     cloud.answers("key", "false")
-    ran = cloud.run()
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="1")
     assert ran.returncode == 1
     assert "has not started" in ran.stderr
     assert "log stream" in ran.stderr
     assert cloud.asked("az deployment") == []
+
+
+def test_a_wait_ends_by_the_clock_however_long_each_look_takes(cloud: Cloud) -> None:
+    cloud.answers("key", "false")
+    (cloud.folder / "az").write_text(AZ.replace("case", "sleep 0.5\ncase", 1))
+    assert cloud.run(POSTDEPLOY_TIMEOUT="3").returncode == 1
+    looks = [line for line in cloud.asked("az rest") if "/sync?" in line]
+    assert len(looks) < 4
+
+
+def test_a_wait_says_what_az_was_refused_for_but_not_the_key(cloud: Cloud) -> None:
+    cloud.answers("function", f"ERROR: Forbidden: no right to list functions, see x?code%3D{KEY}", "true")
+    ran = cloud.run()
+    assert ran.returncode == 0
+    assert "no right to list functions" in ran.stdout
+    assert "code=(not shown)" in ran.stdout
 
 
 def test_it_says_how_to_sign_in(cloud: Cloud) -> None:
@@ -213,7 +231,7 @@ def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
 
 def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
     cloud.health[:] = [503]
-    ran = cloud.run()
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="1")
     assert ran.returncode == 1
     assert "missing_role" in ran.stderr
 

@@ -30,12 +30,16 @@ def test_ci_runs_what_everybody_runs() -> None:
     assert ".ci/run" in [step.get("run") for step in steps]
 
 
-def test_the_deployment_gives_azd_the_names_that_its_parameters_ask_for() -> None:
-    parameters = (INFRA / "main.parameters.json").read_text()
-    asked = {name for name, default in re.findall(r"\$\{(\w+)(=[^}]*)?\}", parameters) if not default}
+def test_the_deployment_gives_azd_every_name_that_its_parameters_ask_for() -> None:
+    asked = set(re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text()))
     given = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["env"]
-    # azd finds out by itself who it is signed in as, and what is empty stays at the default.
-    assert asked - set(given) <= {"AZURE_PRINCIPAL_ID", "MODEL_DEPLOYMENT_NAME"}
+    # azd finds out by itself who it is signed in as.
+    assert asked - set(given) == {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"}
+
+
+def test_actions_are_named_by_their_commit() -> None:
+    used = [line for path in WORKFLOWS for line in re.findall(r"uses: (.*)", path.read_text())]
+    assert [line for line in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", line)] == []
 
 
 def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
