@@ -4,10 +4,10 @@ import logging
 import os
 
 import azure.functions as func
-from azurefunctions.extensions.bindings.blob import BlobClient
 
 from shared import api, openapi
 from shared.application import application
+from shared.blob_name import BlobName
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
 from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
@@ -25,9 +25,9 @@ problem: str | None = None
 
 
 @work.blob_trigger("image", path=images + "/{name}", connection="ImageStorage", source=func.BlobSource.EVENT_GRID)
-def embed_uploaded_image(image: BlobClient) -> None:
+def embed_uploaded_image(image: BlobName) -> None:
     """A blob was written: bring its record up to date. The binding brings names only, never bytes."""
-    application().intake.uploaded(image.container_name, image.blob_name)
+    application().intake.uploaded(image.container, image.name)
 
 
 @work.queue_trigger("message", queue_name=QUEUE, connection="ImageStorage")

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.figures import Figure, Measurement
 from shared.listing import Listed, Page
 from shared.merge import Merge
-from shared.pictures import PREPARATION
+from shared.preparation import PREPARATION
 from shared.reconcile import UsedContents, judge
 from shared.records import Audit, AuditReport, now
 

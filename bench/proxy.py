@@ -231,6 +231,7 @@ def app_settings(running: Stack, tokens: Identity) -> dict[str, str]:
         "ImageStorage__clientId": _IDENTITY,
         "IDENTITY_ENDPOINT": tokens.endpoint,
         "IDENTITY_HEADER": tokens.header,
+        "SSL_CERT_FILE": running.ca_file,
         "REQUESTS_CA_BUNDLE": running.ca_file,
     }
 

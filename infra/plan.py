@@ -19,7 +19,7 @@ PRICES = {
 
 # One look at a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
 # It deletes, too, which is free.
-READS, WRITES = 5, 2
+READS, WRITES = 4, 2
 # Put, get and delete of the trigger's own queue, which the host does.
 QUEUE_OPERATIONS = 3
 # An event is taken in and given out: two operations.

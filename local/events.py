@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, unquote
 
 import httpx
 
-from local.storage import Queue
+from local.storage import Queue, StorageFailed
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Subscription:
     container: str
     deletions: bool
     send: Callable[[list[dict[str, Any]]], None]
-    """Raises httpx.HTTPError when the events were not taken."""
+    """Raises httpx.HTTPError or StorageFailed when the events were not taken."""
 
     def wants(self, change: Change) -> bool:
         """Whether this is what it was made for."""
@@ -156,7 +156,7 @@ class EventGrid:
         for pause in itertools.chain([0.1, 0.2, 0.5], itertools.repeat(1.0)):
             try:
                 subscription.send(events)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, StorageFailed) as error:
                 logger.info("%d events are not taken yet: %s", len(events), error)
             else:
                 return

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-import httpx
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -38,7 +37,7 @@ from starlette.routing import Route
 
 from local import worker
 from local.pumps import Failed, Pump, Rules, Undecodable
-from local.storage import QueueMessage, Storage
+from local.storage import QueueMessage, Storage, StorageFailed
 from local.worker import Blob, Function, IndexingError, InvocationError
 
 logger = logging.getLogger("host")
@@ -61,9 +60,19 @@ class HostJson:
     queues_encoding: Literal["base64", "none"]
 
 
-def read_host_json(text: str, *, cores: int, lease: float) -> HostJson:
-    """Read host.json; `lease` is how many seconds a message is hidden at a time (the host's own: 600)."""
+def read_host_json(text: str, environment: Mapping[str, str], *, cores: int, lease: float) -> HostJson:
+    """Read host.json; `lease` is how many seconds a message is hidden at a time (the host's own: 600).
+
+    A setting `AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism` stands above the file's, and so on.
+    """
     document = json.loads(text)
+    for name, value in environment.items():
+        first, *path = name.split("__")
+        if first == "AzureFunctionsJobHost" and path:
+            part = document
+            for key in path[:-1]:
+                part = part.setdefault(key, {})
+            part[path[-1]] = int(value) if value.isdecimal() else value
     extensions = document.get("extensions", {})
     blobs, queues = extensions.get("blobs", {}), extensions.get("queues", {})
     # One number of the blob extension is made two of the queue listener's: 16 becomes batches of 9, refilled at 7.
@@ -249,7 +258,7 @@ class Host:
             blob = await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._look_up, function, notice["ContainerName"], notice["BlobName"]
             )
-        except httpx.HTTPError as error:
+        except StorageFailed as error:
             logger.warning("could not read blob %s/%s: %s", notice["ContainerName"], notice["BlobName"], error)
             raise Failed from error
         if blob is None:
@@ -422,7 +431,7 @@ async def serve(app: Path, *, port: int, lease: float) -> None:
     """
     key = os.environ.pop("FUNCTIONS_KEY")
     own_connection = os.environ.pop("AzureWebJobsStorage")
-    host_json = read_host_json((app / "host.json").read_text(), cores=os.cpu_count() or 1, lease=lease)
+    host_json = read_host_json((app / "host.json").read_text(), os.environ, cores=os.cpu_count() or 1, lease=lease)
     accounts: dict[str, Storage] = {}
 
     def storage(connection: str) -> Storage:
@@ -459,7 +468,7 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=600, help="seconds a message stays hidden if the process dies")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for name in ("azure", "httpx", "httpcore", "uvicorn"):
+    for name in ("azure", "httpx", "httpcore", "urllib3", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     status = 0
     try:

@@ -13,9 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
-import httpx
-
-from local.storage import Queue, QueueMessage
+from local.storage import Queue, QueueMessage, StorageFailed
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +92,7 @@ class Pump:
     async def _take(self) -> int:
         try:
             messages = await self._call(self._queue.take, self._rules.batch, hide=self._rules.lease)
-        except httpx.HTTPError as error:
+        except StorageFailed as error:
             logger.warning("could not read %s: %s", self._queue.name, error)
             return 0
         for message in messages:

@@ -294,6 +294,7 @@ def _app_settings(emulator: Azurite, tokens: Identity, client_id: str, foundry_u
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "26214400",
         "PYTHON_THREADPOOL_THREAD_COUNT": "32",
+        "SSL_CERT_FILE": str(emulator.ca_file),
         "REQUESTS_CA_BUNDLE": str(emulator.ca_file),
         "AzureWebJobsStorage__queueServiceUri": emulator.queue_url,
         "IDENTITY_ENDPOINT": tokens.endpoint,

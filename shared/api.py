@@ -8,11 +8,10 @@ from typing import Any
 
 import azure.functions as func
 import msgspec
-from azure.core.exceptions import AzureError
 
 from shared.checks import Problem
 from shared.endpoint import Answered, Endpoint
-from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
+from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError, StorageError
 from shared.log import Report
 from shared.queries import QueryReport
 from shared.reconcile import ReconcileRequest
@@ -88,7 +87,7 @@ def _answered(answer: Callable[[QueryReport], Answered | SearchAnswer]) -> func.
         code, status, retry_after = _meaning(failed)
         report.outcome, report.code, report.status, report.message = "refused", code, status, str(failed)
         return _failure(failed, code, status, retry_after)
-    except AzureError as failed:
+    except StorageError as failed:
         report.outcome, report.code, report.status = "error", "storage_unavailable", 503
         return _storage_unavailable(failed)
     except Exception as failed:
@@ -105,7 +104,7 @@ def audit(request: func.HttpRequest, start: Callable[[ReconcileRequest], AuditRe
         report = start(_checked(lambda: msgspec.convert(content, ReconcileRequest)))
     except QueryError as failed:
         return _failure(failed, failed.code, failed.status, None)
-    except AzureError as failed:
+    except StorageError as failed:
         return _storage_unavailable(failed)
     return json(report, status=200 if report.finished_at else 202)
 
@@ -114,7 +113,7 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
     """Answer with the state of the app."""
     try:
         return json(read())
-    except AzureError as failed:
+    except StorageError as failed:
         return _storage_unavailable(failed)
 
 
@@ -244,8 +243,8 @@ def _error(status: int, body: ErrorBody, retry_after: float | None) -> func.Http
     return json(ErrorAnswer(error=body), status=status, headers=headers)
 
 
-def _storage_unavailable(failed: AzureError) -> func.HttpResponse:
-    message = f"Storage failed: {type(failed).__name__}: {failed.message}"[:1000]
+def _storage_unavailable(failed: StorageError) -> func.HttpResponse:
+    message = str(failed)[:1000]
     Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
     return error(503, "storage_unavailable", message, retry_after=_RETRY_AFTER)
 

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
-from azure.core.credentials import TokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
-from shared.errors import ModelMisconfigured, ModelRefused, ModelUnavailable
+from shared.errors import IdentityError, ModelMisconfigured, ModelRefused, ModelUnavailable, StorageError
 from shared.foundry import Foundry, ModelOptions
+from shared.identity import Identity
 from shared.log import Report
 from shared.queues import Queues
 from shared.settings import Settings
@@ -45,11 +44,9 @@ class Problem(msgspec.Struct, frozen=True):
 class Checks:
     """Looks for problems of the deployment. Safe to call from many threads: only one of them looks."""
 
-    def __init__(
-        self, settings: Settings, credential: TokenCredential, store: Store, queues: Queues, foundry: Foundry
-    ) -> None:
+    def __init__(self, settings: Settings, identity: Identity, store: Store, queues: Queues, foundry: Foundry) -> None:
         self._settings = settings
-        self._credential = credential
+        self._identity = identity
         self._store = store
         self._queues = queues
         self._foundry = foundry
@@ -81,22 +78,22 @@ class Checks:
         return self._found
 
     def _looks(self) -> list[Callable[[], Problem | None]]:
-        if problem := self._identity():
+        if problem := self._no_token():
             # Without a token every other answer would be the same.
             return [lambda: problem]
         return [self._images, self._embeddings, self._requests, self._model]
 
-    def _identity(self) -> Problem | None:
+    def _no_token(self) -> Problem | None:
         if self._settings.storage_connection_string:
             return None
         try:
-            self._credential.get_token(_STORAGE_SCOPE)
-        except ClientAuthenticationError as error:
+            self._identity.token(_STORAGE_SCOPE)
+        except IdentityError as error:
             message = (
                 "The managed identity gives no token: check that AZURE_CLIENT_ID is the client id of a user-assigned"
                 " identity, and that this identity is assigned to the app."
             )
-            return Problem("no_identity", "AZURE_CLIENT_ID", message, error.message)
+            return Problem("no_identity", "AZURE_CLIENT_ID", message, str(error))
         return None
 
     def _images(self) -> Problem | None:
@@ -139,20 +136,19 @@ def _storage(ask: Callable[[], None], setting: str, thing: str, role: str) -> Pr
     """What storage's refusal means. ``thing`` is what was asked for, ``role`` what that takes."""
     try:
         ask()
-    except AzureError as error:
+    except StorageError as error:
         code, message = _meaning(error, setting, thing, role)
-        return Problem(code, setting, message, _said(error))
+        return Problem(code, setting, message, str(error))
     return None
 
 
-def _meaning(error: AzureError, setting: str, thing: str, role: str) -> tuple[str, str]:
-    status = error.status_code if isinstance(error, HttpResponseError) else None
-    match status:
+def _meaning(error: StorageError, setting: str, thing: str, role: str) -> tuple[str, str]:
+    match error.status:
         case None:
             return "unreachable", f"Storage cannot be reached: check the ImageStorage__ settings; {_PRIVATE}"
         case 404:
             return f"missing_{thing}", f"There is no such {thing}: create it, or mend {setting}."
-        case 403 if "AuthorizationFailure" in _said(error):
+        case 403 if error.code == "AuthorizationFailure":
             message = f"Storage does not let the app in: check its firewall, and that the app's identity is {role}."
             return "unreachable", message
         case 401 | 403:
@@ -161,13 +157,5 @@ def _meaning(error: AzureError, setting: str, thing: str, role: str) -> tuple[st
                 " ten minutes to be seen."
             )
             return "missing_role", message
-        case _:
+        case status:
             return "storage_unavailable", f"Storage answered {status}: see whether Azure has an outage."
-
-
-def _said(error: AzureError) -> str:
-    """Status and code: storage's whole message has request ids and times, which are no help here."""
-    if not isinstance(error, HttpResponseError):
-        return f"{type(error).__name__}: {error.message}"
-    code = getattr(error, "error_code", None)
-    return f"{error.status_code} {getattr(code, 'value', code) or ''}".strip()

@@ -7,6 +7,8 @@ ModelError               the model gave no embedding
   ModelMisconfigured     it would say no to every input: somebody has to mend a setting or a role
   ModelUnavailable       not now; another try later may succeed
     ModelBusy            it was not even asked: it has told others to leave it alone for longer than we may wait
+StorageError             storage refused, or gave no answer; another try later may succeed
+IdentityError            the managed identity gave no token
 Conflict                 somebody else wrote first: look again
 QueryError               the caller's request is wrong
 """
@@ -68,6 +70,23 @@ class ModelUnavailable(ModelError):
 
 class ModelBusy(ModelUnavailable):
     """Nobody asked the model: it has told other calls to leave it alone, for longer than this one may wait."""
+
+
+class StorageError(Exception):
+    """Storage did not do what it was asked for, however often it was asked.
+
+    ``status`` is its HTTP status and ``code`` its own word for it (``BlobNotFound``); ``None`` and empty where there
+    was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class IdentityError(Exception):
+    """The platform gave no token for the app's managed identity. The message says what to check."""
 
 
 class Conflict(Exception):

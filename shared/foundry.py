@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
+from ssl import SSLContext
 
 import httpx
 import msgspec
 import pybase64
-from azure.core.credentials import TokenCredential
-from azure.core.exceptions import ClientAuthenticationError
 
-from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
+from shared.errors import IdentityError, ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
+from shared.identity import Identity
 from shared.records import EncodingFormat, InputType
 from shared.settings import Settings
 from shared.throttle import Gate
@@ -62,6 +62,9 @@ class _Turn:
     urgent: bool
 
 
+type _Body = Callable[[], list[bytes]]
+
+
 @dataclass(frozen=True)
 class ModelAnswer:
     """One embedding as the model gave it; token counts are ``None`` where it did not say."""
@@ -80,13 +83,13 @@ class Foundry:
     then been tried :data:`ATTEMPTS` times within :data:`LONGEST_WAITS` seconds of waiting.
     """
 
-    def __init__(self, settings: Settings, credential: TokenCredential) -> None:
+    def __init__(self, settings: Settings, identity: Identity, tls: SSLContext) -> None:
         self._settings = settings
-        self._credential = credential
+        self._identity = identity
         self._gate = Gate(settings.foundry_concurrency)
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
-        self._client = httpx.Client(limits=limits)
+        self._client = httpx.Client(limits=limits, verify=tls)
 
     def embed_image(
         self,
@@ -104,12 +107,18 @@ class Foundry:
         is too short, :class:`ModelBusy` is raised at once. By ``deadline`` (``time.monotonic``) there is an answer or
         an error. What is ``urgent`` goes before what is not, where calls wait for each other.
         """
-        body = image_request(self._settings.foundry_model, png, text, options)
+
+        def body() -> list[bytes]:
+            return image_request(self._settings.foundry_model, png, text, options)
+
         return self._embed("images/embeddings", body, options, text is not None, _Turn(patience, deadline, urgent))
 
     def embed_text(self, text: str, options: ModelOptions, *, deadline: float = math.inf) -> ModelAnswer:
         """Embed a text into the space of the images: urgent, as somebody waits for it."""
-        body = _request(self._settings.foundry_model, [msgspec.json.encode(text)], options)
+
+        def body() -> list[bytes]:
+            return _request(self._settings.foundry_model, [msgspec.json.encode(text)], options)
+
         return self._embed("embeddings", body, options, False, _Turn(LONGEST_WAITS, deadline, urgent=True))
 
     def check(self, patience: float) -> None:
@@ -120,9 +129,7 @@ class Foundry:
         """Close the connections."""
         self._client.close()
 
-    def _embed(
-        self, route: str, body: list[bytes], options: ModelOptions, has_text: bool, turn: "_Turn"
-    ) -> ModelAnswer:
+    def _embed(self, route: str, body: _Body, options: ModelOptions, has_text: bool, turn: "_Turn") -> ModelAnswer:
         def ask() -> ModelAnswer:
             response = self._send(route, body, options, turn)
             if response.status_code != HTTPStatus.OK:
@@ -131,10 +138,9 @@ class Foundry:
 
         return _with_retries(ask, turn.deadline)
 
-    def _send(self, route: str, body: list[bytes], options: ModelOptions, turn: "_Turn") -> httpx.Response:
+    def _send(self, route: str, body: _Body, options: ModelOptions, turn: "_Turn") -> httpx.Response:
         headers = {
             "content-type": "application/json",
-            "content-length": str(sum(map(len, body))),
             "accept": "application/json",
             **({"extra-parameters": "pass-through"} if options.extras else {}),
         }
@@ -146,14 +152,17 @@ class Foundry:
             response = self._post(route, body, {**headers, **self._bearer(fresh=True)}, turn)
         return response
 
-    def _post(self, route: str, body: list[bytes], headers: dict[str, str], turn: "_Turn") -> httpx.Response:
+    def _post(self, route: str, body: _Body, headers: dict[str, str], turn: "_Turn") -> httpx.Response:
         url = f"{self._settings.foundry_endpoint}/{route}"
         parameters = {"api-version": self._settings.foundry_api_version}
         try:
             with self._gate.passage(turn.patience, deadline=turn.deadline, urgent=turn.urgent):
                 left = max(0.1, min(_TIMEOUT, turn.deadline - time.monotonic()))
                 timeout = httpx.Timeout(left, connect=min(_CONNECT_TIMEOUT, left))
-                response = self._client.post(url, content=body, headers=headers, params=parameters, timeout=timeout)
+                # Made here, as those that wait for a place need not hold megabytes of base64.
+                parts = body()
+                sent = {**headers, "content-length": str(sum(map(len, parts)))}
+                response = self._client.post(url, content=parts, headers=sent, params=parameters, timeout=timeout)
                 self._tell_gate(response)
                 return response
         except httpx.TimeoutException as error:
@@ -170,15 +179,11 @@ class Foundry:
             self._gate.refused(_asked_wait(response, read_error(response.content)))
 
     def _bearer(self, *, fresh: bool = False) -> dict[str, str]:
-        """A token of the managed identity. The credential caches it; any ``claims`` make it ask for a new one."""
         try:
-            token = self._credential.get_token(self._settings.foundry_scope, claims="{}" if fresh else None)
-        except ClientAuthenticationError as error:
-            raise ModelMisconfigured(
-                f"The managed identity gave no token for {self._settings.foundry_scope}: {error.message}"
-                " Check AZURE_CLIENT_ID and that this identity is assigned to the app."
-            ) from error
-        return {"authorization": f"Bearer {token.token}"}
+            token = self._identity.token(self._settings.foundry_scope, fresh=fresh)
+        except IdentityError as error:
+            raise ModelMisconfigured(str(error)) from error
+        return {"authorization": f"Bearer {token}"}
 
     def _published_dimensions(self) -> int | None:
         name = self._settings.foundry_model.lower()

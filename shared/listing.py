@@ -1,12 +1,12 @@
 """Listings of Blob Storage, page by page, with each blob's ETag and metadata."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import BytesIO
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
 from shared.rest import Rest
 
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 
 
 class Lister:
-    """Lists containers. Raises ``AzureError`` where storage fails for longer than the retries of a client."""
+    """Lists containers. Raises :class:`~shared.errors.StorageError` where storage fails."""
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
@@ -58,15 +58,19 @@ class Lister:
         folders: list[str] = []
         marker = ""
         while True:
-            root = ET.fromstring(self._rest.list(container, {"delimiter": "/", "marker": marker}))  # noqa: S314 - storage's own
+            root = ET.fromstring(self._list(container, {"delimiter": "/", "marker": marker}))  # noqa: S314 - storage's own
             folders += [_name(found).rstrip("/") for found in root.iterfind("Blobs/BlobPrefix")]
             marker = root.findtext("NextMarker") or ""
             if not marker:
                 return folders
 
+    def _list(self, container: str, options: Mapping[str, str]) -> bytes:
+        query = {"restype": "container", "comp": "list", **{k: v for k, v in options.items() if v}}
+        return self._rest.send("GET", self._rest.container_url(container), urlencode(query, quote_via=quote)).data
+
     def _page(self, container: str, prefix: str, marker: str) -> Page:
         options = {"prefix": prefix, "marker": marker, "include": "metadata", "maxresults": str(_PAGE)}
-        content = self._rest.list(container, options)
+        content = self._list(container, options)
         blobs = []
         following = ""
         # Blob by blob: the tree of a whole page takes several times what the page does.

@@ -40,3 +40,5 @@ def quiet_libraries() -> None:
     """Keep the libraries' own lines out of the log: at INFO they name every request with its URL and headers."""
     for library in ("azure", "httpx", "msal"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # It warns of each try that failed, with the URL; the last one's failure is an error of ours.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

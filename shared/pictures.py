@@ -5,19 +5,14 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from PIL import ExifTags, Image, ImageCms
 
 from shared import png
 from shared.errors import PictureError
-from shared.memory import keep_large_blocks
 from shared.opening import MEDIA_TYPES, damaged, open_picture
-from shared.settings import Settings
-
-# Raised whenever the same picture would be prepared to other pixels than before: records of older ones are stale.
-PREPARATION = 1
+from shared.preparation import Limits, Prepared
 
 # Below this the model enlarges by itself (56 x 56, Cohere's "Embed" documentation); we choose how.
 _MIN_PIXELS = 3_136
@@ -40,34 +35,6 @@ _TURNS = {
 
 # Decoding is CPU and memory: more at once than there are cores gains nothing and costs tens of megabytes each.
 _DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
-
-keep_large_blocks()
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How large a picture may come (pixels), and how large it may go to the model (pixels and PNG bytes)."""
-
-    image_max_pixels: int
-    model_max_pixels: int
-    model_max_bytes: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Limits":
-        """Return the limits that the app settings name."""
-        return cls(settings.image_max_pixels, settings.model_max_pixels, settings.model_max_bytes)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An upright 8-bit PNG of ``width`` x ``height`` pixels, and what it was made from."""
-
-    png: bytes
-    width: int
-    height: int
-    media_type: str
-    original_width: int
-    original_height: int
 
 
 def prepare(data: bytes, limits: Limits) -> Prepared:

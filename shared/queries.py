@@ -12,7 +12,7 @@ import msgspec
 from shared.errors import ModelError, ModelMisconfigured, PictureError, QueryError
 from shared.foundry import Foundry, ModelOptions
 from shared.log import Report
-from shared.pictures import PREPARATION, Limits, prepare
+from shared.preparation import PREPARATION, Limits, prepare
 from shared.query_cache import QueryCache
 from shared.records import QueryRecord, now
 from shared.settings import Settings

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import msgspec
-from azure.core.exceptions import AzureError
 
+from shared.errors import StorageError
 from shared.log import Report
 from shared.records import QueryRecord
 from shared.settings import Settings
@@ -43,7 +43,7 @@ class QueryCache:
                 return record
         try:
             record = self._store.find_query(folder, key)
-        except (AzureError, msgspec.DecodeError) as error:
+        except (StorageError, msgspec.DecodeError) as error:
             _log_storage_error("read", folder, key, error)
             return None
         if record is not None:
@@ -92,7 +92,7 @@ class QueryCache:
     def _write(self, folder: str, record: QueryRecord) -> None:
         try:
             self._store.write_query(folder, record)
-        except AzureError as error:
+        except StorageError as error:
             _log_storage_error("write", folder, record.id, error)
 
 

@@ -1,20 +1,17 @@
 """The queue ``embedding-requests``, to which we put names to look at now or later; and how long every queue is."""
 
-import contextlib
-import functools
+import base64
 import random
-import threading
-from typing import TYPE_CHECKING
+import xml.etree.ElementTree as ET
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import msgspec
-from azure.core.credentials import TokenCredential
 
-from shared.connections import ONCE, options
+from shared.errors import StorageError
 from shared.records import Audit, AuditMessage, EmbeddingRequest, now
+from shared.rest import Rest
 from shared.settings import Settings
-
-if TYPE_CHECKING:
-    from azure.storage.queue import QueueClient, QueueServiceClient
 
 QUEUE = "embedding-requests"
 UPLOADS_POISON = "webjobs-blobtrigger-poison"
@@ -43,10 +40,10 @@ class Waiting(msgspec.Struct, frozen=True):
 class Queues:
     """Puts names on the queue, hidden until it is worth trying again. Safe to call from many threads."""
 
-    def __init__(self, settings: Settings, credential: TokenCredential) -> None:
-        self._settings = settings
-        self._credential = credential
-        self._making = threading.Lock()
+    def __init__(self, settings: Settings, rest: Rest) -> None:
+        self._own = settings.queue_service_uri
+        self._host = settings.host_queue_service_uri
+        self._rest = rest
 
     def put(self, name: str) -> None:
         """Have the image looked at as soon as may be."""
@@ -70,70 +67,52 @@ class Queues:
 
         Uploads wait on a queue of the host's own account: it is told of where that account is known.
         """
-        with contextlib.ExitStack() as stack:
-            return {name: _depth(queue) for name, queue in self._all(stack).items()}
+        return {name: self._depth(url) for name, url in self._all().items()}
 
     def waiting(self) -> list[Waiting]:
         """The same with the age of the oldest message that is not hidden."""
-        with contextlib.ExitStack() as stack:
-            return [_waiting(name, queue) for name, queue in self._all(stack).items()]
+        return [self._waiting(name, url) for name, url in self._all().items()]
 
     def check(self) -> None:
-        """Ask for the queue of requests, once; raises ``AzureError`` as storage says."""
-        self._service.get_queue_client(QUEUE).get_queue_properties(**ONCE)
+        """Ask for the queue of requests, once; raises ``StorageError`` as storage says."""
+        self._rest.send("GET", f"{self._own}/{QUEUE}", "comp=metadata", once=True)
 
-    def _all(self, stack: contextlib.ExitStack) -> "dict[str, QueueClient]":
-        """Every queue of the app, and the trigger's own where its account is known, which ``stack`` closes."""
-        queues = {name: self._service.get_queue_client(name) for name in (QUEUE, REQUESTS_POISON, UPLOADS_POISON)}
-        if self._settings.host_queue_service_uri:
-            host = stack.enter_context(self._open(self._settings.host_queue_service_uri))
-            for found in host.list_queues(name_starts_with=_UPLOADS_PREFIX):
-                queues[found.name] = host.get_queue_client(found.name)
+    def _all(self) -> dict[str, str]:
+        """The URL of every queue of the app, and of the trigger's own where its account is known."""
+        queues = {name: f"{self._own}/{name}" for name in (QUEUE, REQUESTS_POISON, UPLOADS_POISON)}
+        if self._host:
+            # A few names: far from a second page.
+            listed = self._rest.send("GET", f"{self._host}/", f"comp=list&prefix={_UPLOADS_PREFIX}").data
+            root = ET.fromstring(listed)  # noqa: S314 - storage's own
+            names = [found.text or "" for found in root.iterfind("Queues/Queue/Name")]
+            queues |= {name: f"{self._host}/{name}" for name in names}
         return queues
 
-    def close(self) -> None:
-        """Close the connections."""
-        if "_service" in self.__dict__:
-            self._service.close()
+    def _depth(self, url: str) -> int | None:
+        try:
+            answer = self._rest.send("GET", url, "comp=metadata")
+        except StorageError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return int(answer.headers["x-ms-approximate-messages-count"])
+
+    def _waiting(self, name: str, url: str) -> Waiting:
+        messages = self._depth(url)
+        if not messages:
+            return Waiting(name, messages, None)
+        peeked = self._rest.send("GET", f"{url}/messages", "peekonly=true").data
+        put = ET.fromstring(peeked).findtext("QueueMessage/InsertionTime")  # noqa: S314 - storage's own
+        age = round((now() - parsedate_to_datetime(put)).total_seconds()) if put else None
+        return Waiting(name, messages, None if age is None else max(0, age))
 
     def _send(self, message: EmbeddingRequest | AuditMessage, wait: int) -> None:
-        with self._making:
-            queue = self._queue
-        queue.send_message(msgspec.json.encode(message).decode(), visibility_timeout=wait, time_to_live=_FOR_EVER)
-
-    @functools.cached_property
-    def _service(self) -> "QueueServiceClient":
-        return self._open(self._settings.queue_service_uri)
-
-    @functools.cached_property
-    def _queue(self) -> "QueueClient":
-        from azure.storage.queue import TextBase64EncodePolicy
-
-        return self._service.get_queue_client(QUEUE, message_encode_policy=TextBase64EncodePolicy())
-
-    def _open(self, service_uri: str) -> "QueueServiceClient":
-        # Imported when first needed: as long as the model answers, nothing is put on a queue.
-        from azure.storage.queue import QueueServiceClient
-
-        if connection_string := self._settings.storage_connection_string:
-            return QueueServiceClient.from_connection_string(connection_string, **options())
-        return QueueServiceClient(service_uri, credential=self._credential, **options())
-
-
-def _depth(queue: "QueueClient") -> int | None:
-    from azure.core.exceptions import ResourceNotFoundError
-
-    try:
-        return queue.get_queue_properties().approximate_message_count
-    except ResourceNotFoundError:
-        return None
-
-
-def _waiting(name: str, queue: "QueueClient") -> Waiting:
-    messages = _depth(queue)
-    front = queue.peek_messages(max_messages=1) if messages else []
-    ages = [round((now() - message.inserted_on).total_seconds()) for message in front if message.inserted_on]
-    return Waiting(name, messages, max(0, ages[0]) if ages else None)
+        # As the trigger reads it (host.json's messageEncoding), and nothing that XML would have to escape.
+        text = base64.b64encode(msgspec.json.encode(message)).decode()
+        content = f"<QueueMessage><MessageText>{text}</MessageText></QueueMessage>".encode()
+        query = f"visibilitytimeout={wait}&messagettl={_FOR_EVER}"
+        headers = {"content-type": "application/xml"}
+        self._rest.send("POST", f"{self._own}/{QUEUE}/messages", query, headers=headers, content=content)
 
 
 def _wait(attempt: int, asked: float | None) -> float:

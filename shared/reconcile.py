@@ -15,7 +15,7 @@ import msgspec
 
 from shared.log import Report
 from shared.merge import ORDERS, Found, Merge, OutOfOrder
-from shared.pictures import PREPARATION
+from shared.preparation import PREPARATION
 from shared.queues import Queues
 from shared.records import Audit, AuditReport, Estimate, FailureCode, Place, now
 from shared.settings import Settings
@@ -72,7 +72,7 @@ class Reconcile:
     def start(self, request: ReconcileRequest) -> AuditReport:
         """Audit for as long as one invocation should take; what is left goes on through the queue.
 
-        ``finished_at`` of the report is ``None`` in that case. Raises ``AzureError`` where storage fails.
+        ``finished_at`` of the report is ``None`` in that case. Raises ``StorageError`` where storage fails.
         """
         report = AuditReport(
             started_at=now(),

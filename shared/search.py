@@ -13,11 +13,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from azure.core.exceptions import AzureError, HttpResponseError
-from azure.storage.blob import BlobServiceClient
 
 from shared.endpoint import decode_image
-from shared.errors import ModelError, ModelMisconfigured, ModelUnavailable, PictureError, QueryError
+from shared.errors import ModelError, ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
 from shared.foundry import ModelOptions
 from shared.queries import MOST_QUERIES, Answer, Queries, Query, QueryOptions, QueryReport
 from shared.records import InputType
@@ -39,7 +37,7 @@ _CONTAINER = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/@!$&'()*+,;=?-]|%[0-9A-Fa-f]{2})*")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 
-type _Failure = QueryError | ModelError | AzureError
+type _Failure = QueryError | ModelError | StorageError
 
 
 class SearchRecord(msgspec.Struct, rename="camel"):
@@ -107,7 +105,7 @@ class Search:
         self._settings = settings
         self._store = store
         self._queries = queries
-        self._account = _account_url(settings)
+        self._account = settings.blob_service_uri
 
     def skill(self, request: SearchRequest, report: QueryReport) -> SearchAnswer:
         """Embed each record that can be, as a document; the others have an error that says why not.
@@ -115,7 +113,7 @@ class Search:
         Raises :class:`~shared.errors.QueryError` for an envelope that cannot be answered. Where no record has a vector
         and waiting or mending the app would give one to any, this raises that error
         (:class:`~shared.errors.ModelUnavailable` with status 429 or 503, :class:`~shared.errors.ModelMisconfigured`,
-        ``AzureError``) instead: an indexer asks again for a request that failed, and never for a record that did. One
+        ``StorageError``) instead: an indexer asks again for a request that failed, and never for a record that did. One
         vector is enough for an answer, as an indexer that has asked three times would drop it with the rest.
         """
         _check_records(request.values)
@@ -132,8 +130,8 @@ class Search:
     def vectorizer(self, request: SearchRequest, report: QueryReport) -> SearchAnswer:
         """Embed the one record of a query.
 
-        Raises :class:`~shared.errors.QueryError`, :class:`~shared.errors.ModelError` or ``AzureError`` where it cannot
-        be: a search service ignores errors inside of an answer, so only a status can say that there is no vector.
+        Raises :class:`~shared.errors.QueryError`, :class:`~shared.errors.ModelError` or ``StorageError`` where it
+        cannot be: a search service ignores errors inside of an answer, so only a status can say that there is none.
         """
         _check_records(request.values)
         if len(request.values) != 1:
@@ -173,11 +171,11 @@ class Search:
             return ModelUnavailable(message, status=503)
         try:
             return self._read(index, record)
-        except (QueryError, AzureError) as error:
+        except (QueryError, StorageError) as error:
             return error
 
     def _read(self, index: int, record: SearchRecord) -> Query:
-        """The record as a query, its image fetched; raises :class:`QueryError` and ``AzureError``."""
+        """The record as a query, its image fetched; raises :class:`QueryError` and ``StorageError``."""
         target = f"values[{index}].data"
         try:
             inputs = msgspec.convert(record.data, _Inputs)
@@ -203,19 +201,16 @@ class Search:
             return decode_image(image.data if isinstance(image, _File) else image, target)
         container, name = self._blob(inputs.image_url or "", target)
         try:
-            return self._store.read_blob(container, name, self._settings.image_max_bytes)
+            return self._store.read_blob(container, name)
         except PictureError as error:
             raise QueryError(error.code, str(error), status=413, target=target) from error
-        except HttpResponseError as error:
-            if error.status_code is None or error.status_code >= 500 or error.status_code in {408, 429}:
+        except StorageError as error:
+            if error.status is None or error.status >= 500 or error.status in {408, 429}:
                 raise
-            code = getattr(error, "error_code", None) or error.status_code
-            # The SDK gives a string or an enum whose value is one.
-            reason = getattr(code, "value", code)
             message = (
-                f"Storage refuses this blob of the container {container} ({reason}). It must be there, not be archived"
-                " and not be written meanwhile, and the app's identity needs the role Storage Blob Data Reader on the"
-                " container."
+                f"Storage refuses this blob of the container {container} ({error.code or error.status}). It must be"
+                " there, not be archived and not be written meanwhile, and the app's identity needs the role Storage"
+                " Blob Data Reader on the container."
             )
             raise QueryError("image_not_readable", message, target=target) from error
 
@@ -255,15 +250,6 @@ class Search:
         return container, name
 
 
-def _account_url(settings: Settings) -> str:
-    """The URL of the app's own account, without a slash at its end."""
-    if not settings.storage_connection_string:
-        return settings.blob_service_uri
-    with BlobServiceClient.from_connection_string(settings.storage_connection_string) as service:
-        # The SDK appends a SAS where the connection string has one.
-        return str(service.primary_endpoint).partition("?")[0].rstrip("/")
-
-
 def _check_records(records: Sequence[SearchRecord]) -> None:
     if len(records) > MOST_RECORDS:
         message = f"{len(records)} records were sent; {MOST_RECORDS} can be answered."
@@ -298,7 +284,7 @@ def _raise_if_none_and_not_their_fault(outcomes: Sequence[Answer | _Failure]) ->
         status = 429 if longest.status == 429 else 503
         raise ModelUnavailable(str(longest), status=status, retry_after=longest.retry_after)
     for one in outcomes:
-        if isinstance(one, ModelMisconfigured | AzureError):
+        if isinstance(one, ModelMisconfigured | StorageError):
             raise one
 
 
@@ -312,6 +298,4 @@ def _result(record: SearchRecord, outcome: Answer | _Failure) -> SearchResult:
 
 
 def _said(failure: _Failure) -> str:
-    if isinstance(failure, AzureError):
-        return f"Storage failed: {type(failure).__name__}: {failure.message}"[:_MESSAGE_LIMIT]
     return str(failure)[:_MESSAGE_LIMIT]

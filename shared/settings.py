@@ -15,6 +15,8 @@ QueryRecords = Literal["full", "vector", "off"]
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Where Azurite listens unless it is told otherwise.
+_EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
 
 
@@ -22,7 +24,7 @@ _FOUNDRY_HOST = ".services.ai.azure.com"
 class Settings:
     """The app's settings, checked. Sizes are in bytes and pixels, times in seconds, names as in the README's table.
 
-    Either ``storage_connection_string`` is set, or ``blob_service_uri`` and ``queue_service_uri`` are not empty.
+    ``storage_connection_string`` is set for emulators only; the two URIs of storage are set in any case.
     ``host_queue_service_uri`` is where the Functions host keeps its own queues, ``None`` where that is not known.
     """
 
@@ -103,12 +105,27 @@ class _Storage:
 def _storage(read: "_Reader") -> _Storage:
     """A connection string (emulators), or the identity-based connection of four settings (everything else)."""
     if connection_string := read.optional("ImageStorage"):
-        return _Storage(connection_string, "", "", read.optional("AZURE_CLIENT_ID"))
+        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+        blobs, queues = _service_uri(parts, "Blob"), _service_uri(parts, "Queue")
+        if not blobs or not queues:
+            read.problems.append("ImageStorage is no connection string that names the services of blobs and queues")
+        return _Storage(connection_string, blobs, queues, read.optional("AZURE_CLIENT_ID"))
     blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
     queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
     read.text("ImageStorage__credential", check=_managed_identity)
     client_id = read.text("ImageStorage__clientId")
     return _Storage(None, blob_service_uri, queue_service_uri, read.optional("AZURE_CLIENT_ID") or client_id)
+
+
+def _service_uri(parts: Mapping[str, str], service: str) -> str:
+    """Where a service is: as the connection string says, or by the account's name; empty if it says neither."""
+    if parts.get("UseDevelopmentStorage") == "true":
+        return f"http://127.0.0.1:{_EMULATOR_PORTS[service]}/devstoreaccount1"
+    if uri := parts.get(f"{service}Endpoint"):
+        return uri.rstrip("/")
+    name, suffix = parts.get("AccountName"), parts.get("EndpointSuffix", "core.windows.net")
+    protocol = parts.get("DefaultEndpointsProtocol", "https")
+    return f"{protocol}://{name}.{service.lower()}.{suffix}" if name else ""
 
 
 def _host_queue_service_uri(read: "_Reader") -> str | None:

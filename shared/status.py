@@ -54,7 +54,7 @@ class Status:
         self._queues = queues
 
     def read(self) -> AppStatus:
-        """The state of the app as of now, in a few reads. Raises ``AzureError`` where storage fails."""
+        """The state of the app as of now, in a few reads. Raises ``StorageError`` where storage fails."""
         return AppStatus(
             version=__version__,
             model=self._model,

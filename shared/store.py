@@ -2,19 +2,16 @@
 
 import contextlib
 import hashlib
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Literal
+import zlib
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
 from urllib.parse import unquote
 
 import msgspec
-from azure.core import MatchConditions
-from azure.core.credentials import TokenCredential
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from azure.storage.blob import BlobClient, BlobServiceClient, ContentSettings
 
-from shared.connections import ONCE, options
-from shared.errors import Conflict, PictureError
+from shared.errors import Conflict, PictureError, StorageError
 from shared.listing import Listed, Lister, Page
 from shared.records import (
     AuditReport,
@@ -25,25 +22,34 @@ from shared.records import (
     QueryRecord,
     content_key,
 )
-from shared.rest import Rest
+from shared.rest import LARGE, Rest, quoted
 from shared.settings import Settings
 
 # A blob name may be this long (Azure Storage's naming rules), counted in UTF-16 code units as .NET does.
 _LONGEST_NAME = 1024
 _TAIL = len("~.json") + 64
 ReportKind = Literal["latest", "running"]
-_JSON = ContentSettings(content_type="application/json")
+_JSON = {"x-ms-blob-type": "BlockBlob", "content-type": "application/json"}
+_IF_MISSING = {"if-none-match": "*"}
+_METADATA = "x-ms-meta-"
+# No such blob, a condition that does not hold, a blob that should not be there and is.
+_MISSING, _CHANGED, _EXISTS = 404, 412, 409
 
 
-@dataclass(frozen=True)
+@dataclass
 class Image:
-    """An image as it is now: no bytes, only what storage says of it. ``etag`` is without quotes."""
+    """An image as it is now: what storage says of it, and its bytes where they came along, until they are taken.
+
+    ``etag`` is without quotes, ``size`` that of what is stored, and the keys of ``metadata`` are in lower case.
+    """
 
     name: str
     url: str
     etag: str
     size: int
     metadata: dict[str, str]
+    encoding: str = ""
+    content: bytes | None = field(default=None, repr=False)
 
     def text(self, key: str) -> str | None:
         """The text that goes with the image: the metadata value under ``key``, percent-decoded."""
@@ -70,72 +76,79 @@ class _Named(msgspec.Struct):
 
 
 class Store:
-    """The images container and others, read; the embeddings container, read and written. One client for the process.
+    """The images container and others, read; the embeddings container, read and written. One for the process.
 
-    Transient faults of storage are retried by the SDK; what remains is raised as ``AzureError``.
+    Transient faults of storage are tried again; what remains is raised as :class:`~shared.errors.StorageError`.
     """
 
-    def __init__(self, settings: Settings, credential: TokenCredential) -> None:
+    def __init__(self, settings: Settings, rest: Rest) -> None:
         self._images = settings.images_container
         self._embeddings = settings.embeddings_container
+        self._most_bytes = settings.image_max_bytes
         self._space = space_of(settings)
-        self._service = _service(settings, credential)
         self._longest_key = longest_key(self._space)
-        self._rest = Rest(settings, credential)
-        self._lister = Lister(self._rest)
+        self._rest = rest
+        self._lister = Lister(rest)
 
     def check_images(self) -> None:
-        """List one image, once; raises ``AzureError`` as storage says."""
-        next(self._service.get_container_client(self._images).list_blobs(results_per_page=1, **ONCE), None)
+        """List one image, once; raises ``StorageError`` as storage says."""
+        url = self._rest.container_url(self._images)
+        self._rest.send("GET", url, "restype=container&comp=list&maxresults=1", once=True)
 
     def check_embeddings(self) -> None:
-        """Ask whether a record could be written, once, and write none; raises ``AzureError`` as storage says."""
-        blob = self._service.get_blob_client(self._embeddings, f"{self._space}/check")
+        """Ask whether a record could be written, once, and write none; raises ``StorageError`` as storage says."""
         # No blob has this ETag. Storage looks at the caller's rights first and at the condition after that.
-        with contextlib.suppress(ResourceModifiedError):
-            blob.upload_blob(
-                b"", overwrite=True, etag=_quoted("0x0"), match_condition=MatchConditions.IfNotModified, **ONCE
-            )
+        headers = {**_JSON, "if-match": quoted("0x0")}
+        with _unless(_CHANGED):
+            self._rest.send("PUT", self._own("check"), headers=headers, content=b"", once=True)
 
-    def find_image(self, name: str) -> Image | None:
-        """The image's properties, or ``None`` where there is no such image."""
-        blob = self._service.get_blob_client(self._images, name)
-        try:
-            properties = blob.get_blob_properties()
-        except ResourceNotFoundError:
-            return None
-        return Image(name, blob.url, _bare(properties.etag), properties.size, dict(properties.metadata or {}))
+    def find_image(self, name: str, *, with_content: bool = False) -> Image | None:
+        """The image as storage knows it, or ``None`` where there is no such image.
+
+        ``with_content`` its bytes come with the same request, unless they are many: :meth:`download` has them then.
+        """
+        url = self._rest.blob_url(self._images, name)
+        if with_content:
+            opened = self._rest.open(url, min(LARGE, self._most_bytes))
+            return None if opened is None else _image(name, url, *opened)
+        answer = self._rest.find("HEAD", url)
+        return None if answer is None else _image(name, url, answer.headers, None)
 
     def download(self, image: Image) -> bytes:
-        """The bytes of this very version of the image; raises :class:`Conflict` when it is another by now."""
-        blob = self._service.get_blob_client(self._images, image.name)
-        try:
-            return blob.download_blob(
-                etag=_quoted(image.etag), match_condition=MatchConditions.IfNotModified, max_concurrency=2
-            ).readall()
-        except (ResourceModifiedError, ResourceNotFoundError) as error:
-            raise Conflict(image.name) from error
+        """The bytes of this very version of the image; raises :class:`Conflict` when it is another by now.
 
-    def read_blob(self, container: str, name: str, most_bytes: int) -> bytes:
+        Raises ``PictureError`` where they are too many once a ``Content-Encoding`` is undone.
+        """
+        # They are not kept here: the image itself is known for as long as the model takes.
+        content, image.content = image.content, None
+        if content is None:
+            with _conflict(image.name):
+                content = self._read(image)
+        return _plain(content, image.encoding, self._most_bytes)
+
+    def read_blob(self, container: str, name: str) -> bytes:
         """The bytes of any blob of the account; where they are too many, none is read, and ``PictureError`` raised."""
-        blob = self._service.get_blob_client(container, name)
-        properties = blob.get_blob_properties()
-        if properties.size > most_bytes:
-            message = f"The blob has {properties.size:,} bytes; IMAGE_MAX_BYTES allows {most_bytes:,}."
+        url = self._rest.blob_url(container, name)
+        found = self._rest.send("HEAD", url)
+        image = _image(name, url, found.headers, None)
+        if image.size > self._most_bytes:
+            message = f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._most_bytes:,}."
             raise PictureError("too_many_bytes", message)
         # Not of a later version, which may have any size.
-        return blob.download_blob(
-            etag=properties.etag, match_condition=MatchConditions.IfNotModified, max_concurrency=2
-        ).readall()
+        return _plain(self._read(image), image.encoding, self._most_bytes)
+
+    def _read(self, image: Image) -> bytes:
+        if image.size > LARGE:
+            return self._rest.read_large(image.url, image.etag)
+        return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
 
     def find_record(self, name: str) -> RecordState | None:
         """What the image's embedding record was made from, or ``None`` where it has none. Reads no vector."""
-        try:
-            properties = self._record(name).get_blob_properties()
-        except ResourceNotFoundError:
+        answer = self._rest.find("HEAD", self._record(name))
+        if answer is None:
             return None
-        metadata = properties.metadata or {}
-        return RecordState(properties.etag, metadata.get("etag", ""), metadata.get("preparation", ""))
+        metadata = _metadata(answer.headers)
+        return RecordState(_etag(answer.headers), metadata.get("etag", ""), metadata.get("preparation", ""))
 
     def write_record(self, record: EmbeddingRecord, replaces: RecordState | None) -> RecordState:
         """Write the record if it still replaces what was found; raises :class:`Conflict` if not."""
@@ -146,35 +159,19 @@ class Store:
             "content": content_key(record.sha256, record.text, record.preparation),
             "tokens": str(record.total_tokens or 0),
         }
-        condition: dict[str, Any] = (
-            {"match_condition": MatchConditions.IfMissing}
-            if replaces is None
-            else {"match_condition": MatchConditions.IfNotModified, "etag": replaces.version}
-        )
-        try:
-            written = self._record(record.name).upload_blob(
-                msgspec.json.encode(record),
-                overwrite=True,
-                metadata=metadata,
-                content_settings=_JSON,
-                **condition,
-            )
-        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError) as error:
-            if getattr(error, "error_code", None) == "ContainerNotFound":
-                raise
-            raise Conflict(record.name) from error
-        return RecordState(written["etag"], record.etag, metadata["preparation"])
+        condition = _IF_MISSING if replaces is None else {"if-match": quoted(replaces.version)}
+        with _conflict(record.name):
+            version = self._write(self._record(record.name), record, metadata, condition)
+        return RecordState(version, record.etag, metadata["preparation"])
 
     def remove_record(self, name: str, found: RecordState) -> None:
         """Remove the record that was found; raises :class:`Conflict` if it is another, or gone, by now."""
-        try:
-            self._record(name).delete_blob(etag=found.version, match_condition=MatchConditions.IfNotModified)
-        except (ResourceModifiedError, ResourceNotFoundError) as error:
-            raise Conflict(name) from error
+        with _conflict(name):
+            self._rest.send("DELETE", self._record(name), headers={"if-match": quoted(found.version)})
 
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""
-        content = _read(self._failure(name))
+        content = self._rest.read(self._failure(name))
         return None if content is None else msgspec.json.decode(content, type=FailureRecord)
 
     def write_failure(self, failure: FailureRecord, preparation: int) -> None:
@@ -185,51 +182,46 @@ class Store:
             "code": failure.code,
             "attempts": str(failure.attempts),
         }
-        self._failure(failure.name).upload_blob(
-            msgspec.json.encode(failure), overwrite=True, metadata=metadata, content_settings=_JSON
-        )
+        self._write(self._failure(failure.name), failure, metadata)
 
     def remove_failure(self, name: str) -> None:
         """Remove the failure record, if there is one."""
-        with contextlib.suppress(ResourceNotFoundError):
-            self._failure(name).delete_blob()
+        self._rest.find("DELETE", self._failure(name))
 
     def find_content(self, key: str) -> Content | None:
         """What is known of images with these bytes and this text (:func:`~shared.records.content_key`), or ``None``."""
-        content = _read(self._content(key))
+        content = self._rest.read(self._content(key))
         return None if content is None else msgspec.json.decode(content, type=Content)
 
     def write_content(self, key: str, content: Content) -> None:
         """Keep what is known of these bytes and this text, unless it is kept already."""
-        with contextlib.suppress(ResourceExistsError):
-            self._content(key).upload_blob(msgspec.json.encode(content), overwrite=False, content_settings=_JSON)
+        with _unless(_EXISTS, _CHANGED):
+            self._write(self._content(key), content, condition=_IF_MISSING)
 
     def mark_content(self, key: str, etag: str, unused_since: str | None) -> None:
         """Note since when no record has used a content, or that one does; not if it was changed since it was listed."""
-        metadata = {} if unused_since is None else {"unused_since": unused_since}
-        with contextlib.suppress(ResourceModifiedError, ResourceNotFoundError):
-            self._content(key).set_blob_metadata(
-                metadata, etag=_quoted(etag), match_condition=MatchConditions.IfNotModified
-            )
+        metadata = {} if unused_since is None else {f"{_METADATA}unused_since": unused_since}
+        headers = {"if-match": quoted(etag), **metadata}
+        with _unless(_CHANGED, _MISSING):
+            self._rest.send("PUT", self._content(key), "comp=metadata", headers=headers)
 
     def remove_content(self, key: str, etag: str) -> None:
         """Remove a content, not if it was changed since it was listed."""
-        with contextlib.suppress(ResourceModifiedError, ResourceNotFoundError):
-            self._content(key).delete_blob(etag=_quoted(etag), match_condition=MatchConditions.IfNotModified)
+        with _unless(_CHANGED, _MISSING):
+            self._rest.send("DELETE", self._content(key), headers={"if-match": quoted(etag)})
 
     def write_dropped(self, message: DroppedMessage) -> None:
         """Keep a message that could not be read."""
-        path = f"dropped/{hashlib.sha256(message.content.encode()).hexdigest()}.json"
-        self._own(path).upload_blob(msgspec.json.encode(message), overwrite=True, content_settings=_JSON)
+        self._write(self._own(f"dropped/{hashlib.sha256(message.content.encode()).hexdigest()}.json"), message)
 
     def find_query(self, space: str, key: str) -> QueryRecord | None:
         """The kept answer to a query, or ``None``."""
-        content = self._rest.read(self._embeddings, query_path(space, key))
+        content = self._rest.read(self._rest.blob_url(self._embeddings, query_path(space, key)))
         return None if content is None else msgspec.json.decode(content, type=QueryRecord)
 
     def write_query(self, space: str, record: QueryRecord) -> None:
         """Keep the answer to a query. The key holds all that decides it, so any writer's answer will do."""
-        self._rest.write_json(self._embeddings, query_path(space, record.id), msgspec.json.encode(record))
+        self._write(self._rest.blob_url(self._embeddings, query_path(space, record.id)), record)
 
     def list_images(self, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the images whose names begin with ``prefix``."""
@@ -258,44 +250,48 @@ class Store:
         if _units(key) < self._longest_key:
             return key.removesuffix(".json")
         for kind in ("images", "failures"):
-            content = _read(self._own(f"{kind}/{key}"))
+            content = self._rest.read(self._own(f"{kind}/{key}"))
             if content is not None:
                 return msgspec.json.decode(content, type=_Named).name
         return None
 
     def find_report(self, space: str, kind: ReportKind) -> AuditReport | None:
         """What the last audit of a space found, or the one that is running has found so far."""
-        content = _read(self._service.get_blob_client(self._embeddings, f"{space}/reports/{kind}.json"))
+        content = self._rest.read(self._rest.blob_url(self._embeddings, f"{space}/reports/{kind}.json"))
         return None if content is None else msgspec.json.decode(content, type=AuditReport)
 
     def write_report(self, kind: ReportKind, report: AuditReport) -> None:
         """Write what an audit found over what another did."""
-        self._own(f"reports/{kind}.json").upload_blob(
-            msgspec.json.format(msgspec.json.encode(report)), overwrite=True, content_settings=_JSON
-        )
+        content = msgspec.json.format(msgspec.json.encode(report))
+        self._rest.send("PUT", self._own(f"reports/{kind}.json"), headers=_JSON, content=content)
 
     def remove_running_report(self) -> None:
         """Remove what the running audit has found so far: it runs no more."""
-        with contextlib.suppress(ResourceNotFoundError):
-            self._own("reports/running.json").delete_blob()
+        self._rest.find("DELETE", self._own("reports/running.json"))
 
     def find_filter(self, audit: str) -> bytes | None:
         """What an audit of this id has noted for its next step, or ``None``."""
-        return _read(self._own(f"reports/{audit}.filter"))
+        return self._rest.read(self._own(f"reports/{audit}.filter"))
 
     def write_filter(self, audit: str, content: bytes) -> None:
         """Keep what an audit notes for its next step."""
-        self._own(f"reports/{audit}.filter").upload_blob(content, overwrite=True)
+        headers = {**_JSON, "content-type": "application/octet-stream"}
+        self._rest.send("PUT", self._own(f"reports/{audit}.filter"), headers=headers, content=content)
 
     def remove_filter(self, audit: str) -> None:
         """Remove what an audit noted."""
-        with contextlib.suppress(ResourceNotFoundError):
-            self._own(f"reports/{audit}.filter").delete_blob()
+        self._rest.find("DELETE", self._own(f"reports/{audit}.filter"))
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._rest.close()
-        self._service.close()
+    def _write(
+        self,
+        url: str,
+        record: msgspec.Struct,
+        metadata: Mapping[str, str] = MappingProxyType({}),
+        condition: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """Write a record, under a condition if there is one; returns its ETag."""
+        headers = {**_JSON, **condition, **{f"{_METADATA}{key}": value for key, value in metadata.items()}}
+        return _etag(self._rest.send("PUT", url, headers=headers, content=msgspec.json.encode(record)).headers)
 
     def _list(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
         folder = f"{self._space}/{folder}"
@@ -307,17 +303,17 @@ class Store:
             ]
             yield page._replace(blobs=blobs)
 
-    def _own(self, path: str) -> BlobClient:
-        return self._service.get_blob_client(self._embeddings, f"{self._space}/{path}")
+    def _own(self, path: str) -> str:
+        return self._rest.blob_url(self._embeddings, f"{self._space}/{path}")
 
-    def _content(self, key: str) -> BlobClient:
+    def _content(self, key: str) -> str:
         return self._own(f"contents/{key[:2]}/{key}.json")
 
-    def _record(self, name: str) -> BlobClient:
-        return self._service.get_blob_client(self._embeddings, record_path(self._space, "images", name))
+    def _record(self, name: str) -> str:
+        return self._rest.blob_url(self._embeddings, record_path(self._space, "images", name))
 
-    def _failure(self, name: str) -> BlobClient:
-        return self._service.get_blob_client(self._embeddings, record_path(self._space, "failures", name))
+    def _failure(self, name: str) -> str:
+        return self._rest.blob_url(self._embeddings, record_path(self._space, "failures", name))
 
 
 def space(model: str, dimensions: int | None) -> str:
@@ -375,22 +371,51 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def _service(settings: Settings, credential: TokenCredential) -> BlobServiceClient:
-    if settings.storage_connection_string:
-        return BlobServiceClient.from_connection_string(settings.storage_connection_string, **options())
-    return BlobServiceClient(settings.blob_service_uri, credential=credential, **options())
-
-
-def _read(blob: BlobClient) -> bytes | None:
+@contextlib.contextmanager
+def _unless(*statuses: int) -> Iterator[None]:
+    """Do what the block says, and nothing where storage answers so."""
     try:
-        return blob.download_blob().readall()
-    except ResourceNotFoundError:
-        return None
+        yield
+    except StorageError as error:
+        if error.status not in statuses or error.code == "ContainerNotFound":
+            raise
 
 
-def _bare(etag: str) -> str:
-    return etag.strip('"')
+@contextlib.contextmanager
+def _conflict(name: str) -> Iterator[None]:
+    """Raise :class:`Conflict` where a condition of a request does not hold."""
+    try:
+        yield
+    except StorageError as error:
+        if error.status not in {_MISSING, _CHANGED, _EXISTS} or error.code == "ContainerNotFound":
+            raise
+        raise Conflict(name) from error
 
 
-def _quoted(etag: str) -> str:
-    return f'"{etag}"'
+def _image(name: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Image:
+    encoding = headers.get("content-encoding", "")
+    return Image(name, url, _etag(headers), int(headers["content-length"]), _metadata(headers), encoding, content)
+
+
+def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    start = len(_METADATA)
+    return {key[start:].lower(): value for key, value in headers.items() if key.lower().startswith(_METADATA)}
+
+
+def _etag(headers: Mapping[str, str]) -> str:
+    return headers["etag"].strip('"')
+
+
+def _plain(content: bytes, encoding: str, most_bytes: int) -> bytes:
+    """What a browser would show of a blob with such a ``Content-Encoding``, at most so many bytes of it."""
+    if encoding.lower() not in {"gzip", "deflate"}:
+        return content
+    try:
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # tells gzip from zlib by itself
+        plain = inflate.decompress(content, most_bytes)
+    except zlib.error as error:
+        raise PictureError("damaged_image", f"The blob says that it is {encoding}, and is not.") from error
+    if inflate.unconsumed_tail:
+        message = f"The blob has more than IMAGE_MAX_BYTES ({most_bytes:,}) bytes once its {encoding} is undone."
+        raise PictureError("too_many_bytes", message)
+    return plain

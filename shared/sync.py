@@ -3,9 +3,10 @@
 import hashlib
 import logging
 import math
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, get_args
@@ -13,7 +14,7 @@ from typing import Literal, get_args
 from shared.errors import Conflict, ModelBusy, ModelMisconfigured, ModelRefused, ModelUnavailable, PictureError
 from shared.foundry import LONGEST_WAITS, Foundry, ModelOptions
 from shared.log import Report
-from shared.pictures import PREPARATION, Limits, prepare
+from shared.preparation import PREPARATION, Limits, Prepared, prepare
 from shared.queues import Queues
 from shared.records import (
     Content,
@@ -25,6 +26,7 @@ from shared.records import (
     content_key,
     now,
 )
+from shared.rest import LARGE
 from shared.settings import Settings
 from shared.store import Image, RecordState, Store, is_addressable
 
@@ -72,6 +74,7 @@ class Sync:
         self._limits = Limits.of(settings)
         self._alarmed = -math.inf
         self._unstored: dict[str, Content] = {}
+        self._large = threading.Lock()
 
     def __call__(self, name: str) -> ImageReport:
         """Make what is stored about the image ``name`` match the image as it is now: see :meth:`again`."""
@@ -82,7 +85,7 @@ class Sync:
 
         Afterwards there is a current embedding record, or a failure record that says why not, or neither because
         the image is gone; or the model could not be had, and the request is on the queue for later. Raises
-        ``AzureError`` where storage fails: another look is due.
+        ``StorageError`` where storage fails: another look is due.
         """
         return self._look(request, _PATIENCE)
 
@@ -144,8 +147,10 @@ class Sync:
         with report.step("look"):
             found = self._store.find_record(name)
         for _ in range(_ROUNDS):
-            with report.step("look"):
-                image = self._store.find_image(name)
+            # One without a record is most likely to be embedded: look and download are one request then.
+            wanted = found is None and made is None and settled is None and giving_up != "crashed"
+            with report.step("download" if wanted else "look"):
+                image = self._store.find_image(name, with_content=wanted)
             version = image.etag if image else _GONE
             if version == settled:
                 return
@@ -154,7 +159,8 @@ class Sync:
                     self._remove(name, found, report)
                     found = None
                 elif _is_current(found, image):
-                    report.outcome = "unchanged"
+                    # Ours, if the answer to its writing was lost on the way.
+                    report.outcome = "embedded" if report.prepared else "unchanged"
                     # One may have outlived a crash between the record's writing and its own removal.
                     self._store.remove_failure(name)
                 else:
@@ -232,15 +238,19 @@ class Sync:
                 "too_many_bytes",
                 f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}.",
             )
-        with report.step("download"):
-            data = self._store.download(image)
-        sha256 = hashlib.sha256(data).hexdigest()
         text = image.text(self._settings.text_metadata) if self._settings.text_metadata else None
-        key = content_key(sha256, text, PREPARATION)
-        with report.step("look"):
-            content = self._unstored.get(key) or self._store.find_content(key)
-        if content is None:
-            content = self._content(data, text, report, patience)
+        # While the model is asked, only the prepared picture is in memory. The largest files are taken one by one.
+        with self._large if image.size > LARGE else nullcontext():
+            with report.step("download"):
+                data = self._store.download(image)
+            sha256 = hashlib.sha256(data).hexdigest()
+            key = content_key(sha256, text, PREPARATION)
+            with report.step("look"):
+                known = self._unstored.get(key) or self._store.find_content(key)
+            ready = known or self._prepare(data, report, patience)
+            del data
+        content = ready if isinstance(ready, Content) else self._ask(ready, text, report, patience)
+        if known is None:
             self._unstored[key] = content
             if len(self._unstored) > _MOST_UNSTORED:
                 self._unstored.pop(next(iter(self._unstored)), None)
@@ -271,12 +281,16 @@ class Sync:
             embedding=content.embedding,
         )
 
-    def _content(self, data: bytes, text: str | None, report: ImageReport, patience: float) -> Content:
-        """Ask the model about bytes that are new to this space."""
+    def _prepare(self, data: bytes, report: ImageReport, patience: float) -> Prepared:
+        """Make ready for the model what is new to this space; raises :class:`ModelBusy` where that is in vain."""
         self._foundry.check(patience)
         with report.step("prepare"):
             picture = prepare(data, self._limits)
         report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
+        return picture
+
+    def _ask(self, picture: Prepared, text: str | None, report: ImageReport, patience: float) -> Content:
+        """Ask the model, which is paid for."""
         with report.step("embed"):
             options = ModelOptions("document", self._settings.embedding_dimensions)
             answer = self._foundry.embed_image(picture.png, text, options, patience=patience)

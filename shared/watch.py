@@ -37,7 +37,7 @@ class Watch:
         self._queues = queues
 
     def __call__(self) -> WatchReport:
-        """Look and log. Raises ``AzureError`` where the queues cannot be read though nothing is wrong with them."""
+        """Look and log. Raises ``StorageError`` where the queues cannot be read though nothing is wrong with them."""
         report = WatchReport()
         with report.step("total"):
             problems = self._checks.look()

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
-from azure.identity import ManagedIdentityCredential
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from azure.storage.queue import QueueClient
 
@@ -24,11 +24,13 @@ from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
 from shared.foundry import Foundry
+from shared.identity import Identity as AppIdentity
 from shared.intake import Intake
 from shared.queries import Queries
 from shared.query_cache import QueryCache
 from shared.queues import QUEUE, Queues
 from shared.reconcile import Reconcile
+from shared.rest import Rest
 from shared.settings import Settings, read_settings
 from shared.store import Store
 from shared.sync import Sync
@@ -109,20 +111,26 @@ class Cloud:
     embeddings: ContainerClient
     model: Model
     queue: QueueClient
+    tls: ssl.SSLContext
     resources: ExitStack
 
     def store(self) -> Store:
-        store = Store(self.settings, self._credential())
-        self.resources.callback(store.close)
-        return store
+        return Store(self.settings, self.rest())
+
+    def rest(self) -> Rest:
+        rest = Rest(self.settings, self.app_identity(), self.tls)
+        self.resources.callback(rest.close)
+        return rest
 
     def foundry(self) -> Foundry:
-        foundry = Foundry(self.settings, self._credential())
+        foundry = Foundry(self.settings, self.app_identity(), self.tls)
         self.resources.callback(foundry.close)
         return foundry
 
-    def _credential(self) -> ManagedIdentityCredential:
-        return self.resources.enter_context(ManagedIdentityCredential(client_id=CLIENT_ID))
+    def app_identity(self, client_id: str = CLIENT_ID) -> AppIdentity:
+        identity = AppIdentity(client_id)
+        self.resources.callback(identity.close)
+        return identity
 
     def sync(self) -> Sync:
         return Sync(self.settings, self.store(), self.foundry(), self.queues())
@@ -134,9 +142,7 @@ class Cloud:
         return Reconcile(self.settings, self.store(), self.queues())
 
     def queues(self) -> Queues:
-        queues = Queues(self.settings, self._credential())
-        self.resources.callback(queues.close)
-        return queues
+        return Queues(self.settings, self.rest())
 
     def queries(self) -> Queries:
         return Queries(self.settings, QueryCache(self.settings, self.store()), self.foundry())
@@ -170,10 +176,19 @@ class Cloud:
 
 @pytest.fixture(scope="session", autouse=True)
 def _authorities_read_once() -> Iterator[None]:
-    """Every test has clients of its own, and each would read the certificate authorities anew, for 30 ms."""
+    """Many tests have an application of their own, and each would read the certificate authorities anew, for 20 ms."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(httpx.create_ssl_context))
+        create_of_httpx = httpx.create_ssl_context
+        create = functools.cache(lambda authorities: create_of_httpx())
+        patch.setattr("httpx.create_ssl_context", lambda: create(os.environ.get("SSL_CERT_FILE")))
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(create_of_httpx))
         yield
+
+
+@pytest.fixture(scope="session")
+def tls(azurite: Azurite) -> ssl.SSLContext:
+    """What the app trusts: Azurite's certificate."""
+    return ssl.create_default_context(cafile=azurite.ca_file)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +202,9 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def cloud(azurite: Azurite, identity: Identity, model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+def cloud(
+    azurite: Azurite, identity: Identity, model: Model, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cloud]:
     """The cloud, and this process with the app settings and the identity of a deployed app."""
     number = next(_numbers)
     with (
@@ -207,6 +224,7 @@ def cloud(azurite: Azurite, identity: Identity, model: Model, monkeypatch: pytes
             "EMBEDDINGS_CONTAINER": f"embeddings-{number}",
             "IDENTITY_ENDPOINT": identity.endpoint,
             "IDENTITY_HEADER": identity.header,
+            "SSL_CERT_FILE": str(azurite.ca_file),
             "REQUESTS_CA_BUNDLE": str(azurite.ca_file),
         }
         for name, value in environment.items():
@@ -219,4 +237,4 @@ def cloud(azurite: Azurite, identity: Identity, model: Model, monkeypatch: pytes
         with suppress(ResourceExistsError):
             queue.create_queue()
         queue.clear_messages()
-        yield Cloud(environment, read_settings(environment), images, embeddings, model, queue, resources)
+        yield Cloud(environment, read_settings(environment), images, embeddings, model, queue, tls, resources)

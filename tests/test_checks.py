@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
-from azure.identity import ManagedIdentityCredential
+from azure.storage.queue import QueueClient
 
 from local.azurite import Azurite
 from local.faults import FaultKind, StorageFaults
@@ -23,14 +23,17 @@ from tests.conftest import CLIENT_ID, Cloud
 def _empty_queues(cloud: Cloud) -> None:
     """Other tests have left messages on the queues that all of them share."""
     for name in (REQUESTS_POISON, UPLOADS_POISON):
-        with suppress(ResourceNotFoundError):
-            cloud.queues()._service.get_queue_client(name).clear_messages()
+        with suppress(ResourceNotFoundError), queue(cloud, name) as poison:
+            poison.clear_messages()
+
+
+def queue(cloud: Cloud, name: str) -> QueueClient:
+    return QueueClient(cloud.settings.queue_service_uri, name, credential=cloud.app_identity().credential)
 
 
 @contextmanager
 def checks(cloud: Cloud, client_id: str = CLIENT_ID) -> Iterator[Checks]:
-    with ManagedIdentityCredential(client_id=client_id) as credential:
-        yield Checks(cloud.settings, credential, cloud.store(), cloud.queues(), cloud.foundry())
+    yield Checks(cloud.settings, cloud.app_identity(client_id), cloud.store(), cloud.queues(), cloud.foundry())
 
 
 def found(cloud: Cloud) -> set[tuple[str, str]]:
@@ -184,7 +187,7 @@ def test_the_watch_tells_how_much_waits_and_for_how_long(cloud: Cloud, caplog: p
 
 
 def test_the_watch_raises_its_voice_over_a_poison_queue(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
-    poison = cloud.queues()._service.get_queue_client(REQUESTS_POISON)
+    poison = cloud.resources.enter_context(queue(cloud, REQUESTS_POISON))
     with suppress(ResourceExistsError):
         poison.create_queue()
     poison.send_message("{}")

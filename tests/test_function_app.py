@@ -14,6 +14,7 @@ from PIL import Image
 
 import function_app
 from shared import application as process
+from shared.blob_name import BlobName
 from tests.conftest import Cloud
 
 
@@ -399,7 +400,7 @@ def test_an_app_with_a_wrong_setting_says_which(monkeypatch: pytest.MonkeyPatch)
 def test_an_upload_is_embedded_by_the_blob_function(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cloud.upload("a.png", picture())
-    function_app.embed_uploaded_image(cloud.images.get_blob_client("a.png"))
+    function_app.embed_uploaded_image(BlobName(cloud.settings.images_container, "a.png"))
     assert cloud.record("a.png")["dimensions"] == 1024
     for secret in ("Bearer", "eyJ", "AccountKey", "base64", "[0."):
         assert secret not in caplog.text

@@ -259,7 +259,8 @@ def test_sixteen_large_photographs_at_once_stay_in_a_gigabyte() -> None:
     script = """
 import io, threading
 from PIL import Image, PngImagePlugin
-from shared.pictures import Limits, prepare
+from shared.pictures import prepare
+from shared.preparation import Limits
 file = io.BytesIO()
 Image.effect_noise((6000, 4000), 40).convert("RGB").save(file, "JPEG", quality=85)
 open("/proc/self/clear_refs", "w").write("5")

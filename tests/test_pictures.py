@@ -11,7 +11,8 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageDraw, PngImagePlugin
 
 from shared.errors import PictureError
-from shared.pictures import Limits, Prepared, prepare
+from shared.pictures import prepare
+from shared.preparation import Limits, Prepared
 
 pillow_heif.register_heif_opener()
 

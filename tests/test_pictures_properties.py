@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import PictureCode
-from shared.pictures import Limits
+from shared.preparation import Limits
 from tests.hostile.runner import end_of
 from tests.hostile.seeds import SEEDS
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from azure.core.exceptions import ResourceNotFoundError
 
+from shared.errors import StorageError
 from shared.queues import _wait
 from shared.records import EmbeddingRequest, now
 from tests.conftest import Cloud
@@ -138,5 +138,5 @@ def test_a_queue_that_is_not_there_is_an_error_of_the_look_so_that_the_platform_
     monkeypatch.setattr("shared.queues.QUEUE", "no-such-queue")
     cloud.model.behave(fault={"kind": "503"})
     cloud.upload("a.png", picture())
-    with pytest.raises(ResourceNotFoundError):
+    with pytest.raises(StorageError, match="QueueNotFound"):
         cloud.sync()("a.png")

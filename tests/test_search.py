@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from azure.core.exceptions import HttpResponseError, ServiceRequestError
-from azure.storage.blob import BlobClient, BlobServiceClient
+from azure.storage.blob import BlobServiceClient
 
 import function_app
 from local.azurite import Azurite
 from shared import application as process
+from shared.blob_name import BlobName
+from shared.errors import StorageError
 from shared.queries import Query, QueryReport
 from shared.records import EmbeddingRecord
 from shared.search import MOST_RECORDS, Search, SearchRequest, SearchVector
@@ -266,7 +267,7 @@ def test_records_whose_turn_does_not_come_in_time_say_what_to_do(cloud: Cloud, m
 
 def test_storage_that_fails_is_a_503_where_every_record_needs_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bytes:
-        raise ServiceRequestError("nobody answers")
+        raise StorageError("Storage gave no answer")
 
     monkeypatch.setattr(Store, "read_blob", fail)
     url = f"{cloud.settings.blob_service_uri}/images/a.png"
@@ -275,7 +276,7 @@ def test_storage_that_fails_is_a_503_where_every_record_needs_it(cloud: Cloud, m
         assert (status, answer["error"]["code"]) == (503, "storage_unavailable")
         assert "retry-after" in headers
     failed, good = skill({"imageUrl": url}, {"text": "red"})
-    assert "ServiceRequestError: nobody answers" in error_of(failed)
+    assert "Storage gave no answer" in error_of(failed)
     assert len(good["data"]["vector"]) == 1024
 
 
@@ -284,9 +285,7 @@ def test_storage_that_is_busy_is_not_the_record_s_fault(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, answer: int
 ) -> None:
     def fail(*_: object) -> bytes:
-        error = HttpResponseError("server busy")
-        error.status_code = answer
-        raise error
+        raise StorageError("server busy", status=answer)
 
     monkeypatch.setattr(Store, "read_blob", fail)
     assert vectorizer({"imageUrl": f"{cloud.settings.blob_service_uri}/images/a.png"})[0] == 503
@@ -406,7 +405,7 @@ def test_a_blob_that_is_too_large_is_not_downloaded(cloud: Cloud, monkeypatch: p
     monkeypatch.setenv("IMAGE_MAX_BYTES", "100")
     cloud.upload("large.png", picture() + b" " * 100)
     url = cloud.images.get_blob_client("large.png").url
-    monkeypatch.setattr("azure.storage.blob.BlobClient.download_blob", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(Store, "_read", lambda *_: 1 / 0)
     status, _, answer = vectorizer({"imageUrl": url})
     assert (status, answer["error"]["code"]) == (413, "too_many_bytes")
     assert "IMAGE_MAX_BYTES allows 100" in answer["error"]["message"]
@@ -414,14 +413,13 @@ def test_a_blob_that_is_too_large_is_not_downloaded(cloud: Cloud, monkeypatch: p
 
 def test_a_blob_that_grows_meanwhile_is_not_downloaded(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", picture())
-    look = BlobClient.get_blob_properties
+    read = Store._read
 
-    def look_and_change(blob: BlobClient) -> Any:
-        properties = look(blob)
+    def change_and_read(store: Store, image: Any) -> bytes:
         cloud.images.upload_blob("a.png", picture("blue"), overwrite=True)
-        return properties
+        return read(store, image)
 
-    monkeypatch.setattr(BlobClient, "get_blob_properties", look_and_change)
+    monkeypatch.setattr(Store, "_read", change_and_read)
     [result] = skill({"imageUrl": cloud.images.get_blob_client("a.png").url})
     assert "(ConditionNotMet)" in error_of(result)
 
@@ -519,7 +517,7 @@ def test_with_a_connection_string_the_account_is_that_of_its_blob_endpoint(cloud
     request = msgspec.convert(envelope({"imageUrl": cloud.images.get_blob_client("a.png").url}), SearchRequest)
     result = search.skill(request, QueryReport()).values[0]
     assert result.errors is None
-    signed = "BlobEndpoint=https://account.blob.core.windows.net/;SharedAccessSignature=sv=2026-01-01&sig=c2VjcmV0"
+    signed = "BlobEndpoint=https://account.blob.core.windows.net/;QueueEndpoint=https://account.queue.core.windows.net/;SharedAccessSignature=sv=2026-01-01&sig=c2VjcmV0"
     sas = Search(cloud.with_settings(ImageStorage=signed).settings, cloud.store(), cloud.queries())
     request = msgspec.convert(envelope({"imageUrl": "https://elsewhere.example/a.png"}), SearchRequest)
     [error] = sas.skill(request, QueryReport()).values[0].errors or []
@@ -599,7 +597,7 @@ def test_deletions_are_seen_as_the_key_comes_from_the_blob_itself() -> None:
 
 def test_fields_that_are_also_metadata_of_the_record_are_taken_from_its_content(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
-    function_app.embed_uploaded_image(cloud.images.get_blob_client("a.png"))
+    function_app.embed_uploaded_image(BlobName(cloud.settings.images_container, "a.png"))
     blob = cloud.embeddings.get_blob_client(f"{cloud.settings.foundry_model}/images/a.png.json")
     fields = set(named(definition("index")["fields"]))
     mapped = {mapping["targetFieldName"]: mapping for mapping in definition("indexer")["fieldMappings"]}

@@ -88,11 +88,21 @@ def test_a_connection_string_stands_for_the_four_settings_of_identity() -> None:
         {
             "FOUNDRY_ENDPOINT": KEYLESS["FOUNDRY_ENDPOINT"],
             "FOUNDRY_MODEL": "embed-v-4-0",
-            "ImageStorage": "UseDevelopmentStorage=true",
+            "ImageStorage": "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=aGVsbG8=",
         }
     )
-    assert settings.storage_connection_string == "UseDevelopmentStorage=true"
+    assert settings.storage_connection_string is not None
+    assert settings.blob_service_uri == "https://contoso.blob.core.windows.net"
+    assert settings.queue_service_uri == "https://contoso.queue.core.windows.net"
     assert settings.client_id is None
+
+
+def test_the_usual_emulator_has_a_short_name_and_a_string_that_names_no_service_is_refused() -> None:
+    settings = read_settings({**KEYLESS, "ImageStorage": "UseDevelopmentStorage=true"})
+    assert settings.blob_service_uri == "http://127.0.0.1:10000/devstoreaccount1"
+    assert settings.queue_service_uri == "http://127.0.0.1:10001/devstoreaccount1"
+    with pytest.raises(SettingError, match="ImageStorage"):
+        read_settings({**KEYLESS, "ImageStorage": "AccountKey=s3cret"})
 
 
 def test_our_own_calls_use_the_identity_of_storage_unless_another_is_named() -> None:
@@ -105,5 +115,7 @@ def test_an_empty_text_metadata_key_switches_pairs_off() -> None:
 
 
 def test_no_secret_shows_when_settings_are_printed() -> None:
-    shown = repr(read_settings({**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountKey=s3cret"}))
+    shown = repr(
+        read_settings({**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountName=contoso;AccountKey=s3cret"})
+    )
     assert "s3cret" not in shown

@@ -7,15 +7,15 @@ from typing import Any
 import azure.functions as func
 import msgspec
 import pytest
-from azure.core.exceptions import ResourceExistsError, ServiceRequestError
-from azure.identity import ManagedIdentityCredential
+from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue import QueueServiceClient
 
 from shared import __version__, api
+from shared.errors import StorageError
 from shared.reconcile import ReconcileRequest
 from shared.records import AuditReport, EmbeddingRequest, now
 from shared.status import Status
-from tests.conftest import CLIENT_ID, Cloud
+from tests.conftest import Cloud
 from tests.test_reconcile import audit, drain, embed
 
 
@@ -116,7 +116,7 @@ def test_a_wrong_request_is_refused_and_named(body: bytes, target: str | None) -
 
 
 def failing(*_: object) -> Any:
-    raise ServiceRequestError("the connection was refused")
+    raise StorageError("the connection was refused")
 
 
 def test_storage_that_fails_is_said_in_the_answer() -> None:
@@ -129,9 +129,7 @@ def test_storage_that_fails_is_said_in_the_answer() -> None:
 def test_it_tells_how_many_uploads_wait_where_the_host_s_account_is_known(cloud: Cloud) -> None:
     uri = cloud.settings.queue_service_uri
     known = cloud.with_settings(AzureWebJobsStorage__queueServiceUri=uri)
-    connection = QueueServiceClient(
-        uri, credential=cloud.resources.enter_context(ManagedIdentityCredential(client_id=CLIENT_ID))
-    )
+    connection = QueueServiceClient(uri, credential=cloud.app_identity().credential)
     with connection, suppress(ResourceExistsError):
         connection.create_queue("azure-webjobs-blobtrigger-contoso")
     assert status(known)["queues"]["azure-webjobs-blobtrigger-contoso"] == 0

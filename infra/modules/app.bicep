@@ -38,6 +38,9 @@ var dataService = {
   queue: 'https://${dataAccountName}.queue.${suffix}'
 }
 
+// As in host.json, or two for each call that may be in flight: the host keeps about half of them at work.
+var uploadsAtOnce = max(16, 2 * foundryConcurrency)
+
 var settings = [
   { name: 'AzureWebJobsStorage__blobServiceUri', value: hostService.blob }
   { name: 'AzureWebJobsStorage__queueServiceUri', value: hostService.queue }
@@ -57,8 +60,9 @@ var settings = [
   { name: 'EMBEDDINGS_CONTAINER', value: embeddingsContainer }
   { name: 'QUERY_RECORDS', value: queryRecords }
   { name: 'RECONCILE_SCHEDULE', value: reconcileSchedule }
-  // Threads for 16 uploads, 12 messages and queries at once; Python's own default is 5 on one core.
-  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: '32' }
+  // Threads for uploads, 12 messages (host.json) and 4 queries or timers at once; Python's own default is 5 on one core.
+  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: string(uploadsAtOnce + 16) }
+  { name: 'AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism', value: string(uploadsAtOnce) }
   // 20 MB of input are allowed, and JSON has them in base64.
   { name: 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', value: '26214400' }
   { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights.properties.ConnectionString }

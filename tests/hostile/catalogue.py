@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pillow_heif
 from PIL import Image
 
-from shared.pictures import Limits
+from shared.preparation import Limits
 
 LIMITS = Limits(image_max_pixels=200_000_000, model_max_pixels=2_458_624, model_max_bytes=5_000_000)
 SMALL = Limits(image_max_pixels=10_000, model_max_pixels=10_000, model_max_bytes=1_000_000)

@@ -25,7 +25,8 @@ import png
 from PIL import Image
 
 from shared.errors import PictureCode, PictureError
-from shared.pictures import Limits, Prepared, prepare
+from shared.pictures import prepare
+from shared.preparation import Limits, Prepared
 from tests.hostile import INPUTS
 
 SECONDS = 5

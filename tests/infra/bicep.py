@@ -1,6 +1,7 @@
 """Enough of Bicep to hold a deployment against the code: what a file declares, and what its expressions come to."""
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tree_sitter import Node
 
 _PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_bicep.language()))
 INFRA = Path(__file__).parents[2] / "infra"
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {"==": operator.eq, "+": operator.add, "*": operator.mul}
 FILES = sorted(INFRA.rglob("*.bicep"))
 
 
@@ -82,9 +84,9 @@ class Bicep:
             case "ternary_expression":
                 condition, yes, no = (self.value(child) for child in named)
                 return Expression(text(node)) if isinstance(condition, Expression) else (yes if condition else no)
-            case "binary_expression" if text(node.children[1]) == "==":
-                left, right = (self.value(child) for child in named)
-                return Expression(text(node)) if isinstance(left, Expression) else left == right
+            case "binary_expression" if apply := OPERATORS.get(text(node.children[1])):
+                sides = [self.value(child) for child in named]
+                return Expression(text(node)) if any(isinstance(side, Expression) for side in sides) else apply(*sides)
             case "member_expression":
                 owner = self.value(named[0])
                 return owner[text(named[1])] if isinstance(owner, dict) else Expression(text(node))
@@ -106,6 +108,8 @@ class Bicep:
         match name, values:
             case "string", [value]:
                 return str(value)
+            case "max", numbers:
+                return max(numbers)
             case "empty", [value]:
                 return not value
             case "concat", lists:

@@ -77,6 +77,7 @@ PLATFORM = {
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "PYTHON_THREADPOOL_THREAD_COUNT",
+    "AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism",
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
 }
 
@@ -362,14 +363,18 @@ def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:
     assert "Trace" in host().logging.application_insights.sampling_settings.excluded_types.split(";")
 
 
-def test_there_is_a_thread_for_everything_that_may_run_at_once() -> None:
-    extensions = host().extensions
-    at_once = (
-        extensions.blobs.max_degree_of_parallelism
-        + extensions.queues.batch_size
-        + extensions.queues.new_batch_threshold
-    )
-    assert at_once <= int(app_settings()["PYTHON_THREADPOOL_THREAD_COUNT"])
+@pytest.mark.parametrize(("calls", "uploads"), [(8, 16), (1, 16), (32, 64)])
+def test_there_is_a_thread_for_everything_that_may_run_at_once(calls: int, uploads: int) -> None:
+    settings = app_settings(foundryConcurrency=calls)
+    queues = host().extensions.queues
+    assert settings["AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism"] == str(uploads)
+    at_once = uploads + queues.batch_size + queues.new_batch_threshold
+    assert at_once < int(settings["PYTHON_THREADPOOL_THREAD_COUNT"])
+
+
+def test_host_json_and_the_template_start_as_many_uploads_at_once() -> None:
+    deployed = app_settings()["AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism"]
+    assert host().extensions.blobs.max_degree_of_parallelism == int(deployed)
 
 
 def test_the_package_holds_the_app_and_nothing_else(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_setting_that_a_binding_names_must_exist(azurite: Azurite, tmp_path: P
 
 
 def test_host_json_has_the_hosts_own_defaults() -> None:
-    defaults = read_host_json('{"version": "2.0"}', cores=2, lease=600)
+    defaults = read_host_json('{"version": "2.0"}', {}, cores=2, lease=600)
     assert defaults.route_prefix == "api"
     assert defaults.timeout == 1800
     assert (defaults.blobs.batch, defaults.blobs.refill_at, defaults.blobs.attempts) == (9, 7, 5)
@@ -152,8 +152,15 @@ def test_host_json_is_obeyed() -> None:
         "blobs": {"maxDegreeOfParallelism": 1, "poisonBlobThreshold": 2},
         "queues": {"batchSize": 8, "newBatchThreshold": 1, "maxDequeueCount": 3, "visibilityTimeout": "00:00:10",
                    "messageEncoding": "none"}}}"""
-    host_json = read_host_json(text, cores=2, lease=600)
+    host_json = read_host_json(text, {}, cores=2, lease=600)
     assert (host_json.route_prefix, host_json.timeout) == ("", 330)
     assert (host_json.blobs.batch, host_json.blobs.refill_at, host_json.blobs.attempts) == (1, 0, 2)
     assert (host_json.queues.batch, host_json.queues.refill_at, host_json.queues.attempts) == (8, 1, 3)
     assert (host_json.queues.retry_after, host_json.queues_encoding) == (10, "none")
+
+
+def test_settings_stand_above_host_json() -> None:
+    text = '{"extensions": {"blobs": {"maxDegreeOfParallelism": 1, "poisonBlobThreshold": 2}}}'
+    settings = {"AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism": "64", "FUNCTIONS_KEY": "x__y"}
+    host_json = read_host_json(text, settings, cores=2, lease=600)
+    assert (host_json.blobs.batch, host_json.blobs.refill_at, host_json.blobs.attempts) == (32, 32, 2)
