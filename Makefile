@@ -1,10 +1,10 @@
-# demo, serve, test, bench, fuzz, lint, plan: see the README. Each sets up what is missing first.
+# demo, serve, test, bench, soak, fuzz, lint, plan: see the README. Each sets up what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve test bench fuzz lint format plan requirements clean
+.PHONY: demo serve test bench soak fuzz lint format plan requirements clean
 
 demo: .venv/ready
 	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES)")
@@ -17,6 +17,10 @@ test: .venv/ready
 
 bench: .venv/ready
 	@$(PY) -m bench $(if $(ONLY),--only "$(ONLY)")
+
+# Half an hour of everything at once: make soak, or make soak MINUTES=5
+soak: .venv/ready
+	@$(PY) -m bench.soak --minutes $(or $(MINUTES),30)
 
 # Looks for files that break the preparation of pictures: make fuzz SECONDS=60
 fuzz: .venv/ready

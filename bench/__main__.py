@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
 
-from bench import audit, body, cold_start, machine, pictures, proxy, reliability, report, uploads
+from bench import audit, body, cold_start, latency, machine, pictures, proxy, reliability, report, uploads
 
 FIGURES = [
     *cold_start.FIGURES,
@@ -16,6 +17,7 @@ FIGURES = [
     *reliability.FIGURES,
     *proxy.FIGURES,
     *uploads.FIGURES,
+    *latency.FIGURES,
 ]
 RESULTS = Path(__file__).parent.parent / ".local" / "bench.json"
 
@@ -31,12 +33,17 @@ def main() -> int:
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     results = []
-    load = machine.load()
+    load, start = machine.load(), time.monotonic()
     for figure in FIGURES:
         if not only or figure.name in only:
             with console.status(f"Measuring {figure.name} …"):
                 results.append((figure, figure.measure()))
-    caption = f"{machine.describe()}\nLoad at the start {load:.2f}, at the end {machine.load():.2f}"
+            if not sys.stdout.isatty():
+                console.print(f"{time.monotonic() - start:6.0f} s  {figure.name}", highlight=False)
+    minutes = (time.monotonic() - start) / 60
+    caption = (
+        f"{machine.describe()}\nLoad at the start {load:.2f}, at the end {machine.load():.2f}; {minutes:.1f} minutes"
+    )
     report.show(console, results, caption)
     report.write(RESULTS, results, keep=bool(only))
     return 0 if all(figure.reached(measurement) for figure, measurement in results) else 1

@@ -20,6 +20,11 @@ class Measurement:
         """Return the median of some repetitions, with the lowest and the highest of them."""
         return cls(statistics.median(values), min(values), max(values), source)
 
+    @classmethod
+    def once(cls, value: float, source: str) -> "Measurement":
+        """Return what was measured one time only."""
+        return cls(value, value, value, source)
+
 
 @dataclass(frozen=True)
 class Figure:

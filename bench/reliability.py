@@ -63,7 +63,7 @@ def _quota_used(retry_after: Literal["seconds", "none"]) -> Callable[[], Measure
     def measure() -> Measurement:
         spent = _quota(retry_after)
         source = f"{spent.answered:,} of {spent.allowed:,} calls, {spent.seconds:.1f} s"
-        return _once(spent.used, source)
+        return Measurement.once(spent.used, source)
 
     return measure
 
@@ -71,7 +71,7 @@ def _quota_used(retry_after: Literal["seconds", "none"]) -> Callable[[], Measure
 def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
         spent = _quota(retry_after)
-        return _once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
+        return Measurement.once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
 
     return measure
 
@@ -79,7 +79,9 @@ def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Meas
 def _embedded_twice() -> Measurement:
     faulty = [*_model_faults(), *_storage_faults()]
     images, met = sum(one.images for one in faulty), sum(one.met for one in faulty)
-    return _once(sum(one.twice for one in faulty), f"{images:,} images, {met:,} faults of {len(faulty)} kinds")
+    return Measurement.once(
+        sum(one.twice for one in faulty), f"{images:,} images, {met:,} faults of {len(faulty)} kinds"
+    )
 
 
 def _lost() -> Measurement:
@@ -88,7 +90,7 @@ def _lost() -> Measurement:
     source = (
         f"quotas, faults, {_kills().kills} kills ({_kills().at_work} at work), {_races().changes:,} changes at once"
     )
-    return _once(lost, source)
+    return Measurement.once(lost, source)
 
 
 def _upload_under_duplicates() -> Measurement:
@@ -97,10 +99,6 @@ def _upload_under_duplicates() -> Measurement:
     low, _, high = statistics.quantiles(measured.loaded_ms, n=4)
     quiet, loaded = (statistics.quantiles(times, n=20)[-1] for times in (measured.quiet_ms, measured.loaded_ms))
     return Measurement(loaded, low, high, f"{measured.requests_per_s:.0f} requests/s; {quiet:.0f} ms without any")
-
-
-def _once(value: float, source: str) -> Measurement:
-    return Measurement(value, value, value, source)
 
 
 FIGURES = [

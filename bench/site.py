@@ -38,6 +38,7 @@ class Site:
     """A running stack, and what the scenarios do to it."""
 
     stack: Stack
+    service: BlobServiceClient
     images: ContainerClient
     embeddings: ContainerClient
     queues: QueueServiceClient
@@ -173,6 +174,7 @@ def running(
         queues = QueueServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
         yield Site(
             running,
+            blobs,
             parts.enter_context(blobs).get_container_client("images"),
             blobs.get_container_client("embeddings"),
             parts.enter_context(queues),

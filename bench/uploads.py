@@ -11,7 +11,6 @@ app share the cores.
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -36,10 +35,10 @@ from shared.application import application
 from shared.foundry import ModelOptions
 from shared.preparation import Limits, prepare
 
-_LATENCY_MS = 200
+LATENCY_MS = 200
 _IDENTITY = "00000000-0000-0000-0000-000000000000"
 # What docs/scaling.md has for a large quota. The usual code runs with the same.
-_SETTINGS = {
+SETTINGS = {
     "FOUNDRY_CONCURRENCY": "32",
     "PYTHON_THREADPOOL_THREAD_COUNT": "80",
     "AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism": "64",
@@ -48,7 +47,6 @@ _THREADS = (8, 16, 32)
 _ROUNDS = 3
 _PATIENCE = 240.0
 _PICTURES = {"small": (photographs.png_small, 240), "12mp": (photographs.jpeg_12mp, 60)}
-_ONE_BY_ONE = 25
 _EMBEDDED = '"outcome":"embedded"'
 USUAL = Path(__file__).parent / "usual" / "app"
 
@@ -84,11 +82,13 @@ class Done:
 
     def __init__(self) -> None:
         self.at: list[float] = []
+        self.lines: list[str] = []
 
     def read(self, line: str) -> None:
         """Take a line of the log."""
         if _EMBEDDED in line:
             self.at.append(time.perf_counter())
+            self.lines.append(line)
 
     def wait(self, number: int) -> float:
         """Wait until so many have been, and return when the last of them had."""
@@ -96,31 +96,33 @@ class Done:
         return self.at[number - 1]
 
 
-def _seconds(site: Site, done: Done, names: list[str]) -> float:
+def seconds(site: Site, done: Done, names: list[str]) -> float:
     """From the first event to the last record, of images that are all new."""
     _forget(site)
     done.at.clear()
+    done.lines.clear()
     start = time.perf_counter()
     list(site.threads.map(site.notify, names))
     return done.wait(len(names)) - start
 
 
 @contextmanager
-def _site(kind: str) -> Iterator[tuple[Site, Done, list[str]]]:
+def uploaded(kind: str) -> Iterator[tuple[Site, Done, list[str]]]:
+    """A stack whose container holds such images, all of them embedded once."""
     done = Done()
-    with running(settings=_SETTINGS, show=done.read) as site:
+    with running(settings=SETTINGS, show=done.read) as site:
         names = _upload(site, kind)
-        site.behave(latency_ms=_LATENCY_MS, mode="cheap")
+        site.behave(latency_ms=LATENCY_MS, mode="cheap")
         yield site, done, names
 
 
 @cache
 def _throughput(kind: str) -> tuple[Measurement, Measurement]:
     """Through the stack, and of the bare loop, in turns on one stack."""
-    with _site(kind) as (site, done, names), identity.running([_IDENTITY]) as tokens:
+    with uploaded(kind) as (site, done, names), identity.running([_IDENTITY]) as tokens:
         rates, limits = [], []
         for _ in range(_ROUNDS):
-            rates.append(len(names) / _seconds(site, done, names))
+            rates.append(len(names) / seconds(site, done, names))
             limits.append(_limit(site, tokens, names))
         threads = {at for _, at in limits}
     shown = "/".join(map(str, sorted(threads)))
@@ -130,7 +132,7 @@ def _throughput(kind: str) -> tuple[Measurement, Measurement]:
 
 def _limit(site: Site, tokens: identity.Identity, names: list[str]) -> tuple[float, int]:
     """The bare loop's images a second, and its number of threads."""
-    environment = {**os.environ, **_SETTINGS, **app_settings(site.stack, tokens)}
+    environment = {**os.environ, **SETTINGS, **app_settings(site.stack, tokens)}
     command = [sys.executable, "-m", "bench.uploads", *names]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPO_ROOT)
     rate, threads = json.loads(done.stdout)
@@ -163,24 +165,11 @@ def _bare_loop(names: list[str]) -> tuple[float, int]:
     return best
 
 
-@cache
-def _image_to_record(kind: str) -> tuple[Measurement, Measurement]:
-    """Milliseconds from an event to its record, one image at a time: the median, and the 95th percentile."""
-    with _site(kind) as (site, done, names):
-        times = [_seconds(site, done, [name]) * 1000 for name in names[: _ONE_BY_ONE + 5]]
-    # The first are those of a process that has only just begun.
-    times = times[5:]
-    low, _, high = statistics.quantiles(times, n=4)
-    median, late = statistics.median(times), statistics.quantiles(times, n=20)[-1]
-    source = f"{len(times)} images"
-    return Measurement(median, low, high, source), Measurement(late, low, high, source)
-
-
 def _rss() -> Measurement:
     """The peak resident memory of the host's process, the app in it, over 16 uploads of 24 megapixels at once."""
     data = photographs.jpeg_24mp().read_bytes()
     with running(settings={"FOUNDRY_CONCURRENCY": "16"}) as site:
-        site.behave(latency_ms=_LATENCY_MS, mode="cheap")
+        site.behave(latency_ms=LATENCY_MS, mode="cheap")
         site.upload({f"large/{number}": distinct(data, number) for number in range(32)})
         site.settle("large/", "images")
         process = host_process(site)
@@ -195,9 +184,9 @@ def _usual_rate() -> Measurement:
     """Images a second of the usual code in the same stack."""
     _, number = _PICTURES["12mp"]
     few = number // 5
-    with running(app=USUAL, settings=_SETTINGS) as site:
+    with running(app=USUAL, settings=SETTINGS) as site:
         data = photographs.jpeg_12mp().read_bytes()
-        site.behave(latency_ms=_LATENCY_MS, mode="cheap")
+        site.behave(latency_ms=LATENCY_MS, mode="cheap")
         start = time.perf_counter()
         site.upload({f"12mp/{index}": distinct(data, index) for index in range(few)})
         wait_until(
@@ -231,10 +220,6 @@ FIGURES = [
     Figure("upload_limit_12mp", "images/s", "higher", None, _of(_throughput, "12mp", 1)),
     Figure("upload_vs_usual_12mp", "x", "lower", 0.25, _vs_usual),
     Figure("rss_mb_16_uploads_24mp", "MiB", "lower", 1024, _rss),
-    Figure("image_to_record_ms_p50_small", "ms", "lower", 260, _of(_image_to_record, "small", 0)),
-    Figure("image_to_record_ms_p95_small", "ms", "lower", None, _of(_image_to_record, "small", 1)),
-    Figure("image_to_record_ms_p50_12mp", "ms", "lower", 450, _of(_image_to_record, "12mp", 0)),
-    Figure("image_to_record_ms_p95_12mp", "ms", "lower", None, _of(_image_to_record, "12mp", 1)),
 ]
 
 if __name__ == "__main__":

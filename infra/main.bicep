@@ -71,7 +71,7 @@ param alwaysReadyHttpInstances int = 0
 
 @minValue(1)
 @maxValue(32)
-@description('Calls to the model in flight in one instance.')
+@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
 param foundryConcurrency int = 8
 
 @description('When the audit runs: NCRONTAB, in UTC.')

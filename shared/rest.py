@@ -28,8 +28,8 @@ type Answer = urllib3.BaseHTTPResponse
 # What this asks of storage as the service has it; later versions are not needed.
 _VERSION = "2023-11-03"
 _SCOPE = "https://storage.azure.com/.default"
-# Threads of the worker (at most 32) and of an audit.
-_CONNECTIONS = 64
+# One for each thread of the worker (80 at the most, infra/modules/app.bicep), and for those of an audit.
+_CONNECTIONS = 96
 # Five tries within about 15 s; the first comes back at once, as a connection that was idle may have been closed.
 _PASSING = {408, 429, 500, 502, 503, 504}
 _RETRIES = urllib3.Retry(
@@ -58,7 +58,6 @@ class Rest:
     """
 
     def __init__(self, settings: Settings, identity: Identity, tls: SSLContext) -> None:
-        self.queue_service_uri = settings.queue_service_uri
         self._account = settings.blob_service_uri
         self._connection_string = settings.storage_connection_string
         self._identity = identity
@@ -69,7 +68,7 @@ class Rest:
         return f"{self._account}/{container}/{quote(name)}"
 
     def container_url(self, container: str) -> str:
-        """The URL of a container; that of the account where the name is empty."""
+        """The URL of a container, which may not exist."""
         return f"{self._account}/{container}"
 
     def send(
@@ -89,7 +88,7 @@ class Rest:
             return answer
 
     def find(self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Answer | None:
-        """The same; returns ``None`` where the container, but not the blob, exists."""
+        """The same for a blob; returns ``None`` where its container, but not the blob, is there."""
         try:
             return self.send(method, url, headers=headers)
         except StorageError as error:
@@ -106,7 +105,7 @@ class Rest:
     def open(self, url: str, most: int) -> tuple[Mapping[str, str], bytes | None] | None:
         """The headers of a blob, and its bytes if they are ``most`` or fewer; ``None`` where there is none.
 
-        The bytes are missing too where the connection breaks off: :meth:`read` tries again.
+        The bytes are missing too where the connection breaks off while they come: this does not ask for them again.
         """
         with _explained("GET", url):
             answer = self._ask("GET", url, preload=False)

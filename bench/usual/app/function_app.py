@@ -7,9 +7,11 @@ Models".
 
 import base64
 import io
+import itertools
 import json
 import logging
 import os
+import time
 
 import azure.functions as func
 import httpx
@@ -24,12 +26,14 @@ app = func.FunctionApp()
 def embed_uploaded_image(image: func.InputStream) -> None:
     """Embed a new image and store the result."""
     name = (image.name or "").split("/", 1)[1]
+    times = [time.perf_counter()]
     credential = ManagedIdentityCredential(client_id=os.environ["ImageStorage__clientId"])
     with Image.open(io.BytesIO(image.read())) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
     picture.thumbnail((1568, 1568), Image.Resampling.LANCZOS)
     png = io.BytesIO()
     picture.save(png, format="PNG")
+    times.append(time.perf_counter())
     token = credential.get_token("https://cognitiveservices.azure.com/.default").token
     body = {
         "model": os.environ["FOUNDRY_MODEL"],
@@ -42,7 +46,10 @@ def embed_uploaded_image(image: func.InputStream) -> None:
             content=json.dumps(body),
             headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
         ).raise_for_status()
+    times.append(time.perf_counter())
     record = {"name": name, "embedding": answer.json()["data"][0]["embedding"]}
     with BlobServiceClient(os.environ["ImageStorage__blobServiceUri"], credential=credential) as storage:
         storage.get_blob_client("embeddings", f"usual/{name}.json").upload_blob(json.dumps(record), overwrite=True)
-    logging.info("Embedded %s", name)
+    times.append(time.perf_counter())
+    prepare, embed, write = (round((end - start) * 1000) for start, end in itertools.pairwise(times))
+    logging.info("Embedded %s in ms: %s", name, json.dumps({"prepare": prepare, "embed": embed, "write": write}))

@@ -1,0 +1,104 @@
+"""How long one image takes from its event to its record, one at a time, and where the milliseconds go.
+
+The model answers after 200 ms. The steps are those that the functions log themselves; what is left is the Functions
+host's stand-in, its queue, and what the functions do between the steps.
+"""
+
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable
+from functools import cache
+
+from bench import chart
+from bench.figures import Figure, Measurement
+from bench.photographs import jpeg_12mp
+from bench.site import running
+from bench.uploads import LATENCY_MS, SETTINGS, USUAL, distinct, seconds, uploaded
+from local.azurite import REPO_ROOT
+from local.processes import wait_until
+
+# The first are those of a process that has only just begun.
+_FIRST, _ROUNDS, _USUAL_ROUNDS = 5, 25, 9
+_PATIENCE = 60.0
+CHART = REPO_ROOT / ".local" / "milliseconds.svg"
+
+type _Taken = tuple[list[float], list[dict[str, float]]]
+
+
+@cache
+def _ours(kind: str) -> _Taken:
+    """Milliseconds of each image, whole and by step."""
+    times, steps = [], []
+    with uploaded(kind) as (site, done, names):
+        for name in names[: _FIRST + _ROUNDS]:
+            times.append(seconds(site, done, [name]) * 1000)
+            line = json.loads(done.lines[0][done.lines[0].index("{") :])
+            steps.append({step: ms for step, ms in line["ms"].items() if step != "total"})
+    return times[_FIRST:], steps[_FIRST:]
+
+
+@cache
+def _usual() -> _Taken:
+    """The same of the usual code, and 12 megapixels."""
+    said: list[tuple[float, str]] = []
+
+    def read(line: str) -> None:
+        if found := re.search(r"Embedded \S+ in ms: (.*)", line):
+            said.append((time.perf_counter(), found[1]))
+
+    times, steps = [], []
+    names = [f"12mp/{index}" for index in range(_USUAL_ROUNDS + 2)]
+    with running(app=USUAL, settings=SETTINGS, show=read) as site:
+        site.behave(latency_ms=LATENCY_MS, mode="cheap")
+        data = jpeg_12mp().read_bytes()
+        site.upload({name: distinct(data, index) for index, name in enumerate(names)})
+        wait_until(lambda: len(said) == len(names), seconds=_PATIENCE)
+        for name in names[:_USUAL_ROUNDS]:
+            said.clear()
+            start = time.perf_counter()
+            site.notify(name)
+            wait_until(lambda: bool(said), seconds=_PATIENCE, every=0.001)
+            times.append((said[0][0] - start) * 1000)
+            steps.append(json.loads(said[0][1]))
+    return times, steps
+
+
+def _figure(kind: str, which: Callable[[list[float]], float]) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        times, _ = _ours(kind)
+        low, _, high = statistics.quantiles(times, n=4)
+        return Measurement(which(times), low, high, f"{len(times)} images")
+
+    return measure
+
+
+def _late(times: list[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1]
+
+
+def _over_usual() -> Measurement:
+    """Ours over the usual code; and the chart of both."""
+    ours, usual = _ours("12mp"), _usual()
+    bars = {"this app": _bar(ours), "the usual code": _bar(usual)}
+    CHART.write_text(chart.bars(f"Milliseconds of one 12-megapixel JPEG, model at {LATENCY_MS} ms", bars))
+    middle, other = statistics.median(ours[0]), statistics.median(usual[0])
+    low, _, high = statistics.quantiles([time / other for time in ours[0]], n=4)
+    by_step = "; ".join(f"{step} {ms:.0f}" for step, ms in bars["this app"].items())
+    return Measurement(middle / other, low, high, f"{middle:.0f} / {other:.0f} ms ({by_step})")
+
+
+def _bar(taken: _Taken) -> dict[str, float]:
+    times, steps = taken
+    bar = {step: statistics.median(each[step] for each in steps) for step in steps[0]}
+    return {**bar, "host and queue": max(0.0, statistics.median(times) - sum(bar.values()))}
+
+
+FIGURES = [
+    Figure("image_to_record_ms_p50_small", "ms", "lower", 260, _figure("small", statistics.median)),
+    Figure("image_to_record_ms_p95_small", "ms", "lower", None, _figure("small", _late)),
+    Figure("image_to_record_ms_p50_12mp", "ms", "lower", 450, _figure("12mp", statistics.median)),
+    Figure("image_to_record_ms_p95_12mp", "ms", "lower", None, _figure("12mp", _late)),
+    Figure("image_to_record_vs_usual_12mp", "x", "lower", None, _over_usual),
+]

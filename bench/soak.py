@@ -1,0 +1,213 @@
+"""Half an hour of everything at once, at half of what the app can do. Memory must not grow, and nothing go wrong.
+
+    python -m bench.soak --minutes 30
+
+People upload pictures (most small, one in forty a photograph of 12 megapixels), write some of them again, delete
+others, and ask, half of the time what has been asked before. What the app can do of that mix is measured first, by
+uploading some as fast as that goes. Memory is that of the host's process, with the app in it.
+"""
+
+import argparse
+import json
+import random
+import re
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from azure.core.exceptions import ResourceNotFoundError
+from rich.console import Console
+
+from bench import machine, photographs, report
+from bench.figures import Figure, Measurement
+from bench.scenarios import host_process
+from bench.site import Site, picture, running
+from bench.uploads import SETTINGS, distinct
+from local.azurite import REPO_ROOT
+
+_LATENCY_MS = 200
+_FIRST = 200
+# Names in use: what is uploaded beyond them writes over or follows a deletion, so that storage does not fill up.
+_NAMES = 1500
+_QUERIES_PER_S = 4.0
+_SAMPLE_EVERY = 5.0
+# By then the query cache is full and every thread has decoded a photograph.
+_WARM_UP = 1 / 4
+
+
+class _Seen:
+    """What went wrong, as answers and the app's log tell."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.errors: list[str] = []
+
+    def read(self, line: str) -> None:
+        """Take a line of the log."""
+        if '"outcome":"error"' in line or '"outcome":"failed"' in line or "Traceback" in line:
+            self.errors.append(line)
+
+
+class _Load:
+    """Everything that people do, one thing at a time, chosen by chance from a fixed seed."""
+
+    def __init__(self, site: Site, seen: _Seen) -> None:
+        self._site = site
+        self._seen = seen
+        self._chance = random.Random(0)
+        self._numbers = count()
+        self._photograph = photographs.jpeg_12mp().read_bytes()
+        self.done: Counter[str] = Counter()
+
+    def pictures(self, number: int) -> dict[str, bytes]:
+        """So many new pictures under new names."""
+        return {f"soak/first {index}": self._picture() for index in range(number)}
+
+    def change(self) -> Callable[[], object]:
+        """The next upload, overwriting or deletion."""
+        name = f"soak/{self._chance.randrange(_NAMES)}"
+        if self._chance.random() < 0.1:
+            self.done["deletions"] += 1
+            return lambda: self._delete(name)
+        data = self._picture()
+        self.done["uploads"] += 1
+        return lambda: self._site.images.upload_blob(name, data, overwrite=True)
+
+    def query(self) -> Callable[[], object]:
+        """The next query: a text or a picture, half of them new."""
+        number = next(self._numbers) if self._chance.random() < 0.5 else self._chance.randrange(50)
+        self.done["queries"] += 1
+        if self._chance.random() < 0.5:
+            body = json.dumps({"input": [f"a red bicycle, number {number}"]}).encode()
+            return lambda: self._ask("embeddings", body, "application/json")
+        image = picture(f"asked {number}")
+        return lambda: self._ask("images/embeddings", image, "image/png")
+
+    def _picture(self) -> bytes:
+        number = next(self._numbers)
+        return distinct(self._photograph, number) if self._chance.random() < 1 / 40 else picture(f"soak {number}")
+
+    def _delete(self, name: str) -> None:
+        with suppress(ResourceNotFoundError):
+            self._site.images.delete_blob(name)
+
+    def _ask(self, route: str, body: bytes, kind: str) -> None:
+        headers = {"x-functions-key": self._site.stack.functions_key, "content-type": kind}
+        url = f"{self._site.stack.functions_url}/api/models/{route}"
+        self._seen.statuses[self._site.http.post(url, content=body, headers=headers).status_code] += 1
+
+
+def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
+    """Run it for so long; returns the figures."""
+    seen = _Seen()
+    with running(settings=SETTINGS, show=seen.read) as site:
+        site.behave(latency_ms=_LATENCY_MS, mode="cheap")
+        load = _Load(site, seen)
+        rate = _rate(site, load) / 2
+        tell(f"{rate:.1f} uploads, overwritings and deletions a second, {_QUERIES_PER_S:.0f} queries a second")
+        process = host_process(site)
+        if process is None:
+            raise RuntimeError("The functions host is not running.")
+        samples: list[tuple[float, float]] = []
+        start = time.monotonic()
+        end = start + minutes * 60
+        with _going_on(site, load.change, rate, end), _going_on(site, load.query, _QUERIES_PER_S, end):
+            while time.monotonic() < end:
+                time.sleep(_SAMPLE_EVERY)
+                samples.append(((time.monotonic() - start) / 60, _resident_mb(process)))
+                if len(samples) % 24 == 0:
+                    tell(f"{samples[-1][0]:4.0f} min  {samples[-1][1]:.0f} MB  {dict(load.done)}")
+        site.settle("soak/", "images")
+        lost = len(site.lost("soak/"))
+        same = host_process(site) == process
+    for line in seen.errors[:5]:
+        tell(line[:500])
+    return _figures(minutes, samples, seen, lost if same else -1, load.done)
+
+
+def _rate(site: Site, load: _Load) -> float:
+    """Images a second of the mix, uploaded as fast as that goes."""
+    first = load.pictures(_FIRST)
+    start = time.monotonic()
+    site.upload(first)
+    site.settle("soak/", "images")
+    return _FIRST / (time.monotonic() - start)
+
+
+@contextmanager
+def _going_on(site: Site, choose: Callable[[], Callable[[], object]], rate: float, end: float) -> Iterator[None]:
+    """Meanwhile do so many things a second; what fails is raised at the end."""
+    failed: list[BaseException] = []
+
+    def go_on() -> None:
+        start = time.monotonic()
+        for number in count():
+            time.sleep(max(0, start + number / rate - time.monotonic()))
+            if time.monotonic() > end:
+                return
+            done = site.threads.submit(choose())
+            done.add_done_callback(lambda done: failed.append(error) if (error := done.exception()) else None)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    yield
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _resident_mb(process: Path) -> float:
+    found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
+    return int(found[1]) * 1024 / 1e6 if found else float("nan")
+
+
+def _figures(
+    minutes: float, samples: list[tuple[float, float]], seen: _Seen, lost: int, done: Counter[str]
+) -> list[report.Result]:
+    warm = [(at, size) for at, size in samples if at >= minutes * _WARM_UP]
+    slope = statistics.linear_regression(*zip(*warm, strict=True)).slope
+    middle = len(warm) // 2
+    halves = [statistics.linear_regression(*zip(*half, strict=True)).slope for half in (warm[:middle], warm[middle:])]
+    sizes = [size for _, size in warm]
+    held = (
+        f"{min(sizes):.0f} to {max(sizes):.0f} MB in the last {minutes * (1 - _WARM_UP):.0f} of {minutes:.0f} minutes"
+    )
+    wrong = sum(number for status, number in seen.statuses.items() if status != 200)
+    counted = ", ".join(f"{number:,} {what}" for what, number in sorted(done.items()))
+    return [
+        (
+            Figure("soak_memory_mb_per_min", "MB/min", "lower", 1, _never),
+            Measurement(slope, min(halves), max(halves), held),
+        ),
+        (Figure("soak_lost", "images", "lower", 0, _never), Measurement.once(lost, counted)),
+        (
+            Figure("soak_errors", "answers, lines", "lower", 0, _never),
+            Measurement.once(wrong + len(seen.errors), f"{seen.statuses.total():,} answers"),
+        ),
+    ]
+
+
+def _never() -> Measurement:
+    raise RuntimeError("The soak measures all of its figures at once.")
+
+
+def main() -> int:
+    """Run it, print the table, and add its figures to ``.local/bench.json``."""
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Does it hold for half an hour?")
+    parser.add_argument("--minutes", type=float, default=30)
+    minutes = parser.parse_args().minutes
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    results = soak(minutes, lambda line: console.print(line, highlight=False, markup=False))
+    report.show(console, results, machine.describe())
+    report.write(REPO_ROOT / ".local" / "bench.json", results, keep=True)
+    return 0 if all(figure.reached(measurement) for figure, measurement in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
