@@ -85,8 +85,7 @@ def _over_usual() -> Measurement:
     CHART.write_text(chart.bars(f"Milliseconds of one 12-megapixel JPEG, model at {LATENCY_MS} ms", bars))
     middle, other = statistics.median(ours[0]), statistics.median(usual[0])
     low, _, high = statistics.quantiles([time / other for time in ours[0]], n=4)
-    by_step = "; ".join(f"{step} {ms:.0f}" for step, ms in bars["this app"].items())
-    return Measurement(middle / other, low, high, f"{middle:.0f} / {other:.0f} ms ({by_step})")
+    return Measurement(middle / other, low, high, f"{middle:.0f} / {other:.0f} ms")
 
 
 def _bar(taken: _Taken) -> dict[str, float]:
