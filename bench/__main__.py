@@ -26,7 +26,12 @@ def main() -> int:
     """Run the benchmarks that the command line names, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast, how lean, beside what is usual.")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="measure these figures alone")
-    only = {name for argument in parser.parse_args().only for name in argument.split()}
+    parser.add_argument("--table", action="store_true", help="print what was measured last, for docs/performance.md")
+    arguments = parser.parse_args()
+    if arguments.table:
+        sys.stdout.write(report.markdown(RESULTS))
+        return 0
+    only = {name for argument in arguments.only for name in argument.split()}
     if unknown := only - {figure.name for figure in FIGURES}:
         names = ", ".join(figure.name for figure in FIGURES)
         parser.error(f"There is no figure {', '.join(sorted(unknown))}. There are: {names}.")

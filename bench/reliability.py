@@ -15,8 +15,11 @@ from bench.figures import Figure, Measurement
 from bench.scenarios import Faulty, Kills, Quota, Races, Starvation
 from bench.site import running
 from local.faults import StorageFaults
+from local.stack import LOGS
 
 _LEASE = 2.0
+# Stacks that run at the same time write to folders of their own.
+_LOGS = LOGS / "bench"
 
 
 @cache
@@ -27,26 +30,26 @@ def _quota(retry_after: Literal["seconds", "none"]) -> Quota:
 
 
 def _model_faults() -> Sequence[Faulty]:
-    with running() as site:
+    with running(logs=_LOGS / "model faults") as site:
         return scenarios.model_faults(site, images=200, times=100)
 
 
 def _storage_faults() -> Sequence[Faulty]:
     """A tenth of the requests fail, sixty in all; then none goes through until thirty have failed."""
     switch = StorageFaults()
-    with running(storage_faults=switch) as site:
+    with running(storage_faults=switch, logs=_LOGS / "storage faults") as site:
         often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
         always = scenarios.storage_faults(site, switch, images=30, share=1, times=30)
         return often + always
 
 
 def _kills() -> Kills:
-    with running(lease=_LEASE) as site:
+    with running(lease=_LEASE, logs=_LOGS / "kills") as site:
         return scenarios.kills(site, images=300, kills=30)
 
 
 def _races() -> Races:
-    with running() as site:
+    with running(logs=_LOGS / "races") as site:
         return scenarios.races(site, names=8, changes=1200)
 
 

@@ -48,6 +48,7 @@ def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
         figures[figure.name] = {
             "value": measurement.value,
             "unit": figure.unit,
+            "better": figure.better,
             "target": figure.target,
             "ok": figure.reached(measurement),
             "spread": [measurement.low, measurement.high],
@@ -58,10 +59,27 @@ def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
 
 
+def markdown(path: Path) -> str:
+    """Return the figures of the file as the rows of docs/performance.md."""
+    figures = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    return "".join(f"| {' | '.join(_cells(name, figure))} |\n" for name, figure in figures.items())
+
+
+def _cells(name: str, figure: dict[str, Any]) -> list[str]:
+    sign = "≥" if figure["better"] == "higher" else "≤"
+    target = "-" if figure["target"] is None else f"{sign} {_number(figure['target'])}"
+    low, high = (_number(edge) for edge in figure["spread"])
+    verdict = "-" if figure["target"] is None else "ok" if figure["ok"] else "missed"
+    if not figure["certain"]:
+        verdict += ", spread wider than margin"
+    value = f"{_number(figure['value'])} {figure['unit']}"
+    return [f"`{name}`", value, target, low if low == high else f"{low} - {high}", figure["measured"], verdict]
+
+
 def _verdict(figure: Figure, measurement: Measurement) -> str:
     verdict = "[green]ok[/green]" if figure.reached(measurement) else "[red]missed[/red]"
     return verdict if figure.certain(measurement) else f"{verdict}, spread wider than margin"
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
@@ -47,6 +47,8 @@ _ROUNDS = 20
 _GONE = ""
 # Answers that storage would not take yet stay in the process: the platform's next attempt finds them.
 _MOST_UNSTORED = 100
+# Files that come in parts (shared.rest), in memory at once: 200 MB of them by default.
+_MOST_LARGE = 2
 _MESSAGE_LIMIT = 1000
 _ALARM_EVERY = 60.0
 
@@ -63,6 +65,14 @@ class ImageReport(Report):
     retry_in: int | None = None
 
 
+@dataclass
+class _Looking:
+    """Those in this process that look at an image, or wait for their turn to."""
+
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    number: int = 0
+
+
 class Sync:
     """Keeps records true to their images. Safe to call from many threads and processes, for the same image too."""
 
@@ -74,7 +84,9 @@ class Sync:
         self._limits = Limits.of(settings)
         self._alarmed = -math.inf
         self._unstored: dict[str, Content] = {}
-        self._large = threading.Lock()
+        self._large = threading.BoundedSemaphore(_MOST_LARGE)
+        self._looking: dict[str, _Looking] = {}
+        self._looking_changes = threading.Lock()
 
     def __call__(self, name: str) -> ImageReport:
         """Make what is stored about the image ``name`` match the image as it is now: see :meth:`again`."""
@@ -92,19 +104,34 @@ class Sync:
     def crashed(self, name: str) -> ImageReport:
         """Record that the platform gave up on the image, unless it has been embedded, or is gone, by now."""
         report = ImageReport(name=name)
-        with self._logged(report):
+        with self._logged(report), self._alone(name):
             self._settle(name, report, "crashed", 0)
         return report
 
     def _look(self, request: EmbeddingRequest, patience: float) -> ImageReport:
         tired = request.attempt >= _MOST_ATTEMPTS or now() - (request.first_seen or now()) >= _LONGEST
         report = ImageReport(name=request.name, attempt=request.attempt or None)
-        with self._logged(report):
+        with self._logged(report), self._alone(request.name):
             try:
                 self._settle(request.name, report, "gave_up" if tired else None, patience)
             except (ModelMisconfigured, ModelUnavailable) as error:
                 self._defer(request, error, report)
         return report
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """One look at an image at a time: an event that comes twice at once would be paid for twice."""
+        with self._looking_changes:
+            looking = self._looking.setdefault(name, _Looking())
+            looking.number += 1
+        try:
+            with looking.turn:
+                yield
+        finally:
+            with self._looking_changes:
+                looking.number -= 1
+                if not looking.number:
+                    del self._looking[name]
 
     @contextmanager
     def _logged(self, report: ImageReport) -> Iterator[None]:
@@ -239,7 +266,7 @@ class Sync:
                 f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}.",
             )
         text = image.text(self._settings.text_metadata) if self._settings.text_metadata else None
-        # While the model is asked, only the prepared picture is in memory. The largest files are taken one by one.
+        # While the model is asked, only the prepared picture is in memory. Of the largest files few are taken at once.
         with self._large if image.size > LARGE else nullcontext():
             with report.step("download"):
                 data = self._store.download(image)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from shared.errors import ModelBusy
 
 # Where a refusal names no wait, one call asks again after the first of these, each time later, up to the last.
-_FIRST_UNSAID_WAIT, _LONGEST_UNSAID_WAIT = 1.0, 4.0
+_FIRST_UNSAID_WAIT, _LONGEST_UNSAID_WAIT = 1.5, 4.0
 
 
 class Gate:
@@ -63,7 +63,8 @@ class Gate:
     def refused(self, wait: float | None) -> None:
         """Close the gate for ``wait`` seconds, because the model said so, and halve what it lets through.
 
-        Where it did not say how long, a single call asks again after a second, and later every time it is refused.
+        Where it did not say how long, a single call asks again after a second and a half, and later each time it is
+        refused.
         """
         with self._changed:
             now = time.monotonic()
@@ -74,7 +75,7 @@ class Gate:
                     self._half = self._allowed / 2
                 self._allowed = 1.0 if wait is None else max(1.0, self._half)
                 if wait is None:
-                    wait, self._unsaid_wait = self._unsaid_wait, min(self._unsaid_wait * 1.5, _LONGEST_UNSAID_WAIT)
+                    wait, self._unsaid_wait = self._unsaid_wait, min(self._unsaid_wait * 2, _LONGEST_UNSAID_WAIT)
             self._closed_until = max(self._closed_until, now + (wait or 0.0))
 
     def answered(self) -> None:

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -501,6 +502,17 @@ def test_an_answer_that_storage_would_not_take_is_not_asked_for_again(
             sync("a.png")
     assert sync("a.png").outcome == "copied"
     assert len(cloud.model.calls(200)) == 1
+
+
+def test_an_event_that_comes_twice_at_once_is_paid_for_once(cloud: Cloud) -> None:
+    cloud.model.behave(latency_ms=300)
+    cloud.upload("a.png", picture())
+    sync = cloud.sync()
+    with ThreadPoolExecutor(4) as threads:
+        reports = list(threads.map(sync, ["a.png"] * 4))
+    assert sorted(report.outcome for report in reports) == ["embedded", "unchanged", "unchanged", "unchanged"]
+    assert len(cloud.model.calls()) == 1
+    assert sync._looking == {}
 
 
 def test_only_so_many_answers_wait_for_storage(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

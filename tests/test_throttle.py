@@ -73,12 +73,12 @@ def test_calls_refused_together_count_as_one_refusal() -> None:
     assert most_inside(gate, 16) == 4
 
 
-def test_a_refusal_that_names_no_wait_lets_one_call_ask_again_after_a_second() -> None:
+def test_a_refusal_that_names_no_wait_lets_one_call_ask_again_after_a_while() -> None:
     gate = Gate(8)
     gate.refused(None)
     start = time.monotonic()
     assert most_inside(gate, 4) == 1
-    assert time.monotonic() - start >= 1
+    assert time.monotonic() - start >= 1.5
 
 
 def test_one_call_is_always_let_through() -> None:
@@ -99,10 +99,10 @@ def test_where_no_wait_is_named_a_refused_call_asks_again_later_every_time(monke
         gate.refused(None)  # in flight together with the first: it says nothing new
         waits.append(round(gate._closed_until - clock[0], 2))
         clock[0] = gate._closed_until
-    assert waits == [1.0, 1.5, 2.25, 3.38, 4.0, 4.0]
+    assert waits == [1.5, 3.0, 4.0, 4.0, 4.0, 4.0]
     gate.answered()
     gate.refused(None)
-    assert gate._closed_until - clock[0] == 1.0
+    assert gate._closed_until - clock[0] == 1.5
 
 
 def test_answers_open_the_gate_quickly_up_to_half_of_what_was_too_many() -> None:
