@@ -61,9 +61,9 @@ def write(image: Image.Image) -> bytes:
     width, height = image.size
     stride = width * len(image.getbands())
     # Seen as bytes, the picture is a grey one of that width, so that Pillow subtracts and lays out the rows.
-    flat = Image.frombuffer("L", (stride, height), image.tobytes())
-    above = Image.new("L", flat.size)
-    above.paste(flat, (0, 1))
+    rows = image.tobytes()
+    flat = Image.frombuffer("L", (stride, height), rows)
+    above = Image.frombuffer("L", flat.size, bytes(stride) + memoryview(rows)[:-stride])
     filtered = Image.new("L", (stride + 1, height), _FILTER_UP)
     filtered.paste(ImageChops.subtract_modulo(flat, above), (1, 0))
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY if image.mode == "L" else _RGB, 0, 0, 0)
