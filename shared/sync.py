@@ -104,7 +104,8 @@ class Sync:
     def crashed(self, name: str) -> ImageReport:
         """Record that the platform gave up on the image, unless it has been embedded, or is gone, by now."""
         report = ImageReport(name=name)
-        with self._logged(report), self._alone(name):
+        # Without waiting for a look that may never end.
+        with self._logged(report):
             self._settle(name, report, "crashed", 0)
         return report
 
