@@ -25,14 +25,16 @@ RESULTS = Path(__file__).parent.parent / ".local" / "bench.json"
 def main() -> int:
     """Run the benchmarks that the command line names, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast, how lean, beside what is usual.")
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="measure these figures alone")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", default=[], help="measure these alone: names, or beginnings of names"
+    )
     parser.add_argument("--table", action="store_true", help="print what was measured last, for docs/performance.md")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(report.markdown(RESULTS))
         return 0
     only = {name for argument in arguments.only for name in argument.split()}
-    if unknown := only - {figure.name for figure in FIGURES}:
+    if unknown := {part for part in only if not any(figure.name.startswith(part) for figure in FIGURES)}:
         names = ", ".join(figure.name for figure in FIGURES)
         parser.error(f"There is no figure {', '.join(sorted(unknown))}. There are: {names}.")
 
@@ -40,7 +42,7 @@ def main() -> int:
     results = []
     load, start = machine.load(), time.monotonic()
     for figure in FIGURES:
-        if not only or figure.name in only:
+        if not only or figure.name.startswith(tuple(only)):
             with console.status(f"Measuring {figure.name} …"):
                 results.append((figure, figure.measure()))
             if not sys.stdout.isatty():
