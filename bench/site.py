@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -163,11 +163,20 @@ def running(
     storage_faults: StorageFaults | None = None,
     logs: Path | None = None,
     show: Callable[[str], None] = lambda line: None,
+    node_options: Sequence[str] = (),
 ) -> Iterator[Site]:
     """Run the stack for some scenarios: the options are those of :func:`local.stack.running`."""
     with ExitStack() as parts:
         running = parts.enter_context(
-            stack.running(app=app, settings=settings, lease=lease, storage_faults=storage_faults, logs=logs, show=show)
+            stack.running(
+                app=app,
+                settings=settings,
+                lease=lease,
+                storage_faults=storage_faults,
+                logs=logs,
+                show=show,
+                node_options=node_options,
+            )
         )
         connection_string, ca_file = running.storage_connection_string, running.ca_file
         blobs = BlobServiceClient.from_connection_string(connection_string, connection_verify=ca_file)

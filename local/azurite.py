@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +54,9 @@ class Azurite:
 
 
 @contextmanager
-def running(*, log: Path, on_line: Callable[[str], None] = lambda line: None) -> Iterator[Azurite]:
+def running(
+    *, log: Path, on_line: Callable[[str], None] = lambda line: None, node_options: Sequence[str] = ()
+) -> Iterator[Azurite]:
     """Start Azurite and stop it at the end. Each line it prints goes to `on_line`: one for every finished request.
 
     Raises StackError when it does not start.
@@ -70,7 +72,7 @@ def running(*, log: Path, on_line: Callable[[str], None] = lambda line: None) ->
         child = Child(
             "Azurite",
             [
-                *(str(_NODE), str(_SCRIPT), "--inMemoryPersistence"),
+                *(str(_NODE), *node_options, str(_SCRIPT), "--inMemoryPersistence"),
                 *("--blobHost", "127.0.0.1", "--blobPort", "0", "--queueHost", "127.0.0.1", "--queuePort", "0"),
                 *("--tableHost", "127.0.0.1", "--tablePort", "0"),
                 *("--cert", str(certificate), "--key", str(private_key), "--oauth", "basic"),

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,20 +63,23 @@ def running(
     lease: float = 600,
     storage_faults: StorageFaults | None = None,
     show: Callable[[str], None] = lambda line: None,
+    node_options: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Start everything, wait until it answers, and stop everything at the end, whatever the end is.
 
     `settings` come on top of the app settings, `logs` is a folder for one log per part (default: one of its own in
     `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs,
-    `storage_faults` come between the app and storage (not between the host and storage), and `show` gets each line
-    that the functions log.
+    `storage_faults` come between the app and storage (not between the host and storage), `show` gets each line that
+    the functions log, and `node_options` are those of the Node.js that runs Azurite.
 
     A functions host that dies is started again on the same port, as Azure does. When another part dies, StackError
     is raised in the main thread, wherever that is. SIGTERM and SIGHUP are taken like Ctrl-C.
     """
     with _Warden() as warden, ExitStack() as parts:
         try:
-            yield _start(parts, warden, app, model, settings, logs or _log_folder(), lease, storage_faults, show)
+            yield _start(
+                parts, warden, app, model, settings, logs or _log_folder(), lease, storage_faults, show, node_options
+            )
         finally:
             warden.off_duty()
 
@@ -91,6 +94,7 @@ def _start(
     lease: float,
     storage_faults: StorageFaults | None,
     show: Callable[[str], None],
+    node_options: Sequence[str],
 ) -> Stack:
     """Start one part after the other; `parts` stops them in the opposite order."""
     logs.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,9 @@ def _start(
     system = _system_environment(temporary)
 
     grid = EventGrid()
-    emulator = parts.enter_context(azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read))
+    emulator = parts.enter_context(
+        azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read, node_options=node_options)
+    )
     warden.watch(emulator.child)
     client_id, key = str(uuid.uuid4()), secrets.token_urlsafe(32)
     tokens = parts.enter_context(identity.running([client_id]))
