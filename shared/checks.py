@@ -17,13 +17,13 @@ from shared.foundry import Foundry, ModelOptions
 from shared.identity import Identity
 from shared.log import Report
 from shared.queues import Queues
+from shared.rest import STORAGE_SCOPE
 from shared.settings import Settings
 from shared.store import Store
 
 # Anybody may ask for the app's health, so what is known is told again for a while; what is being mended, not for long.
 _WELL_FOR, _UNWELL_FOR = 300.0, 15.0
 _MODEL_DEADLINE = 15.0
-_STORAGE_SCOPE = "https://storage.azure.com/.default"
 _MESSAGE_LIMIT = 1000
 _NO_ANSWER = {None, 200, 504}
 _PRIVATE = "with private endpoints, that their DNS zones are linked to the app's network."
@@ -87,7 +87,7 @@ class Checks:
         if self._settings.storage_connection_string:
             return None
         try:
-            self._identity.token(_STORAGE_SCOPE)
+            self._identity.token(STORAGE_SCOPE)
         except IdentityError as error:
             message = (
                 "The managed identity gives no token: check that AZURE_CLIENT_ID is the client id of a user-assigned"

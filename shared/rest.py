@@ -27,7 +27,7 @@ type Answer = urllib3.BaseHTTPResponse
 
 # What this asks of storage as the service has it; later versions are not needed.
 _VERSION = "2023-11-03"
-_SCOPE = "https://storage.azure.com/.default"
+STORAGE_SCOPE = "https://storage.azure.com/.default"
 # One for each thread of the worker (80 at the most, infra/modules/app.bicep), and for those of an audit.
 _CONNECTIONS = 96
 # Five tries within about 15 s; the first comes back at once, as a connection that was idle may have been closed.
@@ -87,10 +87,10 @@ class Rest:
             _refuse(answer, method, url)
             return answer
 
-    def find(self, method: str, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Answer | None:
+    def find(self, method: str, url: str) -> Answer | None:
         """The same for a blob; returns ``None`` where its container, but not the blob, is there."""
         try:
-            return self.send(method, url, headers=headers)
+            return self.send(method, url)
         except StorageError as error:
             # The answer to a HEAD has no body, and not everything between here and storage keeps its headers.
             if error.status == HTTPStatus.NOT_FOUND and error.code in {"BlobNotFound", ""}:
@@ -183,7 +183,7 @@ class Rest:
     def _headers(self, fresh: bool) -> dict[str, str]:
         headers = {"x-ms-version": _VERSION, "x-ms-date": formatdate(usegmt=True)}
         if not self._connection_string:
-            headers["authorization"] = f"Bearer {self._identity.token(_SCOPE, fresh=fresh)}"
+            headers["authorization"] = f"Bearer {self._identity.token(STORAGE_SCOPE, fresh=fresh)}"
         return headers
 
     def _signature(self) -> str:

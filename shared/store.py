@@ -137,11 +137,6 @@ class Store:
         # Not of a later version, which may have any size.
         return _plain(self._read(image), image.encoding, self._most_bytes)
 
-    def _read(self, image: Image) -> bytes:
-        if image.size > LARGE:
-            return self._rest.read_large(image.url, image.etag)
-        return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
-
     def find_record(self, name: str) -> RecordState | None:
         """What the image's embedding record was made from, or ``None`` where it has none. Reads no vector."""
         answer = self._rest.find("HEAD", self._record(name))
@@ -281,6 +276,11 @@ class Store:
     def remove_filter(self, audit: str) -> None:
         """Remove what an audit noted."""
         self._rest.find("DELETE", self._own(f"reports/{audit}.filter"))
+
+    def _read(self, image: Image) -> bytes:
+        if image.size > LARGE:
+            return self._rest.read_large(image.url, image.etag)
+        return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
 
     def _write(
         self,
