@@ -5,9 +5,6 @@
 People upload pictures (most small, one in forty a photograph of 12 megapixels), write some of them again, delete
 others, and ask, half of the time what has been asked before. What the app can do of that mix is measured first, by
 uploading some as fast as that goes. Memory is that of the host's process, with the app in it.
-
-Vectors by content, which the app's audit removes when they have not been used for a day, are removed after two minutes:
-Azurite takes longer for each request the more blobs there are, and with 50,000 of them could not keep up.
 """
 
 import argparse
@@ -21,7 +18,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -31,7 +27,7 @@ from rich.console import Console
 from bench import machine, photographs, report
 from bench.figures import Figure, Measurement
 from bench.scenarios import host_process
-from bench.site import SPACE, Site, picture, running
+from bench.site import Site, picture, running
 from bench.uploads import SETTINGS, distinct
 from local.azurite import REPO_ROOT
 
@@ -41,8 +37,6 @@ _FIRST = 200
 # Names in use: what is uploaded beyond them writes over or follows a deletion, so that storage does not fill up.
 _NAMES = 1500
 _QUERIES_PER_S = 4.0
-_CLEANINGS_PER_S = 1 / 60
-_KEPT_FOR = timedelta(minutes=2)
 # More to do at once than this means that a part is too slow for the load, and something else is measured.
 _MOST_WAITING = 100
 _SAMPLE_EVERY = 5.0
@@ -98,10 +92,6 @@ class _Load:
         image = picture(f"asked {number}")
         return lambda: self._ask("images/embeddings", image, "image/png")
 
-    def cleaning(self) -> Callable[[], object]:
-        """The removal of the vectors by content that were written a while ago."""
-        return self._clean
-
     def _picture(self) -> bytes:
         number = next(self._numbers)
         return distinct(self._photograph, number) if self._chance.random() < 1 / 40 else picture(f"soak {number}")
@@ -109,11 +99,6 @@ class _Load:
     def _delete(self, name: str) -> None:
         with suppress(ResourceNotFoundError):
             self._site.images.delete_blob(name)
-
-    def _clean(self) -> None:
-        for blob in self._site.embeddings.list_blobs(name_starts_with=f"{SPACE}/contents/"):
-            if blob.last_modified < datetime.now(UTC) - _KEPT_FOR:
-                self._site.embeddings.delete_blob(blob.name)
 
     def _ask(self, route: str, body: bytes, kind: str) -> None:
         headers = {"x-functions-key": self._site.stack.functions_key, "content-type": kind}
@@ -135,11 +120,7 @@ def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
         samples: list[tuple[float, float]] = []
         start = time.monotonic()
         end = start + minutes * 60
-        with (
-            _going_on(site, load.change, rate, end),
-            _going_on(site, load.query, _QUERIES_PER_S, end),
-            _going_on(site, load.cleaning, _CLEANINGS_PER_S, end),
-        ):
+        with _going_on(site, load.change, rate, end), _going_on(site, load.query, _QUERIES_PER_S, end):
             while time.monotonic() < end:
                 time.sleep(_SAMPLE_EVERY)
                 samples.append(((time.monotonic() - start) / 60, _resident_mb(process)))
