@@ -32,7 +32,7 @@ from bench.uploads import SETTINGS, distinct
 from local.azurite import REPO_ROOT
 
 _LATENCY_MS = 200
-_WITHOUT_GC = Path(__file__).with_name("azurite_without_gc.js")
+_WITH_MANY_BLOBS = Path(__file__).with_name("azurite_with_many_blobs.js")
 _FIRST = 200
 # Names in use: what is uploaded beyond them writes over or follows a deletion, so that storage does not fill up.
 _NAMES = 1500
@@ -109,7 +109,7 @@ class _Load:
 def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
     """Run it for so long; returns the figures."""
     seen = _Seen()
-    with running(settings=SETTINGS, show=seen.read, node_options=["--require", str(_WITHOUT_GC)]) as site:
+    with running(settings=SETTINGS, show=seen.read, node_options=["--require", str(_WITH_MANY_BLOBS)]) as site:
         site.behave(latency_ms=_LATENCY_MS, mode="cheap")
         load = _Load(site, seen)
         rate = _rate(site, load) / 2
