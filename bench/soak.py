@@ -14,12 +14,13 @@ import re
 import statistics
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from threading import Event
 
 from azure.core.exceptions import ResourceNotFoundError
 from rich.console import Console
@@ -120,8 +121,9 @@ def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
         samples: list[tuple[float, float]] = []
         start = time.monotonic()
         end = start + minutes * 60
-        with _going_on(site, load.change, rate, end), _going_on(site, load.query, _QUERIES_PER_S, end):
-            while time.monotonic() < end:
+        with _going_on(site, load.change, rate) as changes, _going_on(site, load.query, _QUERIES_PER_S) as queries:
+            # A load that is done has failed: leaving says why.
+            while time.monotonic() < end and not (changes.done() or queries.done()):
                 time.sleep(_SAMPLE_EVERY)
                 samples.append(((time.monotonic() - start) / 60, _resident_mb(process)))
                 if len(samples) % 24 == 0:
@@ -144,29 +146,34 @@ def _rate(site: Site, load: _Load) -> float:
 
 
 @contextmanager
-def _going_on(site: Site, choose: Callable[[], Callable[[], object]], rate: float, end: float) -> Iterator[None]:
-    """Meanwhile do so many things a second; what fails, or that they cannot be done so fast, is raised at the end."""
+def _going_on(site: Site, choose: Callable[[], Callable[[], object]], rate: float) -> Iterator[Future[None]]:
+    """Do so many things a second until this is left, which waits for them all and raises what went wrong."""
+    left = Event()
 
     def go_on() -> None:
         start = time.monotonic()
-        doing: deque[Future[object]] = deque()
+        doing: set[Future[object]] = set()
         for number in count():
-            due = start + number / rate
-            if due > end:
+            if left.wait(max(0, start + number / rate - time.monotonic())):
                 break
-            time.sleep(max(0, due - time.monotonic()))
-            doing.append(site.threads.submit(choose()))
-            while doing and doing[0].done():
-                doing.popleft().result()
+            doing.add(site.threads.submit(choose()))
+            # Not in turn: one that takes long, as the SDK tries again after 15 s, keeps nothing else waiting.
+            finished = {each for each in doing if each.done()}
+            for each in finished:
+                each.result()
+            doing -= finished
             if len(doing) > _MOST_WAITING:
                 minutes = (time.monotonic() - start) / 60
                 raise RuntimeError(f"After {minutes:.0f} minutes {rate:.1f} a second are more than can be done.")
-        for last in doing:
-            last.result()
+        for each in doing:
+            each.result()
 
     with ThreadPoolExecutor(1) as one:
         going = one.submit(go_on)
-        yield
+        try:
+            yield going
+        finally:
+            left.set()
         going.result()
 
 
