@@ -24,7 +24,7 @@ soak: .venv/ready
 
 # Looks for files that break the preparation of pictures: make fuzz SECONDS=60
 fuzz: .venv/ready
-	@$(PY) -m tests.fuzz.fuzz_prepare --seconds $(or $(SECONDS),60)
+	@$(PY) -m tests.pictures.fuzz.fuzz_prepare --seconds $(or $(SECONDS),60)
 
 lint: .venv/ready .venv/checkov/ready
 	@$(PY) -m ruff check .

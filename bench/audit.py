@@ -12,11 +12,13 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from bench.figures import Figure, Measurement
-from shared.listing import Listed, Page
-from shared.merge import Merge
-from shared.preparation import PREPARATION
-from shared.reconcile import UsedContents, judge
-from shared.records import Audit, AuditReport, now
+from shared.audit.merge import Merge
+from shared.audit.reconcile import judge
+from shared.audit.report import Audit, AuditReport
+from shared.audit.used_contents import UsedContents
+from shared.clock import now
+from shared.pictures.limits import PREPARATION
+from shared.storage.listing import Listed, Page
 
 _NAMES = 1_000_000
 _PAGE = 5_000
@@ -54,7 +56,7 @@ def _pages(make: Callable[[int], Listed]) -> Generator[Page]:
 def _audit() -> Audit:
     audit = Audit(id="bench", report=AuditReport(started_at=now()))
     used = UsedContents()
-    merge = Merge(_pages(_image), _pages(_record), _pages(_failure), place=audit.place, order=0, space="model")
+    merge = Merge(_pages(_image), _pages(_record), _pages(_failure), cursor=audit.cursor, order=0, space="model")
     for found in merge.until(time.monotonic() + 3600):
         if found.record is not None:
             used.add(found.record.metadata["content"])

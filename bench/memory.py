@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.app import LIMITS
 from bench.figures import Measurement
-from shared.pictures import prepare
+from shared.pictures.convert import prepare
 
 _THREADS = 16
 

@@ -20,7 +20,7 @@ from bench.figures import Figure, Measurement
 from bench.similarity import ssim
 from bench.timing import speed_up
 from bench.usual import pictures as usual
-from shared.pictures import prepare
+from shared.pictures.convert import prepare
 
 
 def _speed(picture: Callable[[], Path], rounds: int) -> Callable[[], Measurement]:

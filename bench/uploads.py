@@ -32,8 +32,9 @@ from local import identity
 from local.azurite import REPO_ROOT
 from local.processes import wait_until
 from shared.application import application
-from shared.foundry import ModelOptions
-from shared.preparation import Limits, prepare
+from shared.model.wire_format import ModelOptions
+from shared.pictures.limits import Limits
+from shared.pictures.prepare import prepare
 
 LATENCY_MS = 200
 _IDENTITY = "00000000-0000-0000-0000-000000000000"
@@ -150,7 +151,7 @@ def _bare_loop(names: list[str]) -> tuple[float, int]:
         data = app.rest.read(app.rest.blob_url(images, name))
         if data is None:
             raise RuntimeError(f"{name} is gone.")
-        answer = app.foundry.embed_image(prepare(data, limits).png, None, options)
+        answer = app.model.embed_image(prepare(data, limits).png, None, options)
         record = msgspec.json.encode({"name": name, "embedding": answer.embedding})
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/json"}
         app.rest.send("PUT", app.rest.blob_url(embeddings, f"bare/{name}.json"), headers=headers, content=record)

@@ -31,9 +31,11 @@ from local import samples, stack
 from local.azurite import REPO_ROOT
 from local.samples import Sample
 from local.stack import Stack, StackError
-from shared.records import AuditReport, EmbeddingRecord, FailureRecord
-from shared.store import record_path, space
-from shared.wire import EmbeddingsAnswer, ModelInfo
+from shared.audit.report import AuditReport
+from shared.model.wire_format import EmbeddingsAnswer
+from shared.queries.foundry_api import ModelInfo
+from shared.storage.names import record_path, space
+from shared.uploads.records import EmbeddingRecord, FailureRecord
 
 _SAMPLES = REPO_ROOT / ".local/samples"
 _LOGS = stack.LOGS / str(os.getpid())

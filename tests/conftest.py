@@ -23,17 +23,22 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
-from shared.foundry import Foundry
+from shared.audit.reconcile import Reconcile
+from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
-from shared.intake import Intake
-from shared.queries import Queries
-from shared.query_cache import QueryCache
-from shared.queues import QUEUE, Queues
-from shared.reconcile import Reconcile
-from shared.rest import Rest
+from shared.model.client import ModelClient
+from shared.queries.cache import QueryCache
+from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
-from shared.store import Store
-from shared.sync import Sync
+from shared.storage.blobs import JsonBlobs
+from shared.storage.images import Images
+from shared.storage.queues import QUEUE, Queues
+from shared.storage.rest import Rest
+from shared.triggers.intake import Intake
+from shared.uploads.embed import Embedder
+from shared.uploads.record_store import RecordStore
+from shared.uploads.requests import RequestQueue
+from shared.uploads.sync import Sync
 
 CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 
@@ -114,38 +119,53 @@ class Cloud:
     tls: ssl.SSLContext
     resources: ExitStack
 
-    def store(self) -> Store:
-        return Store(self.settings, self.rest())
-
     def rest(self) -> Rest:
         rest = Rest(self.settings, self.app_identity(), self.tls)
         self.resources.callback(rest.close)
         return rest
 
-    def foundry(self) -> Foundry:
-        foundry = Foundry(self.settings, self.app_identity(), self.tls)
-        self.resources.callback(foundry.close)
-        return foundry
+    def image_reader(self) -> Images:
+        return Images(self.settings, self.rest())
+
+    def blobs(self) -> JsonBlobs:
+        return JsonBlobs(self.settings, self.rest())
+
+    def record_store(self) -> RecordStore:
+        return RecordStore(self.settings, self.blobs())
+
+    def report_store(self) -> ReportStore:
+        return ReportStore(self.settings, self.blobs())
+
+    def queues(self) -> Queues:
+        return Queues(self.settings, self.rest())
+
+    def request_queue(self) -> RequestQueue:
+        return RequestQueue(self.queues())
+
+    def model_client(self) -> ModelClient:
+        client = ModelClient(self.settings, self.app_identity(), self.tls)
+        self.resources.callback(client.close)
+        return client
 
     def app_identity(self, client_id: str = CLIENT_ID) -> AppIdentity:
         identity = AppIdentity(client_id)
         self.resources.callback(identity.close)
         return identity
 
-    def sync(self) -> Sync:
-        return Sync(self.settings, self.store(), self.foundry(), self.queues())
+    def sync(self, images: Images | None = None, records: RecordStore | None = None) -> Sync:
+        """With parts of the test's own where it has some."""
+        images, records = images or self.image_reader(), records or self.record_store()
+        embedder = Embedder(self.settings, images, records, self.model_client())
+        return Sync(images, records, embedder, self.request_queue())
 
     def intake(self) -> Intake:
-        return Intake(self.settings, self.store(), self.sync(), self.reconcile())
+        return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
 
     def reconcile(self) -> Reconcile:
-        return Reconcile(self.settings, self.store(), self.queues())
-
-    def queues(self) -> Queues:
-        return Queues(self.settings, self.rest())
+        return Reconcile(self.settings, self.image_reader(), self.record_store(), self.report_store(), self.queues())
 
     def queries(self) -> Queries:
-        return Queries(self.settings, QueryCache(self.settings, self.store()), self.foundry())
+        return Queries(self.settings, QueryCache(self.settings, self.blobs()), self.model_client())
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""

@@ -21,7 +21,7 @@ from PIL import Image
 from local import stack
 from local.stack import Stack
 from tests.conftest import Model, model_at
-from tests.hostile import INPUTS
+from tests.pictures.hostile import INPUTS
 
 pillow_heif.register_heif_opener()
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import function_app
 from shared import application as process
-from shared.blob_name import BlobName
+from shared.triggers.blob_name import BlobName
 from tests.conftest import Cloud
 
 
@@ -306,7 +306,7 @@ def test_a_bad_text_query_names_the_field(cloud: Cloud, body: object, target: st
 def test_too_many_inputs_or_too_many_bytes_are_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, answer = text_query({"input": ["x"] * 97})
     assert (status, answer["error"]["target"]) == (413, "input")
-    monkeypatch.setattr("shared.api.MOST_BYTES", 1000)
+    monkeypatch.setattr("shared.triggers.http.MAX_BODY_BYTES", 1000)
     status, _, answer = text_query({"input": ["x" * 1000]})
     assert (status, answer["error"]["code"]) == (413, "request_too_large")
     assert cloud.model.calls() == []
@@ -371,7 +371,7 @@ def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.
 def test_a_query_that_fails_for_a_reason_of_our_own_logs_its_line_and_is_a_500(
     cloud: Cloud, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queries.now", lambda: 1 / 0)
+    monkeypatch.setattr("shared.queries.queries.now", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         text_query({"input": "red"})
     assert '"outcome":"error","message":"ZeroDivisionError: division by zero"' in caplog.text

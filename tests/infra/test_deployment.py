@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.settings import Settings, read_settings
-from shared.store import space_of
+from shared.storage.names import space_of
+from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from tests.infra.bicep import FILES, INFRA, Bicep, Declared, Expression, faults, properties, text
 
 ROOT = INFRA.parent

@@ -1,0 +1,300 @@
+"""All images: find what is missing, stale or orphaned, and have it looked at again."""
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import msgspec
+
+from shared.audit.merge import ORDERS, Found, Merge, OutOfOrder
+from shared.audit.report import Audit, AuditMessage, AuditReport, Cursor, Estimate
+from shared.audit.report_store import ReportStore
+from shared.audit.used_contents import UsedContents
+from shared.clock import now
+from shared.errors import FailureCode
+from shared.log import Report
+from shared.pictures.limits import PREPARATION
+from shared.settings import Settings
+from shared.storage.images import Images
+from shared.storage.names import is_addressable, space_of
+from shared.storage.queues import Queues
+from shared.uploads.record_store import RecordStore
+from shared.uploads.requests import RequestQueue
+
+# Well within what a caller over HTTP is kept waiting (230 s) and what an invocation may take (host.json, 5 minutes).
+_STEP = 100.0
+# A picture that kills the process is tried again by so many audits, then only when somebody asks for it.
+_MOST_CRASHES = 3
+# A vector that no record uses waits for its image to come back under another name, until the night after next.
+_UNUSED = timedelta(hours=20)
+_THREADS = 16
+# Listings are XML, which cannot hold these characters, encoded or not.
+_LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
+
+
+class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to audit: names that begin with ``prefix``. With ``dry_run`` it is only counted.
+
+    ``retry_failures`` names codes of failures to try again, or is true for all of them.
+    """
+
+    prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=_LISTABLE)] = ""
+    dry_run: bool = False
+    retry_failures: bool | list[FailureCode] = False
+
+
+@dataclass(kw_only=True)
+class _AuditLine(Report):
+    """What an audit came to, or one of its steps. ``failed`` counts the images, ``ms`` are those of this step."""
+
+    steps: int
+    prefix: str
+    dry_run: bool
+    images: int
+    current: int
+    missing: int
+    stale: int
+    orphaned: int
+    failed: int
+    requested: int
+    contents_removed: int
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+class Reconcile:
+    """Audits the images container. Any number of audits may run at once: each only says "look at this image again"."""
+
+    def __init__(
+        self, settings: Settings, images: Images, records: RecordStore, reports: ReportStore, queues: Queues
+    ) -> None:
+        self._space = space_of(settings)
+        self._images = images
+        self._records = records
+        self._reports = reports
+        self._queues = queues
+        self._requests = RequestQueue(queues)
+
+    def start(self, request: ReconcileRequest) -> AuditReport:
+        """Audit for as long as one invocation should take; what is left goes on through the queue.
+
+        ``finished_at`` of the report is ``None`` in that case. Raises ``StorageError`` where storage fails.
+        """
+        report = AuditReport(
+            started_at=now(),
+            prefix=request.prefix,
+            dry_run=request.dry_run,
+            retry_failures=request.retry_failures,
+        )
+        audit = Audit(id=uuid.uuid4().hex, report=report)
+        self.resume(audit)
+        return audit.report
+
+    def resume(self, audit: Audit) -> None:
+        """Take the next step of an audit."""
+        audit.step += 1
+        start = time.monotonic()
+        finished = self._take_step(audit, start + _STEP)
+        report = audit.report
+        tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
+        report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
+        if finished:
+            report.finished_at, report.reached = now(), None
+            self._reports.write("latest", report)
+            self._reports.remove_running()
+        else:
+            report.reached = audit.cursor.done
+            self._reports.write("running", report)
+            self._queues.send(AuditMessage(audit=audit))
+        self._log(audit, "finished" if finished else "goes_on", time.monotonic() - start)
+
+    def abandoned(self, audit: Audit) -> None:
+        """Note that the platform gave up on a running audit."""
+        self._reports.remove_running()
+        self._log(audit, "error")
+
+    def _take_step(self, audit: Audit, deadline: float) -> bool:
+        """Judge and sweep until the deadline; returns whether all is done."""
+        sweeps = not audit.report.dry_run and not audit.report.prefix
+        used = self._used_contents(audit) if sweeps else None
+        with _Workers() as workers:
+            while not audit.cursor.judged:
+                try:
+                    self._judge_all(audit, used, workers, deadline)
+                except OutOfOrder as error:
+                    _begin_again(audit, error)
+                    used = UsedContents() if sweeps else None
+                    continue
+                if not audit.cursor.judged:
+                    if used is not None:
+                        self._reports.write_filter(audit.id, bytes(used.bits))
+                    return False
+            if used is None:
+                return True
+            return self._sweep(audit, used, workers, deadline)
+
+    def _used_contents(self, audit: Audit) -> UsedContents | None:
+        """What the steps before have noted; ``None`` if that is lost, and with it the knowledge of what is unused."""
+        if audit.step == 1:
+            return UsedContents()
+        bits = self._reports.find_filter(audit.id)
+        return None if bits is None else UsedContents(bytearray(bits))
+
+    def _judge_all(self, audit: Audit, used: UsedContents | None, workers: "_Workers", deadline: float) -> None:
+        prefix, cursor = audit.report.prefix, audit.cursor
+        with ExitStack() as listings:
+            images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
+            records = listings.enter_context(closing(self._records.list_records(prefix, cursor.records)))
+            failures = listings.enter_context(closing(self._records.list_failures(prefix, cursor.failures)))
+            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, space=self._space)
+            for found in merge.until(deadline):
+                if used is not None and found.record is not None:
+                    used.add(found.record.metadata.get("content", ""))
+                if judge(found, audit):
+                    self._request(found, audit, workers)
+
+    def _request(self, found: Found, audit: Audit, workers: "_Workers") -> None:
+        audit.report.requested += 1
+        if audit.report.dry_run:
+            return
+        name = found.image[0] if found.image else self._records.name_of(found.key(self._space))
+        if name is not None:
+            workers.do(self._requests.put, name)
+
+    def _sweep(self, audit: Audit, used: UsedContents, workers: "_Workers", deadline: float) -> bool:
+        """Remove the contents that no record has used since an audit of the day before."""
+        report = audit.report
+        started_at = report.started_at
+        with closing(self._records.list_contents(audit.cursor.contents)) as pages:
+            for page in pages:
+                audit.cursor.contents = page.marker
+                if time.monotonic() > deadline:
+                    self._reports.write_filter(audit.id, bytes(used.bits))
+                    return False
+                for content in page.blobs:
+                    unused_since = content.metadata.get("unused_since")
+                    if content.name in used:
+                        report.contents += 1
+                        if unused_since:
+                            workers.do(self._records.mark_content, content.name, content.etag, None)
+                    elif unused_since is None:
+                        report.contents += 1
+                        workers.do(
+                            self._records.mark_content, content.name, content.etag, report.started_at.isoformat()
+                        )
+                    elif started_at - datetime.fromisoformat(unused_since) > _UNUSED:
+                        report.contents_removed += 1
+                        workers.do(self._records.remove_content, content.name, content.etag)
+                    else:
+                        report.contents += 1
+        self._reports.remove_filter(audit.id)
+        return True
+
+    def _log(self, audit: Audit, outcome: str, seconds: float = 0) -> None:
+        report = audit.report
+        line = _AuditLine(
+            outcome=outcome,
+            message="The audit stopped: call reconcile again." if outcome == "error" else None,
+            ms={"total": round(seconds * 1000)},
+            steps=audit.step,
+            prefix=report.prefix,
+            dry_run=report.dry_run,
+            images=report.images,
+            current=report.current,
+            missing=report.missing,
+            stale=report.stale,
+            orphaned=report.orphaned,
+            failed=sum(report.failed.values()),
+            requested=report.requested,
+            contents_removed=report.contents_removed,
+            failures=report.failed,
+        )
+        line.log("audit", logging.ERROR if outcome == "error" else logging.INFO)
+
+
+def judge(found: Found, audit: Audit) -> bool:
+    """Count one name; returns whether its image should be looked at again."""
+    image, record, failure = found
+    report = audit.report
+    if image is None:
+        report.orphaned += 1
+        return True
+    name, etag = image
+    report.images += 1
+    if record is not None and _is_of(record.metadata, etag):
+        report.current += 1
+        audit.counted += 1
+        audit.tokens += int(record.metadata.get("tokens", 0))
+        return failure is not None
+    if failure is not None and _is_of(failure.metadata, etag):
+        code = failure.metadata.get("code", "")
+        report.failed[code] = report.failed.get(code, 0) + 1
+        again = _is_worth_it(code, failure.metadata, report.retry_failures)
+        audit.calls += again
+        return again or record is not None
+    if not is_addressable(name):
+        report.ignored += 1
+        return False
+    if record is not None:
+        report.stale += 1
+    else:
+        report.missing += 1
+    audit.calls += 1
+    return True
+
+
+def _is_of(metadata: dict[str, str], etag: str) -> bool:
+    return metadata.get("etag") == etag and metadata.get("preparation") == str(PREPARATION)
+
+
+def _is_worth_it(code: str, metadata: dict[str, str], asked: bool | list[FailureCode]) -> bool:
+    """Whether a failed image is tried again: it was asked for, or the failure was not the image's own."""
+    if asked is True or (asked and code in asked):
+        return True
+    return code == "gave_up" or (code == "crashed" and int(metadata.get("attempts", 0)) < _MOST_CRASHES)
+
+
+def _begin_again(audit: Audit, error: OutOfOrder) -> None:
+    """Start the audit over, by the next order of names that storage may be listing in."""
+    if audit.order + 1 == len(ORDERS):
+        raise RuntimeError(f"Storage lists names in an order that this app does not know: {error}") from error
+    before = audit.report
+    audit.order += 1
+    audit.cursor = Cursor()
+    audit.calls = audit.tokens = audit.counted = 0
+    audit.report = AuditReport(
+        started_at=before.started_at,
+        prefix=before.prefix,
+        dry_run=before.dry_run,
+        retry_failures=before.retry_failures,
+    )
+
+
+class _Workers:
+    """Threads for many small writes, with few waiting at a time. Leaving waits for all, and raises what one raised."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="audit")
+        self._running: deque[Future[None]] = deque()
+
+    def do[**Arguments](
+        self, work: Callable[Arguments, None], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> None:
+        """Have it done by one of the threads."""
+        if len(self._running) >= 4 * _THREADS:
+            self._running.popleft().result()
+        self._running.append(self._pool.submit(work, *arguments, **options))
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()
+        for future in self._running:
+            future.result()

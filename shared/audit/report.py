@@ -1,0 +1,84 @@
+"""What an audit found, and its state while it runs: plain data, passed from step to step in queue messages."""
+
+from datetime import datetime
+
+import msgspec
+
+from shared.errors import FailureCode
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What it would take to embed everything that needs it. ``total_tokens`` is ``None`` if no record tells."""
+
+    calls: int
+    total_tokens: int | None
+
+
+class AuditReport(msgspec.Struct, kw_only=True):
+    """What an audit found; so far, while ``finished_at`` is ``None``.
+
+    Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
+    is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    ``orphaned`` counts names that have records and no image. ``requested`` counts the names put on the queue, or that
+    would have been without ``dry_run``. ``contents`` counts the vectors kept for images with the same bytes, and
+    ``contents_removed`` those that no record has used for a day. ``reached`` is how far an unfinished audit is.
+    """
+
+    started_at: datetime
+    finished_at: datetime | None = None
+    prefix: str = ""
+    dry_run: bool = False
+    retry_failures: bool | list[FailureCode] = False
+    images: int = 0
+    current: int = 0
+    missing: int = 0
+    stale: int = 0
+    orphaned: int = 0
+    ignored: int = 0
+    failed: dict[str, int] = msgspec.field(default_factory=dict)
+    requested: int = 0
+    estimate: Estimate = Estimate(calls=0, total_tokens=0)
+    contents: int = 0
+    contents_removed: int = 0
+    reached: str | None = None
+
+
+class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How far an audit is, so that it can go on in another process.
+
+    ``done`` is the last key that was judged. ``images``, ``records``, ``failures`` and ``contents`` are storage's
+    markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
+    ETag) that were read but come after ``done``. ``judged`` says that only the contents are left.
+    """
+
+    done: str = ""
+    images: str = ""
+    listed: str = ""
+    held: list[tuple[str, str]] = []
+    records: str = ""
+    failures: str = ""
+    judged: bool = False
+    contents: str = ""
+
+
+class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A running audit.
+
+    ``step`` counts the invocations so far. ``order`` says which order storage was found to list names in. ``calls``
+    counts the images to be embedded; ``tokens`` were counted in ``counted`` current records.
+    """
+
+    id: str
+    report: AuditReport
+    cursor: Cursor = msgspec.field(default_factory=Cursor, name="place")
+    step: int = 0
+    order: int = 0
+    calls: int = 0
+    tokens: int = 0
+    counted: int = 0
+
+
+class AuditMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message on the queue ``embedding-requests``: take the next step of this audit."""
+
+    audit: Audit

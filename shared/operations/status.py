@@ -1,0 +1,97 @@
+"""The state of the app: what waits, what failed, what the last audit found."""
+
+from contextlib import closing
+from datetime import datetime
+
+import msgspec
+
+from shared import __version__
+from shared.audit.report import AuditReport
+from shared.audit.report_store import ReportStore
+from shared.settings import Settings
+from shared.storage.blobs import JsonBlobs
+from shared.storage.names import space_of
+from shared.storage.queues import Queues
+from shared.uploads.record_store import RecordStore
+
+
+class Failures(msgspec.Struct, frozen=True, kw_only=True):
+    """Failure records by code. Beyond 5,000 they are counted by audits only: then ``complete`` is false."""
+
+    total: int
+    by_code: dict[str, int]
+    complete: bool
+
+
+class Space(msgspec.Struct, frozen=True, kw_only=True):
+    """A space and what its last audit found: ``current`` of ``images`` had a current record. ``None``: no audit yet."""
+
+    space: str
+    in_use: bool
+    images: int | None = None
+    current: int | None = None
+    prefix: str | None = None
+    audited_at: datetime | None = None
+
+
+class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``/api/status``. A queue of which nothing is known, as there is none yet, is ``None``."""
+
+    version: str
+    model: str
+    space: str
+    queues: dict[str, int | None]
+    failures: Failures
+    last_audit: AuditReport | None
+    running_audit: AuditReport | None
+    spaces: list[Space]
+
+
+class Status:
+    """Reads the state of the app from storage."""
+
+    def __init__(
+        self, settings: Settings, blobs: JsonBlobs, records: RecordStore, reports: ReportStore, queues: Queues
+    ) -> None:
+        self._model = settings.foundry_model
+        self._space = space_of(settings)
+        self._blobs = blobs
+        self._records = records
+        self._reports = reports
+        self._queues = queues
+
+    def read(self) -> AppStatus:
+        """The state of the app as of now, in a few reads. Raises ``StorageError`` where storage fails."""
+        return AppStatus(
+            version=__version__,
+            model=self._model,
+            space=self._space,
+            queues=self._queues.lengths(),
+            failures=self._failures(),
+            last_audit=self._reports.find(self._space, "latest"),
+            running_audit=self._reports.find(self._space, "running"),
+            spaces=[self._read_space(space) for space in self._blobs.spaces()],
+        )
+
+    def _failures(self) -> Failures:
+        by_code: dict[str, int] = {}
+        with closing(self._records.list_failures("", "")) as pages:
+            page = next(pages)
+        for blob in page.blobs:
+            code = blob.metadata.get("code", "")
+            by_code[code] = by_code.get(code, 0) + 1
+        return Failures(total=len(page.blobs), by_code=by_code, complete=not page.next_marker)
+
+    def _read_space(self, space: str) -> Space:
+        report = self._reports.find(space, "latest")
+        in_use = space == self._space
+        if report is None:
+            return Space(space=space, in_use=in_use)
+        return Space(
+            space=space,
+            in_use=in_use,
+            images=report.images,
+            current=report.current,
+            prefix=report.prefix,
+            audited_at=report.finished_at,
+        )

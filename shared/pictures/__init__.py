@@ -1,0 +1,1 @@
+"""Any picture, turned into the PNG that the model accepts."""

@@ -1,0 +1,1 @@
+"""Queries: embedded, cached and answered, in each format in which they are asked."""

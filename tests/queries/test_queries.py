@@ -1,0 +1,269 @@
+"""What a caller gains over asking the model itself: one call for one question, answers side by side, in time."""
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import azure.functions as func
+import httpx
+import pytest
+
+import function_app
+from tests.conftest import Cloud
+from tests.test_function_app import data_url, picture, start_anew
+
+
+@pytest.fixture(autouse=True)
+def _own_process() -> Iterator[None]:
+    yield
+    start_anew()
+
+
+def ask(body: Any, *, headers: dict[str, str] | None = None, params: dict[str, str] | None = None) -> func.HttpResponse:
+    function: Any = function_app.text_embeddings
+    if isinstance(body, bytes) or not isinstance(body["input"], str | list) or isinstance(body["input"][0], dict):
+        function = function_app.image_embeddings
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer: func.HttpResponse = function(
+        func.HttpRequest("POST", "/", body=content, headers=headers or {}, params=params or {})
+    )
+    return answer
+
+
+def vectors(answer: func.HttpResponse) -> list[Any]:
+    assert answer.status_code == 200, answer.get_body()
+    return [item["embedding"] for item in json.loads(answer.get_body())["data"]]
+
+
+def error(answer: func.HttpResponse) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(answer.get_body())["error"]
+    return found
+
+
+def usage(answer: func.HttpResponse) -> int:
+    tokens: int = json.loads(answer.get_body())["usage"]["total_tokens"]
+    return tokens
+
+
+def most_at_once(cloud: Cloud) -> int:
+    peak: int = httpx.get(f"{cloud.model.url}/admin/calls").json()["peak"]
+    return peak
+
+
+# Several inputs
+
+
+def test_inputs_are_embedded_side_by_side_and_answered_in_order(cloud: Cloud) -> None:
+    cloud.model.behave(latency_ms=100)
+    words = [f"word {number}" for number in range(16)]
+    together = vectors(ask({"input": words}))
+    assert 3 < most_at_once(cloud) <= cloud.settings.foundry_concurrency
+    assert together == [vectors(ask({"input": [word]}))[0] for word in words]
+
+
+def test_the_same_input_twice_in_a_request_is_one_call(cloud: Cloud) -> None:
+    answer = ask({"input": ["red", "blue", "red"]})
+    first, second, third = vectors(answer)
+    assert (first == third, first == second) == (True, False)
+    assert len(cloud.model.calls()) == 2
+    assert usage(answer) == sum(
+        usage(ask({"input": [word]}, headers={"cache-control": "no-cache"})) for word in ("red", "blue")
+    )
+
+
+def test_every_bad_input_is_named_and_the_first_is_the_error(cloud: Cloud) -> None:
+    good, bad = {"image": data_url(picture())}, {"image": base64.b64encode(b"no picture").decode()}
+    found = error(ask({"input": [good, bad, good, bad]}))
+    assert (found["code"], found["target"]) == ("not_an_image", "input[1].image")
+    assert [detail["target"] for detail in found["details"]] == ["input[1].image", "input[3].image"]
+    assert cloud.model.calls() == []
+
+
+def test_after_one_failure_of_the_model_the_other_inputs_are_not_sent(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
+    cloud.model.behave(fault={"kind": "unauthorized"})
+    assert ask({"input": [f"word {number}" for number in range(96)]}).status_code == 502
+    assert len(cloud.model.calls()) < 40
+
+
+# The cache
+
+
+def test_two_who_ask_the_same_at_once_make_one_call(cloud: Cloud) -> None:
+    cloud.model.behave(latency_ms=300)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask({"input": ["red"]}), range(8)))
+    assert len({json.dumps(vectors(answer)) for answer in answers}) == 1
+    assert len(cloud.model.calls()) == 1
+    assert sum(usage(answer) for answer in answers) == usage(ask({"input": ["blu"]}))
+
+
+def test_those_who_wait_for_a_call_that_fails_fail_with_it(cloud: Cloud) -> None:
+    cloud.model.behave(latency_ms=300, fault={"kind": "content_filter"})
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ask({"input": ["red"]}), range(4)))
+    assert {answer.status_code for answer in answers} == {400}
+    assert len(cloud.model.calls()) == 1
+
+
+def test_the_latest_answers_need_no_storage(cloud: Cloud) -> None:
+    first = vectors(ask({"input": ["red"]}))
+    cloud.embeddings.delete_container()
+    again = ask({"input": ["red"]})
+    assert (vectors(again), again.headers["x-embedding-cache"]) == (first, "hit")
+
+
+def test_only_so_many_answers_are_held_in_the_process(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.queries.cache._MAX_IN_PROCESS", 2)
+    for word in ("red", "green", "blue"):
+        ask({"input": [word]})
+    cloud.embeddings.delete_container()
+    hits = [ask({"input": [word]}).headers["x-embedding-cache"] for word in ("blue", "green", "red")]
+    assert hits == ["hit", "hit", "miss"]
+
+
+def test_no_cache_asks_the_model_and_renews_what_is_kept(cloud: Cloud) -> None:
+    ask({"input": ["red"]})
+    answer = ask({"input": ["red"]}, headers={"Cache-Control": "no-cache"})
+    assert (answer.headers["x-embedding-cache"], len(cloud.model.calls())) == ("miss", 2)
+    assert ask({"input": ["red"]}).headers["x-embedding-cache"] == "hit"
+
+
+# Encodings and further fields
+
+
+def test_base64_is_made_of_the_kept_floats(cloud: Cloud) -> None:
+    ask({"input": ["red"]})
+    answer = ask({"input": ["red"], "encoding_format": "base64"})
+    assert answer.headers["x-embedding-cache"] == "hit"
+    assert len(base64.b64decode(vectors(answer)[0])) == 4 * 1024
+
+
+@pytest.mark.parametrize(("encoding", "numbers"), [("int8", 1536), ("uint8", 1536), ("binary", 192), ("ubinary", 192)])
+def test_integers_are_asked_of_the_model_and_kept_apart(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, encoding: str, numbers: int
+) -> None:
+    monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
+    floats = ask({"input": ["red"]})
+    answer = ask({"input": ["red"], "encoding_format": encoding})
+    [vector] = vectors(answer)
+    assert (len(vector), {type(number) for number in vector}) == (numbers, {int})
+    assert answer.headers["x-embedding-record"] != floats.headers["x-embedding-record"]
+    again = ask({"input": ["red"], "encoding_format": encoding})
+    assert (vectors(again), again.headers["x-embedding-cache"]) == ([vector], "hit")
+
+
+@pytest.mark.parametrize(("option", "value"), [("encoding_format", "int8"), ("dimensions", 512)])
+def test_an_option_that_the_model_does_not_have_is_the_caller_s_to_change(
+    cloud: Cloud, option: str, value: object
+) -> None:
+    answer = ask({"input": ["red"], option: value})
+    found = error(answer)
+    assert (answer.status_code, found["code"], found["target"]) == (422, "parameter_not_supported", option)
+
+
+def test_further_fields_are_dropped_or_passed_on_as_the_request_says(cloud: Cloud) -> None:
+    body = {"input": ["red"], "truncate": "END"}
+    assert ask(body).status_code == 400
+    plain = ask({"input": ["red"]})
+    dropped = ask(body, headers={"extra-parameters": "drop"})
+    assert dropped.headers["x-embedding-record"] == plain.headers["x-embedding-record"]
+    passed = ask(body, headers={"extra-parameters": "pass-through"})
+    assert passed.status_code == 200
+    assert passed.headers["x-embedding-record"] != plain.headers["x-embedding-record"]
+    assert error(ask(body, headers={"extra-parameters": "perhaps"}))["target"] == "extra-parameters"
+
+
+# The image itself as the body
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/heic; q=1", "application/octet-stream"])
+def test_an_image_may_be_the_body(cloud: Cloud, kind: str) -> None:
+    data = picture("green", "JPEG")
+    answer = ask(data, headers={"Content-Type": kind}, params={"text": "at night", "code": "key"})
+    wrapped = ask({"input": [{"image": base64.b64encode(data).decode(), "text": "at night"}]})
+    assert vectors(answer) == vectors(wrapped)
+    assert wrapped.headers["x-embedding-cache"] == "hit"
+
+
+def test_its_options_are_in_the_query_string(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
+    params = {"dimensions": "256", "input_type": "document", "encoding_format": "base64"}
+    answer = ask(picture(), headers={"Content-Type": "image/png"}, params=params)
+    assert len(base64.b64decode(vectors(answer)[0])) == 4 * 256
+    assert cloud.model.calls()[0]["input_type"] == "document"
+    wrong = ask(picture(), headers={"Content-Type": "image/png"}, params={"dimensions": "many"})
+    assert (wrong.status_code, error(wrong)["target"]) == (400, "dimensions")
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"", "empty"), (b"no picture", "not_an_image")])
+def test_a_body_that_is_no_image_is_refused(cloud: Cloud, body: bytes, code: str) -> None:
+    answer = ask(body, headers={"Content-Type": "image/png"})
+    assert (answer.status_code, error(answer)["code"]) == (400, code)
+
+
+# When the model is slow or refuses
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [("500", 502, "model_failed"), ("503", 503, "model_unavailable"), ("drop", 502, "model_failed")],
+)
+def test_what_the_model_cannot_do_is_told_apart(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, kind: str, status: int, code: str
+) -> None:
+    monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
+    cloud.model.behave(fault={"kind": kind})
+    answer = ask({"input": ["red"]})
+    assert (answer.status_code, error(answer)["code"]) == (status, code)
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_there_is_an_answer_in_time_even_when_the_model_hangs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOUNDRY_TIMEOUT", "5")
+    cloud.model.behave(fault={"kind": "hang"})
+    start = time.monotonic()
+    answer = ask({"input": [f"word {number}" for number in range(20)]})
+    assert (answer.status_code, error(answer)["code"]) == (504, "model_timeout")
+    assert time.monotonic() - start < 20
+
+
+def test_queries_go_before_uploads_where_calls_wait_for_each_other() -> None:
+    from shared.model.rate_limiter import RateLimiter
+
+    gate = RateLimiter(1)
+    order: list[str] = []
+    waiting = threading.Barrier(3)
+
+    def call(name: str, urgent: bool) -> None:
+        waiting.wait()
+        with gate.acquire(5, urgent=urgent):
+            order.append(name)
+
+    with gate.acquire(5):
+        threads = [threading.Thread(target=call, args=one) for one in (("upload", False), ("query", True))]
+        for thread in threads:
+            thread.start()
+        waiting.wait()
+        deadline = time.monotonic() + 5
+        while not gate._urgent_waiting or time.monotonic() > deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert order == ["query", "upload"]
+
+
+@pytest.mark.parametrize("depth", range(9_980, 10_000, 3))
+def test_a_field_that_is_too_deep_to_be_passed_on_is_refused(cloud: Cloud, depth: int) -> None:
+    cloud.model.behave(fault={"kind": "500"})
+    body = b'{"input": ["red"], "deep": ' + b"[" * depth + b"]" * depth + b"}"
+    request = func.HttpRequest("POST", "/", body=body, headers={"extra-parameters": "pass-through"})
+    function: Any = function_app.text_embeddings
+    assert function(request).status_code in {400, 502}

