@@ -153,10 +153,10 @@ ANSWER_CHECKS = [
 @api.parametrize()
 @settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running: Stack) -> None:
-    # The host says 404 instead of 405.
+    # The host answers 404 instead of 405.
     excluded = [checks.unsupported_method]
     if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
-        # Valid by the document is not enough: most strings are no pictures, and most names no model.
+        # The document cannot say which strings are pictures, or which names are models.
         excluded.append(checks.positive_data_acceptance)
     if case.path == "/models/images/embeddings" and (case.query or case.media_type != "application/json"):
         # The app ignores the query string if the body is JSON, and the header extra-parameters if it is an image.
