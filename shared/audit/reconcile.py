@@ -32,7 +32,7 @@ from shared.uploads.requests import RequestQueue
 _STEP_SECONDS = 100.0
 # After so many crashes on an image, audits retry it only if an operator asks for it.
 _MAX_CRASHES = 3
-# A vector that no record uses is kept until the next nightly audit: its image may come back under another name.
+# A vector found unused is kept until the following night's audit: its image may come back under another name.
 _KEEP_UNUSED = timedelta(hours=20)
 _THREADS = 16
 # Listings are XML, which cannot hold the characters excluded here, encoded or not.
