@@ -22,7 +22,7 @@ _MESSAGE_LIMIT = 1000
 class QueryCache:
     """Finds and stores answers. Storage that fails is logged and otherwise ignored: this is only a cache.
 
-    Safe to call from many threads; the same question from two of them at once is asked once.
+    Safe to call from many threads; identical queries at once share one call to the model.
     """
 
     def __init__(self, settings: Settings, blobs: JsonBlobs) -> None:
@@ -51,11 +51,11 @@ class QueryCache:
         return record
 
     def single_flight(
-        self, folder: str, key: str, ask: Callable[[], QueryRecord], *, fresh: bool
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, fresh: bool
     ) -> tuple[QueryRecord, bool]:
-        """Ask and store the answer, or wait for another thread that asks the same; the second value says which.
+        """Embed and store the answer, or wait for another thread that does; returns it and whether it was shared.
 
-        Raises what ``ask`` raises, in every thread that waits for it. ``fresh`` never takes another thread's answer.
+        Raises what ``embed`` raises, in every thread that waits for it. ``fresh`` never takes another thread's answer.
         """
         place = (folder, key)
         flight: Future[QueryRecord] = Future()
@@ -68,7 +68,7 @@ class QueryCache:
         if running is not None:
             return running.result(), True
         try:
-            record = ask()
+            record = embed()
         except BaseException as error:
             flight.set_exception(error)
             raise
