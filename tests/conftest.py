@@ -128,7 +128,7 @@ class Cloud:
         return Images(self.settings, self.rest())
 
     def blobs(self) -> JsonBlobs:
-        return JsonBlobs(self.settings, self.rest())
+        return JsonBlobs(self.settings.embeddings_container, self.rest())
 
     def record_store(self) -> RecordStore:
         return RecordStore(self.settings, self.blobs())

@@ -70,7 +70,7 @@ class Status:
             failures=self._failures(),
             last_audit=self._reports.find(self._space, "latest"),
             running_audit=self._reports.find(self._space, "running"),
-            spaces=[self._read_space(space) for space in self._blobs.spaces()],
+            spaces=[self._read_space(space) for space in self._blobs.folders()],
         )
 
     def _failures(self) -> Failures:

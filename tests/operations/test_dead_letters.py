@@ -1,0 +1,121 @@
+"""Dead letters are work: their images go on the queue, and nothing in them is lost."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.blob import BlobServiceClient, ContainerClient
+
+from local.azurite import Azurite
+from shared.operations.dead_letters import CONTAINER, DeadLetterCounts, DeadLetters
+from shared.storage.blobs import JsonBlobs
+from tests.conftest import Cloud
+from tests.queue_messages import queued_names
+
+
+def event(name: str, container: str) -> dict[str, Any]:
+    """As Event Grid leaves it, in its own schema ("Set dead-letter location and retry policy")."""
+    return {
+        "id": "1",
+        "eventTime": "2026-11-22T12:00:00.1234567Z",
+        "eventType": "Microsoft.Storage.BlobCreated",
+        "dataVersion": "",
+        "metadataVersion": "1",
+        "topic": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a",
+        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
+        "deadLetterReason": "UndeliverableDueToHttpUnauthorized",
+        "deliveryAttempts": 1,
+        "lastDeliveryOutcome": "Unauthorized",
+        "publishTime": "2026-11-22T12:00:00.3456789Z",
+        "lastDeliveryAttemptTime": "2026-11-22T12:00:01.3456789Z",
+        "data": {"api": "PutBlob", "url": f"https://a.blob.core.windows.net/{container}/{name}"},
+    }
+
+
+def cloud_event(name: str, container: str) -> dict[str, Any]:
+    """The same in the CloudEvents schema."""
+    return {
+        "specversion": "1.0",
+        "id": "1",
+        "type": "Microsoft.Storage.BlobCreated",
+        "source": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a",
+        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
+        "time": "2026-11-22T12:00:00Z",
+        "deadletterreason": "MaxDeliveryAttemptsExceeded",
+        "deliveryattempts": 30,
+        "data": {"api": "PutBlob", "url": f"https://a.blob.core.windows.net/{container}/{name}"},
+    }
+
+
+@pytest.fixture
+def container(azurite: Azurite) -> Iterator[ContainerClient]:
+    with BlobServiceClient.from_connection_string(
+        azurite.connection_string, connection_verify=str(azurite.ca_file)
+    ) as service:
+        container = service.get_container_client(CONTAINER)
+        try:
+            container.create_container()
+        except ResourceExistsError:
+            for name in container.list_blob_names():
+                container.delete_blob(name)
+        yield container
+
+
+def dead_letters(cloud: Cloud) -> DeadLetters:
+    return DeadLetters(cloud.settings, JsonBlobs(CONTAINER, cloud.rest()), cloud.request_queue())
+
+
+def leave(container: ContainerClient, name: str, content: Any) -> None:
+    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    container.upload_blob(f"TOPIC/UPLOADS/2026/11/22/12/{name}.json", data)
+
+
+@pytest.mark.parametrize("schema", [event, cloud_event])
+def test_each_image_that_a_dead_letter_names_is_put_on_the_queue_and_the_dead_letter_removed(
+    cloud: Cloud, container: ContainerClient, schema: Any
+) -> None:
+    images = cloud.settings.images_container
+    leave(container, "1", [schema("a.png", images), schema("Zoë/b.png", images)])
+    leave(container, "2", [schema("c.png", images)])
+    assert dead_letters(cloud).requeue() == DeadLetterCounts(requeued=3)
+    assert sorted(queued_names(cloud)) == ["Zoë/b.png", "a.png", "c.png"]
+    assert list(container.list_blob_names()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[{}]", b'[{"subject": "/elsewhere"}]'])
+def test_one_that_nobody_can_read_is_kept_counted_and_read_only_once(
+    cloud: Cloud, container: ContainerClient, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    leave(container, "1", content)
+    assert dead_letters(cloud).requeue() == DeadLetterCounts(unreadable=1)
+    monkeypatch.setattr(JsonBlobs, "read_bytes", lambda *_: 1 / 0)
+    assert dead_letters(cloud).requeue() == DeadLetterCounts(unreadable=1)
+    assert len(list(container.list_blob_names())) == 1
+
+
+def test_those_of_another_container_are_left_for_the_app_that_watches_it(
+    cloud: Cloud, container: ContainerClient
+) -> None:
+    leave(container, "1", [event("a.png", "another")])
+    assert dead_letters(cloud).requeue() == DeadLetterCounts()
+    assert len(list(container.list_blob_names())) == 1
+    assert queued_names(cloud) == []
+
+
+def test_a_run_takes_so_many_and_the_next_one_the_others(
+    cloud: Cloud, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.dead_letters._MAX_BLOBS", 2)
+    for number in range(3):
+        leave(container, str(number), [event(f"{number}.png", cloud.settings.images_container)])
+    assert dead_letters(cloud).count() == DeadLetterCounts(waiting=3)
+    assert dead_letters(cloud).requeue() == DeadLetterCounts(requeued=2, waiting=1)
+    assert dead_letters(cloud).requeue() == DeadLetterCounts(requeued=1)
+    assert sorted(queued_names(cloud)) == ["0.png", "1.png", "2.png"]
+
+
+def test_a_deployment_without_the_container_has_none(cloud: Cloud) -> None:
+    missing = DeadLetters(cloud.settings, JsonBlobs("no-such-container", cloud.rest()), cloud.request_queue())
+    assert missing.requeue() == missing.count() == DeadLetterCounts()
