@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity
@@ -74,7 +75,7 @@ def _build() -> Application:
     blobs = JsonBlobs(settings.embeddings_container, rest)
     records, reports = RecordStore(settings, blobs), ReportStore(settings, blobs)
     sync = Sync(images, records, Embedder(settings, images, records, model), RequestQueue(queues))
-    reconcile = Reconcile(settings, images, records, reports, queues)
+    reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
     queries = Queries(settings, QueryCache(settings, blobs), model)
     checks = Checks(settings, identity, images, records, queues, model)
     return Application(

@@ -23,6 +23,7 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
+from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
@@ -162,7 +163,9 @@ class Cloud:
         return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
 
     def reconcile(self) -> Reconcile:
-        return Reconcile(self.settings, self.image_reader(), self.record_store(), self.report_store(), self.queues())
+        expired_queries = ExpiredQueries(self.settings, self.blobs())
+        images, records, reports = self.image_reader(), self.record_store(), self.report_store()
+        return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
 
     def queries(self) -> Queries:
         return Queries(self.settings, QueryCache(self.settings, self.blobs()), self.model_client())

@@ -21,7 +21,8 @@ class AuditReport(msgspec.Struct, kw_only=True):
     is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
     ``orphaned`` counts names that have records and no image. ``requested`` counts the names put on the queue, or that
     would have been without ``dry_run``. ``contents`` counts the vectors kept for images with the same bytes, and
-    ``contents_removed`` those that no record has used for a day. ``reached`` is how far an unfinished audit is.
+    ``contents_removed`` those that no record has used for a day. ``queries_removed`` counts the query records, of all
+    spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is how far an unfinished audit is.
     """
 
     started_at: datetime
@@ -40,6 +41,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     estimate: Estimate = Estimate(calls=0, total_tokens=0)
     contents: int = 0
     contents_removed: int = 0
+    queries_removed: int = 0
     reached: str | None = None
 
 
@@ -48,7 +50,8 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``done`` is the last key that was judged. ``images``, ``records``, ``failures`` and ``contents`` are storage's
     markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
-    ETag) that were read but come after ``done``. ``judged`` says that only the contents are left.
+    ETag) that were read but come after ``done``. ``judged`` says that only the contents are left, ``swept`` that only
+    the query records are: those of ``query_space`` are listed from the marker ``queries`` on.
     """
 
     done: str = ""
@@ -59,6 +62,9 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
     failures: str = ""
     judged: bool = False
     contents: str = ""
+    swept: bool = False
+    query_space: str = ""
+    queries: str = ""
 
 
 class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):

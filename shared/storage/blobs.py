@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from shared.storage.listing import Listed, Lister, Page
+from shared.storage.listing import Lister, Page
 from shared.storage.rest import CHANGED, METADATA, Rest, ignoring, metadata_of, quoted, read_etag
 
 IF_MISSING = MappingProxyType({"if-none-match": "*"})
@@ -85,11 +85,7 @@ class JsonBlobs:
     def pages(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the JSON blobs in ``folder`` whose names there start with ``prefix``, by those names."""
         for page in self._lister.pages(self._container, folder + prefix, marker):
-            blobs = [
-                Listed(blob.name[len(folder) :], blob.etag, blob.metadata)
-                for blob in page.blobs
-                if blob.name.endswith(".json")
-            ]
+            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(".json")]
             yield page._replace(blobs=blobs)
 
     def folders(self) -> list[str]:
