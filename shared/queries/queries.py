@@ -12,7 +12,7 @@ import msgspec
 from shared.clock import now
 from shared.errors import ModelError, ModelMisconfigured, PictureError, QueryError
 from shared.log import Report
-from shared.model.client import ModelClient
+from shared.model.client import MAX_TOTAL_WAIT, ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import PREPARATION, Limits
 from shared.pictures.prepare import prepare
@@ -219,10 +219,11 @@ class Queries:
 
     def _ask(self, ready: _Ready, options: ModelOptions, deadline: float) -> QueryRecord:
         query = ready.query
+        schedule = Schedule(time.monotonic() + MAX_TOTAL_WAIT, deadline, urgent=True)
         if ready.png is not None:
-            answer = self._model.embed_image(ready.png, query.text, options, deadline=deadline, urgent=True)
+            answer = self._model.embed_image(ready.png, query.text, options, schedule)
         else:
-            answer = self._model.embed_text(query.text or "", options, deadline=deadline)
+            answer = self._model.embed_text(query.text or "", options, schedule)
         return QueryRecord(
             id=ready.key,
             image_sha256=ready.image_sha256,

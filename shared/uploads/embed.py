@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from shared.clock import now
 from shared.errors import PictureError
-from shared.model.client import ModelClient
+from shared.model.client import ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import PREPARATION, Limits, Prepared
 from shared.pictures.prepare import prepare
@@ -35,12 +35,12 @@ class Embedder:
         self._unstored: dict[str, Content] = {}
         self._large = threading.BoundedSemaphore(_MAX_LARGE)
 
-    def embed(self, image: Image, report: ImageReport, max_wait: float) -> EmbeddingRecord:
+    def embed(self, image: Image, report: ImageReport, schedule: Schedule) -> EmbeddingRecord:
         """The record of this version of the image, which nothing has stored yet.
 
         Bytes and text that this space knows already cost no model call. Raises
         :class:`~shared.errors.PictureError`, :class:`~shared.errors.ModelError`, ``StorageError``, and ``Conflict`` if
-        the image has changed. The call to the model waits for the rate limiter for at most ``max_wait`` seconds.
+        the image has changed.
         """
         if image.size == 0:
             raise PictureError("empty", "The blob has no bytes.")
@@ -58,24 +58,24 @@ class Embedder:
             key = content_key(sha256, text, PREPARATION)
             with report.step("look"):
                 known = self._unstored.get(key) or self._records.find_content(key)
-            ready = known or self._prepare(data, report, max_wait)
+            ready = known or self._prepare(data, report, schedule)
             del data
-        content = ready if isinstance(ready, Content) else self._call_model(ready, text, report, max_wait)
+        content = ready if isinstance(ready, Content) else self._call_model(ready, text, report, schedule)
         self._store(key, content, report, is_new=known is None)
         return self._record(image, sha256, text, content)
 
-    def _prepare(self, data: bytes, report: ImageReport, max_wait: float) -> Prepared:
+    def _prepare(self, data: bytes, report: ImageReport, schedule: Schedule) -> Prepared:
         """Prepare a picture that is new to this space; raises ``RateLimited`` if the model call would be too."""
-        self._model.check(max_wait)
+        self._model.check(schedule)
         with report.step("prepare"):
             picture = prepare(data, self._limits)
         report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
         return picture
 
-    def _call_model(self, picture: Prepared, text: str | None, report: ImageReport, max_wait: float) -> Content:
+    def _call_model(self, picture: Prepared, text: str | None, report: ImageReport, schedule: Schedule) -> Content:
         with report.step("embed"):
             options = ModelOptions("document", self._settings.embedding_dimensions)
-            answer = self._model.embed_image(picture.png, text, options, max_wait=max_wait)
+            answer = self._model.embed_image(picture.png, text, options, schedule)
         report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
         return Content(
             media_type=picture.media_type,

@@ -243,10 +243,10 @@ def test_queries_go_before_uploads_where_calls_wait_for_each_other() -> None:
 
     def call(name: str, urgent: bool) -> None:
         waiting.wait()
-        with gate.acquire(5, urgent=urgent):
+        with gate.acquire(time.monotonic() + 5, urgent=urgent):
             order.append(name)
 
-    with gate.acquire(5):
+    with gate.acquire(time.monotonic() + 5):
         threads = [threading.Thread(target=call, args=one) for one in (("upload", False), ("query", True))]
         for thread in threads:
             thread.start()
