@@ -236,6 +236,7 @@ def judge(found: Found, audit: Audit) -> bool:
     report.images += 1
     if record is not None and _is_of(record.metadata, etag):
         report.current += 1
+        report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
         return failure is not None

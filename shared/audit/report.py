@@ -19,6 +19,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
 
     Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
     is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    ``text_refused`` counts the current ones that were embedded without their text, since the model takes none.
     ``orphaned`` counts names that have records and no image. ``requested`` counts the names put on the queue, or that
     would have been without ``dry_run``. ``contents`` counts the vectors kept for images with the same bytes, and
     ``contents_removed`` those that no record has used for a day. ``queries_removed`` counts the query records, of all
@@ -32,6 +33,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     retry_failures: bool | list[FailureCode] = False
     images: int = 0
     current: int = 0
+    text_refused: int = 0
     missing: int = 0
     stale: int = 0
     orphaned: int = 0

@@ -5,7 +5,7 @@ import threading
 from contextlib import nullcontext
 
 from shared.clock import now
-from shared.errors import PictureError
+from shared.errors import ModelRefused, PictureError
 from shared.model.client import ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import PREPARATION, Limits, Prepared
@@ -73,9 +73,17 @@ class Embedder:
         return picture
 
     def _call_model(self, picture: Prepared, text: str | None, report: ImageReport, schedule: Schedule) -> Content:
+        options = ModelOptions("document", self._settings.embedding_dimensions)
+        without_text = False
         with report.step("embed"):
-            options = ModelOptions("document", self._settings.embedding_dimensions)
-            answer = self._model.embed_image(picture.png, text, options, schedule)
+            try:
+                answer = self._model.embed_image(picture.png, text, options, schedule)
+            except ModelRefused as error:
+                if error.code != "text_not_supported":
+                    raise
+                # A picture with a caption is worth its embedding also where the model takes no captions.
+                without_text = True
+                answer = self._model.embed_image(picture.png, None, options, schedule)
         report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
         return Content(
             media_type=picture.media_type,
@@ -84,6 +92,7 @@ class Embedder:
             prompt_tokens=answer.prompt_tokens,
             total_tokens=answer.total_tokens,
             embedding=answer.embedding,
+            without_text=without_text,
         )
 
     def _store(self, key: str, content: Content, report: ImageReport, *, is_new: bool) -> None:
@@ -110,7 +119,8 @@ class Embedder:
             media_type=content.media_type,
             width=content.width,
             height=content.height,
-            text=text,
+            text=None if content.without_text else text,
+            text_refused=text if content.without_text else None,
             model=self._settings.foundry_model,
             input_type="document",
             dimensions=len(content.embedding),
