@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.figures import Figure, Measurement
 from shared.audit.merge import Merge
-from shared.audit.reconcile import judge
+from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
 from shared.audit.used_contents import UsedContents
 from shared.clock import now
@@ -60,7 +60,7 @@ def _audit() -> Audit:
     for found in merge.until(time.monotonic() + 3600):
         if found.record is not None:
             used.add(found.record.metadata["content"])
-        judge(found, audit)
+        classify(found, audit)
     if audit.report.current != _NAMES:
         raise RuntimeError(f"{audit.report.current:,} of {_NAMES:,} images are current.")
     return audit

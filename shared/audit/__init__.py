@@ -1,1 +1,1 @@
-"""All images: what is missing, stale or orphaned, found and put on the queue."""
+"""All images: find what is missing, stale or orphaned, and queue it for a sync."""

@@ -47,7 +47,7 @@ class ExpiredQueries:
                 for blob in page.blobs:
                     if parsedate_to_datetime(blob.last_modified) < oldest:
                         audit.report.queries_removed += 1
-                        workers.do(self._delete, folder + blob.name, blob.etag)
+                        workers.submit(self._delete, folder + blob.name, blob.etag)
         return True
 
     def _delete(self, path: str, etag: str) -> None:

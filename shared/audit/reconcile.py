@@ -1,4 +1,4 @@
-"""All images: find what is missing, stale or orphaned, and have it looked at again."""
+"""Audits: compare all images with their records, and queue a sync of each image that needs one."""
 
 import logging
 import time
@@ -27,20 +27,20 @@ from shared.storage.queues import Queues
 from shared.uploads.record_store import RecordStore
 from shared.uploads.requests import RequestQueue
 
-# Well within what a caller over HTTP is kept waiting (230 s) and what an invocation may take (host.json, 5 minutes).
-_STEP = 100.0
-# A picture that kills the process is tried again by so many audits, then only when somebody asks for it.
-_MOST_CRASHES = 3
-# A vector that no record uses waits for its image to come back under another name, until the night after next.
-_UNUSED = timedelta(hours=20)
-# Listings are XML, which cannot hold these characters, encoded or not.
+# Well below Azure's limit for HTTP responses (230 s) and that for an invocation (5 minutes, host.json).
+_STEP_SECONDS = 100.0
+# After so many crashes on an image, audits retry it only if an operator asks for it.
+_MAX_CRASHES = 3
+# A vector that no record uses is kept until the next nightly audit: its image may come back under another name.
+_KEEP_UNUSED = timedelta(hours=20)
+# Listings are XML, which cannot hold the characters excluded here, encoded or not.
 _LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
 
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to audit: names that begin with ``prefix``. With ``dry_run`` it is only counted.
+    """What to audit: images whose names start with ``prefix``. With ``dry_run`` they are only counted.
 
-    ``retry_failures`` names codes of failures to try again, or is true for all of them.
+    ``retry_failures`` lists the codes of failures to retry, or is true for all of them.
     """
 
     prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=_LISTABLE)] = ""
@@ -50,7 +50,7 @@ class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 @dataclass(kw_only=True)
 class _AuditLine(Report):
-    """What an audit came to, or one of its steps. ``failed`` counts the images, ``ms`` are those of this step."""
+    """The result of an audit so far, logged after each step. ``failed`` counts images; ``ms`` covers this step only."""
 
     steps: int
     prefix: str
@@ -67,7 +67,7 @@ class _AuditLine(Report):
 
 
 class Reconcile:
-    """Audits the images container. Any number of audits may run at once: each only says "look at this image again"."""
+    """Audits the images container. Any number of audits may run at once: each only asks for syncs, which may repeat."""
 
     def __init__(
         self,
@@ -87,9 +87,10 @@ class Reconcile:
         self._requests = RequestQueue(queues)
 
     def start(self, request: ReconcileRequest) -> AuditReport:
-        """Audit for as long as one invocation should take; what is left goes on through the queue.
+        """Audit for as long as one invocation may take; further steps go through the queue.
 
-        ``finished_at`` of the report is ``None`` in that case. Raises ``StorageError`` where storage fails.
+        Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. Raises ``StorageError``
+        where storage fails.
         """
         report = AuditReport(
             started_at=now(),
@@ -102,10 +103,13 @@ class Reconcile:
         return audit.report
 
     def resume(self, audit: Audit) -> None:
-        """Take the next step of an audit."""
+        """Take the next step of an audit, and queue another if there is more to do.
+
+        Raises ``StorageError`` where storage fails: then the step may be taken again.
+        """
         audit.step += 1
         start = time.monotonic()
-        finished = self._take_step(audit, start + _STEP)
+        finished = self._take_step(audit, start + _STEP_SECONDS)
         report = audit.report
         tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
         report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
@@ -120,20 +124,20 @@ class Reconcile:
         self._log(audit, "finished" if finished else "goes_on", time.monotonic() - start)
 
     def abandoned(self, audit: Audit) -> None:
-        """Note that the platform gave up on a running audit."""
+        """Log that the platform gave up on a running audit, and remove its report."""
         self._reports.remove_running()
         self._log(audit, "error")
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
-        """Judge and sweep until the deadline; returns whether all is done."""
+        """Compare, then sweep, until the deadline; returns whether the audit is finished."""
         sweeps = not audit.report.dry_run and not audit.report.prefix
         used = self._used_contents(audit) if sweeps else None
         with Workers() as workers:
             while not audit.cursor.judged:
                 try:
-                    self._judge_all(audit, used, workers, deadline)
+                    self._compare(audit, used, workers, deadline)
                 except OutOfOrder as error:
-                    _begin_again(audit, error)
+                    _restart(audit, error)
                     used = UsedContents() if sweeps else None
                     continue
                 if not audit.cursor.judged:
@@ -147,13 +151,13 @@ class Reconcile:
             return not sweeps or self._expired_queries.remove(audit, workers, deadline)
 
     def _used_contents(self, audit: Audit) -> UsedContents | None:
-        """What the steps before have noted; ``None`` if that is lost, and with it the knowledge of what is unused."""
+        """The contents used according to earlier steps; ``None`` if that is lost, so that nothing may be removed."""
         if audit.step == 1:
             return UsedContents()
         bits = self._reports.find_filter(audit.id)
         return None if bits is None else UsedContents(bytearray(bits))
 
-    def _judge_all(self, audit: Audit, used: UsedContents | None, workers: Workers, deadline: float) -> None:
+    def _compare(self, audit: Audit, used: UsedContents | None, workers: Workers, deadline: float) -> None:
         prefix, cursor = audit.report.prefix, audit.cursor
         with ExitStack() as listings:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
@@ -163,19 +167,19 @@ class Reconcile:
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
-                if judge(found, audit):
-                    self._request(found, audit, workers)
+                if classify(found, audit):
+                    self._request_sync(found, audit, workers)
 
-    def _request(self, found: Found, audit: Audit, workers: Workers) -> None:
+    def _request_sync(self, found: Found, audit: Audit, workers: Workers) -> None:
         audit.report.requested += 1
         if audit.report.dry_run:
             return
         name = found.image[0] if found.image else self._records.name_of(found.key(self._space))
         if name is not None:
-            workers.do(self._requests.put, name)
+            workers.submit(self._requests.put, name)
 
     def _sweep(self, audit: Audit, used: UsedContents, workers: Workers, deadline: float) -> bool:
-        """Remove the contents that no record has used since an audit of the day before."""
+        """Mark contents that no record uses, and remove those marked the day before; returns whether it finished."""
         report = audit.report
         started_at = report.started_at
         with closing(self._records.list_contents(audit.cursor.contents)) as pages:
@@ -189,15 +193,15 @@ class Reconcile:
                     if content.name in used:
                         report.contents += 1
                         if unused_since:
-                            workers.do(self._records.mark_content, content.name, content.etag, None)
+                            workers.submit(self._records.mark_content, content.name, content.etag, None)
                     elif unused_since is None:
                         report.contents += 1
-                        workers.do(
+                        workers.submit(
                             self._records.mark_content, content.name, content.etag, report.started_at.isoformat()
                         )
-                    elif started_at - datetime.fromisoformat(unused_since) > _UNUSED:
+                    elif started_at - datetime.fromisoformat(unused_since) > _KEEP_UNUSED:
                         report.contents_removed += 1
-                        workers.do(self._records.remove_content, content.name, content.etag)
+                        workers.submit(self._records.remove_content, content.name, content.etag)
                     else:
                         report.contents += 1
         self._reports.remove_filter(audit.id)
@@ -207,7 +211,7 @@ class Reconcile:
         report = audit.report
         line = _AuditLine(
             outcome=outcome,
-            message="The audit stopped: call reconcile again." if outcome == "error" else None,
+            message="The platform gave up on the audit: call reconcile again." if outcome == "error" else None,
             ms={"total": round(seconds * 1000)},
             steps=audit.step,
             prefix=report.prefix,
@@ -225,8 +229,8 @@ class Reconcile:
         line.log("audit", logging.ERROR if outcome == "error" else logging.INFO)
 
 
-def judge(found: Found, audit: Audit) -> bool:
-    """Count one name; returns whether its image should be looked at again."""
+def classify(found: Found, audit: Audit) -> bool:
+    """Count one name in the audit's report; returns whether its image needs a sync."""
     image, record, failure = found
     report = audit.report
     if image is None:
@@ -234,18 +238,18 @@ def judge(found: Found, audit: Audit) -> bool:
         return True
     name, etag = image
     report.images += 1
-    if record is not None and _is_of(record.metadata, etag):
+    if record is not None and _is_for(record.metadata, etag):
         report.current += 1
         report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
         return failure is not None
-    if failure is not None and _is_of(failure.metadata, etag):
+    if failure is not None and _is_for(failure.metadata, etag):
         code = failure.metadata.get("code", "")
         report.failed[code] = report.failed.get(code, 0) + 1
-        again = _is_worth_it(code, failure.metadata, report.retry_failures)
-        audit.calls += again
-        return again or record is not None
+        retry = _should_retry(code, failure.metadata, report.retry_failures)
+        audit.calls += retry
+        return retry or record is not None
     if not is_addressable(name):
         report.ignored += 1
         return False
@@ -257,21 +261,21 @@ def judge(found: Found, audit: Audit) -> bool:
     return True
 
 
-def _is_of(metadata: dict[str, str], etag: str) -> bool:
+def _is_for(metadata: dict[str, str], etag: str) -> bool:
     return metadata.get("etag") == etag and metadata.get("preparation") == str(PREPARATION)
 
 
-def _is_worth_it(code: str, metadata: dict[str, str], asked: bool | list[FailureCode]) -> bool:
-    """Whether a failed image is tried again: it was asked for, or the failure was not the image's own."""
-    if asked is True or (asked and code in asked):
+def _should_retry(code: str, metadata: dict[str, str], requested: bool | list[FailureCode]) -> bool:
+    """Whether to retry a failed image: the operator requested it, or the image may not be at fault."""
+    if requested is True or (requested and code in requested):
         return True
-    return code == "gave_up" or (code == "crashed" and int(metadata.get("attempts", 0)) < _MOST_CRASHES)
+    return code == "gave_up" or (code == "crashed" and int(metadata.get("attempts", 0)) < _MAX_CRASHES)
 
 
-def _begin_again(audit: Audit, error: OutOfOrder) -> None:
-    """Start the audit over, by the next order of names that storage may be listing in."""
+def _restart(audit: Audit, error: OutOfOrder) -> None:
+    """Start the audit over, assuming the next of the orders in which storage may list names."""
     if audit.order + 1 == len(ORDERS):
-        raise RuntimeError(f"Storage lists names in an order that this app does not know: {error}") from error
+        raise RuntimeError(f"Storage lists names in an order that this app does not know, at {error}.") from error
     before = audit.report
     audit.order += 1
     audit.cursor = Cursor()

@@ -1,4 +1,4 @@
-"""What an audit found, and its state while it runs: plain data, passed from step to step in queue messages."""
+"""What an audit found, and its state while it runs: plain data, carried from step to step by queue messages."""
 
 from datetime import datetime
 
@@ -8,22 +8,26 @@ from shared.errors import FailureCode
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What it would take to embed everything that needs it. ``total_tokens`` is ``None`` if no record tells."""
+    """What it would cost to embed everything that needs it.
+
+    ``total_tokens`` assumes the average of the current records; it is ``None`` if there is none.
+    """
 
     calls: int
     total_tokens: int | None
 
 
 class AuditReport(msgspec.Struct, kw_only=True):
-    """What an audit found; so far, while ``finished_at`` is ``None``.
+    """What an audit found, or has found so far while ``finished_at`` is ``None``.
 
     Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
     is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
     ``text_refused`` counts the current ones that were embedded without their text, since the model takes none.
-    ``orphaned`` counts names that have records and no image. ``requested`` counts the names put on the queue, or that
-    would have been without ``dry_run``. ``contents`` counts the vectors kept for images with the same bytes, and
-    ``contents_removed`` those that no record has used for a day. ``queries_removed`` counts the query records, of all
-    spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is how far an unfinished audit is.
+    ``orphaned`` counts names that have records but no image. ``requested`` counts the names put on the queue, or that
+    ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
+    those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
+    spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
+    compared.
     """
 
     started_at: datetime
@@ -48,12 +52,12 @@ class AuditReport(msgspec.Struct, kw_only=True):
 
 
 class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How far an audit is, so that it can go on in another process.
+    """How far an audit is, so that another process can resume it.
 
-    ``done`` is the last key that was judged. ``images``, ``records``, ``failures`` and ``contents`` are storage's
+    ``done`` is the last key that was compared. ``images``, ``records``, ``failures`` and ``contents`` are storage's
     markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
-    ETag) that were read but come after ``done``. ``judged`` says that only the contents are left, ``swept`` that only
-    the query records are: those of ``query_space`` are listed from the marker ``queries`` on.
+    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared, ``swept`` that the
+    contents are done as well; the query records of ``query_space`` are listed from the marker ``queries`` on.
     """
 
     done: str = ""
@@ -72,8 +76,8 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A running audit.
 
-    ``step`` counts the invocations so far. ``order`` says which order storage was found to list names in. ``calls``
-    counts the images to be embedded; ``tokens`` were counted in ``counted`` current records.
+    ``step`` counts the invocations so far. ``order`` is the index of the order in which storage lists names. ``calls``
+    counts the images to embed; ``tokens`` is the sum over ``counted`` current records.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Where an audit's reports are stored, and what it keeps between its steps."""
+"""The reports of audits in storage, and the filter that an audit keeps between its steps."""
 
 from typing import Literal
 
@@ -22,19 +22,19 @@ class ReportStore:
         return self._blobs.read(_path(space, kind), AuditReport)
 
     def write(self, kind: ReportKind, report: AuditReport) -> None:
-        """Write a report over the one before."""
+        """Store a report in place of the previous one."""
         self._blobs.write(_path(self._space, kind), report, indented=True)
 
     def remove_running(self) -> None:
-        """Remove the report of the running audit: it has ended."""
+        """Remove the report of the running audit, which has ended."""
         self._blobs.delete_if_present(_path(self._space, "running"))
 
     def find_filter(self, audit: str) -> bytes | None:
-        """The Bloom filter that the audit with this id kept for its next step, or ``None``."""
+        """The Bloom filter that the audit with this id stored for its next step, or ``None``."""
         return self._blobs.read_bytes(self._filter(audit))
 
     def write_filter(self, audit: str, content: bytes) -> None:
-        """Keep an audit's Bloom filter for its next step."""
+        """Store an audit's Bloom filter for its next step."""
         self._blobs.write(self._filter(audit), content)
 
     def remove_filter(self, audit: str) -> None:

@@ -1,11 +1,11 @@
-"""Which contents the records of a whole container use: a set that never grows."""
+"""Which contents the records of a whole container use, in a set of fixed size."""
 
 
 class UsedContents:
-    """A set of content keys in 8 MiB, however many there are: a Bloom filter, so it may claim a key that it lacks.
+    """A set of content keys in 8 MiB, however many there are: a Bloom filter, which may also claim keys it lacks.
 
-    With four bits a key, it does so for 0.001 % of other keys at a million keys and for 4 % at ten million. All that
-    follows is that a content is kept longer than needed.
+    With four bits a key, it claims 0.001 % of other keys at a million keys and 4 % at ten million. All that follows is
+    that a content is kept longer than needed.
     """
 
     _SIZE = 1 << 26
@@ -14,15 +14,15 @@ class UsedContents:
         self.bits = bits if bits is not None else bytearray(self._SIZE // 8)
 
     def add(self, key: str) -> None:
-        """Add a key. It is the hexadecimal form of a hash, so its parts serve as independent hashes."""
+        """Add a key. It is a hash in hexadecimal, so its parts serve as independent hashes."""
         bits = self.bits
-        for place in self._places(key):
-            bits[place >> 3] |= 1 << (place & 7)
+        for position in self._positions(key):
+            bits[position >> 3] |= 1 << (position & 7)
 
     def __contains__(self, key: str) -> bool:
-        return all(self.bits[place >> 3] >> (place & 7) & 1 for place in self._places(key))
+        return all(self.bits[position >> 3] >> (position & 7) & 1 for position in self._positions(key))
 
-    def _places(self, key: str) -> tuple[int, int, int, int]:
+    def _positions(self, key: str) -> tuple[int, int, int, int]:
         last = self._SIZE - 1
         hash_ = int(key[:32] or "0", 16)
         return hash_ & last, hash_ >> 26 & last, hash_ >> 52 & last, hash_ >> 78 & last

@@ -9,16 +9,16 @@ _THREADS = 16
 
 
 class Workers:
-    """A pool of threads with a short queue. Leaving it waits for all work, and raises what any of it raised."""
+    """Threads for many small writes, with a bounded backlog. The end of the block waits for all and raises errors."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="audit")
         self._running: deque[Future[None]] = deque()
 
-    def do[**Arguments](
+    def submit[**Arguments](
         self, work: Callable[Arguments, None], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> None:
-        """Have one of the threads do it; waits while too much is queued."""
+        """Run ``work`` in one of the threads. Blocks while the backlog is full, and raises what earlier work raised."""
         if len(self._running) >= 4 * _THREADS:
             self._running.popleft().result()
         self._running.append(self._pool.submit(work, *arguments, **options))

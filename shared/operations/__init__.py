@@ -1,1 +1,1 @@
-"""The running app: whether it is healthy, how far it is, and what waits."""
+"""The running app: its health, its progress, and the length of its queues."""

@@ -1,4 +1,4 @@
-"""The state of the app: what waits, what failed, what the last audit found."""
+"""The state of the app: queue lengths, failures, and what the last audit found."""
 
 from contextlib import closing
 from datetime import datetime
@@ -16,7 +16,7 @@ from shared.uploads.record_store import RecordStore
 
 
 class Failures(msgspec.Struct, frozen=True, kw_only=True):
-    """Failure records by code. Beyond 5,000 they are counted by audits only: then ``complete`` is false."""
+    """Failure records by code. Only the first 5,000 are counted here: beyond that, ``complete`` is false."""
 
     total: int
     by_code: dict[str, int]
@@ -24,7 +24,7 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
-    """A space and what its last audit found: ``current`` of ``images`` had a current record. ``None``: no audit yet."""
+    """A space and its last audit: ``current`` of ``images`` had a current record. ``None`` if it had no audit yet."""
 
     space: str
     in_use: bool
@@ -35,7 +35,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of ``/api/status``. A queue of which nothing is known, as there is none yet, is ``None``."""
+    """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``."""
 
     version: str
     model: str
@@ -61,7 +61,7 @@ class Status:
         self._queues = queues
 
     def read(self) -> AppStatus:
-        """The state of the app as of now, in a few reads. Raises ``StorageError`` where storage fails."""
+        """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
         return AppStatus(
             version=__version__,
             model=self._model,

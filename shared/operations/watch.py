@@ -1,7 +1,7 @@
-"""Every few minutes one line in the log: whether the deployment holds, and what waits. Alerts are made from it.
+"""One log line every few minutes, which alerts read: problems of the deployment, and the length of the queues.
 
-Azure's own metrics know the messages of an account, once an hour, and not those of one queue. And where this line is
-missing, the app does not run.
+Azure's own metrics count the messages of a whole account, once an hour, not those of one queue. And if this line is
+missing, the app is not running.
 """
 
 import logging
@@ -22,7 +22,7 @@ WatchOutcome = Literal["well", "waiting", "poisoned", "misconfigured"]
 
 @dataclass(kw_only=True)
 class WatchReport(Report):
-    """What was found. ``queues`` are those that the app knows, ``problems`` the codes of what is wrong."""
+    """``queues`` are the app's queues with their lengths, ``problems`` the codes of what is wrong."""
 
     outcome: WatchOutcome = "well"
     queues: list[dict[str, str | int]] = field(default_factory=list)
@@ -30,14 +30,14 @@ class WatchReport(Report):
 
 
 class Watch:
-    """Looks after the app from within."""
+    """Checks the app and its queues."""
 
     def __init__(self, checks: Checks, queues: Queues) -> None:
         self._checks = checks
         self._queues = queues
 
     def __call__(self) -> WatchReport:
-        """Look and log. Raises ``StorageError`` where the queues cannot be read though nothing is wrong with them."""
+        """Check and log; returns what was logged. Raises ``StorageError`` if only reading the queues fails."""
         report = WatchReport()
         with report.step("total"):
             problems = self._checks.run()

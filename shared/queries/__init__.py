@@ -1,1 +1,1 @@
-"""Queries: embedded, cached and answered, in each format in which they are asked."""
+"""Queries: embedded, cached and answered, in each wire format that the app speaks."""

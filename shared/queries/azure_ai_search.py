@@ -1,6 +1,6 @@
-"""Azure AI Search: this app as the custom skill of a skillset, and as the vectorizer of an index.
+"""Azure AI Search: this app as a custom skill of a skillset, and as the vectorizer of an index.
 
-Shapes: "Custom Web API skill" and "Custom Web API vectorizer" in the reference of Azure AI Search; both share one.
+Both share one shape: "Custom Web API skill" and "Custom Web API vectorizer" in the reference of Azure AI Search.
 """
 
 import itertools
@@ -18,23 +18,23 @@ from shared.errors import ModelError, ModelMisconfigured, ModelUnavailable, Pict
 from shared.model.wire_format import InputType, ModelOptions
 from shared.parsing import split_path
 from shared.queries.foundry_api import decode_image
-from shared.queries.queries import MAX_QUERIES, Answer, Queries, Query, QueryOptions, QueryReport
+from shared.queries.queries import MAX_QUERIES, Answer, Queries, Query, QueryOptions, QueryReport, cache_use
 from shared.settings import Settings
 from shared.storage.images import Images
 from shared.storage.names import is_addressable
 
-# As many as an indexer sends in one request: the default and the most of a skill's batchSize.
+# The default and the maximum of a skill's batchSize: what an indexer sends in one request.
 MAX_RECORDS = 1000
-# Records read side by side, and the bytes of pictures after which a group is embedded before more are read: a picture
-# from storage may have 100 MB, and a group of 96 such would not fit into the memory of an instance.
-_READ_AT_ONCE = 4
+# Records are read a few at a time, and a group is embedded once its images exceed this size: an image from storage may
+# have 100 MB, and 96 of those would not fit into an instance's memory.
+_PARALLEL_READS = 4
 _GROUP_BYTES = 32 * 2**20
 
-_LONGEST_NAME = 1024
+_MAX_NAME_LENGTH = 1024
 _MESSAGE_LIMIT = 1000
 _CONTAINER = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-# What a URL is made of (RFC 3986) but for "[", "]" and "#". No backslash, blank, control or letter that is not ASCII:
-# others read those in ways of their own.
+# The characters of a URL (RFC 3986) without "[", "]" and "#". Backslashes, spaces, control characters and non-ASCII
+# letters are excluded because URL parsers disagree about them.
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/@!$&'()*+,;=?-]|%[0-9A-Fa-f]{2})*")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 
@@ -42,7 +42,7 @@ type _Failure = QueryError | ModelError | StorageError
 
 
 class SearchRecord(msgspec.Struct, rename="camel"):
-    """One record of a request. ``data`` holds the inputs; what is wrong with them is an error of this record alone."""
+    """One record of a request. ``data`` holds the inputs; wrong ones are an error of this record only."""
 
     record_id: str
     data: dict[str, Any]
@@ -55,19 +55,19 @@ class SearchRequest(msgspec.Struct):
 
 
 class SearchMessage(msgspec.Struct):
-    """What is wrong with one record."""
+    """An error or a warning about one record."""
 
     message: str
 
 
 class SearchVector(msgspec.Struct, omit_defaults=True):
-    """The outputs of one record: none where it has errors."""
+    """The outputs of one record: none if it has errors."""
 
     vector: list[float] | None = None
 
 
 class SearchResult(msgspec.Struct, rename="camel"):
-    """One record of an answer. The protocol wants ``errors`` and ``warnings``, and lets them be ``null``."""
+    """One record of an answer. The protocol requires ``errors`` and ``warnings``, which may be ``null``."""
 
     record_id: str
     data: SearchVector
@@ -82,13 +82,13 @@ class SearchAnswer(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    """An image as indexers and queries give it: ``$type``, sizes and the like beside its base64 are of no use here."""
+    """An image as indexers and queries send it: base64, next to ``$type``, sizes and other fields that are ignored."""
 
     data: str
 
 
 class _Inputs(msgspec.Struct, rename="camel"):
-    """The inputs of one record. ``image`` is the skill's name for what a vectorizer gets as ``imageBinary``."""
+    """The inputs of one record. A skill gets an image as ``image``, a vectorizer as ``imageBinary``."""
 
     text: str | None = None
     image: str | _File | None = None
@@ -109,34 +109,34 @@ class AzureAISearch:
         self._account = settings.blob_service_uri
 
     def skill(self, request: SearchRequest, report: QueryReport) -> SearchAnswer:
-        """Embed each record that can be, as a document; the others have an error that says why not.
+        """Embed each record as a document; returns a vector or an error for each, in order.
 
-        Raises :class:`~shared.errors.QueryError` for an envelope that cannot be answered. Where no record has a vector
-        and waiting or mending the app would give one to any, this raises that error
-        (:class:`~shared.errors.ModelUnavailable` with status 429 or 503, :class:`~shared.errors.ModelMisconfigured`,
-        ``StorageError``) instead: an indexer asks again for a request that failed, and never for a record that did. One
-        vector is enough for an answer, as an indexer that has asked three times would drop it with the rest.
+        Raises :class:`~shared.errors.QueryError` for a wrong envelope. If no record got a vector and a retry could
+        change that, raises the error that stands in the way: :class:`~shared.errors.ModelUnavailable` with status 429
+        or 503, :class:`~shared.errors.ModelMisconfigured` or ``StorageError``. An indexer retries a failed request, up
+        to three times, but never a failed record; with one vector or more the request succeeds, since a failed request
+        loses its vectors too.
         """
         _check_records(request.values)
-        failures_and_answers: list[Answer | _Failure] = []
+        outcomes: list[Answer | _Failure] = []
         deadline = time.monotonic() + self._settings.foundry_timeout
-        with ThreadPoolExecutor(_READ_AT_ONCE, thread_name_prefix="search") as pool:
+        with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="search") as pool:
             for group in self._groups(pool, request.values, deadline):
-                failures_and_answers += self._embed(group, report)
-        _sum_up(failures_and_answers, report)
-        _raise_if_none_and_not_their_fault(failures_and_answers)
-        results = zip(request.values, failures_and_answers, strict=True)
+                outcomes += self._embed(group, report)
+        _summarize(outcomes, report)
+        _raise_if_a_retry_may_help(outcomes)
+        results = zip(request.values, outcomes, strict=True)
         return SearchAnswer([_result(record, outcome) for record, outcome in results])
 
     def vectorizer(self, request: SearchRequest, report: QueryReport) -> SearchAnswer:
         """Embed the one record of a query.
 
-        Raises :class:`~shared.errors.QueryError`, :class:`~shared.errors.ModelError` or ``StorageError`` where it
-        cannot be: a search service ignores errors inside of an answer, so only a status can say that there is none.
+        Raises :class:`~shared.errors.QueryError`, :class:`~shared.errors.ModelError` or ``StorageError`` if it has no
+        vector: a search service ignores the errors in an answer and reads only its status.
         """
         _check_records(request.values)
         if len(request.values) != 1:
-            message = f"{len(request.values)} records were sent; a vectorizer takes one."
+            message = f"The request has {len(request.values)} records; a vectorizer takes one."
             raise QueryError("invalid_request", message, target="values")
         [record] = request.values
         query = self._read(0, record)
@@ -146,12 +146,12 @@ class AzureAISearch:
     def _groups(
         self, pool: ThreadPoolExecutor, records: Sequence[SearchRecord], deadline: float
     ) -> Iterator[list[Query | _Failure]]:
-        """The records as queries, as many at a time as may be embedded and held in memory at once."""
+        """The records as queries, in groups that may be embedded and held in memory at once."""
         group: list[Query | _Failure] = []
-        for some in itertools.batched(range(len(records)), _READ_AT_ONCE, strict=False):
+        for some in itertools.batched(range(len(records)), _PARALLEL_READS, strict=False):
             group += pool.map(lambda index: self._try_to_read(index, records[index], deadline), some)
             size = sum(len(one.image or b"") for one in group if isinstance(one, Query))
-            if len(group) + _READ_AT_ONCE > MAX_QUERIES or size > _GROUP_BYTES:
+            if len(group) + _PARALLEL_READS > MAX_QUERIES or size > _GROUP_BYTES:
                 yield group
                 group = []
         if group:
@@ -168,7 +168,9 @@ class AzureAISearch:
     def _try_to_read(self, index: int, record: SearchRecord, deadline: float) -> Query | _Failure:
         if time.monotonic() > deadline:
             seconds = self._settings.foundry_timeout
-            message = f"This record's turn did not come within {seconds} s; make the skill's batchSize smaller."
+            message = (
+                f"The request took over {seconds} s before this record's turn; make the skill's batchSize smaller."
+            )
             return ModelUnavailable(message, status=503)
         try:
             return self._read(index, record)
@@ -176,7 +178,7 @@ class AzureAISearch:
             return error
 
     def _read(self, index: int, record: SearchRecord) -> Query:
-        """The record as a query, its image fetched; raises :class:`QueryError` and ``StorageError``."""
+        """The record as a query, with its image downloaded; raises :class:`QueryError` and ``StorageError``."""
         target = f"values[{index}].data"
         try:
             inputs = msgspec.convert(record.data, _Inputs)
@@ -185,16 +187,16 @@ class AzureAISearch:
             raise QueryError("invalid_request", f"{message}.", target=target + path) from error
         text = (inputs.text or "").strip() or None
         images = {"image": inputs.image, "imageBinary": inputs.image_binary, "imageUrl": inputs.image_url}
-        given = [name for name, image in images.items() if image]
-        if len(given) > 1:
-            message = f"The record has {' and '.join(given)}; one image can be embedded."
+        present = [name for name, image in images.items() if image]
+        if len(present) > 1:
+            message = f"The record has {' and '.join(present)}; send one image only."
             raise QueryError("invalid_request", message, target=target)
-        if not given:
+        if not present:
             if text is None:
                 message = f"The record has nothing to embed; its inputs may be {', '.join(_INPUTS)}."
                 raise QueryError("invalid_request", message, target=target)
             return Query(f"{target}.text", text=text)
-        return Query(f"{target}.{given[0]}", self._image(inputs, f"{target}.{given[0]}"), text)
+        return Query(f"{target}.{present[0]}", self._image(inputs, f"{target}.{present[0]}"), text)
 
     def _image(self, inputs: _Inputs, target: str) -> bytes:
         image = inputs.image or inputs.image_binary
@@ -209,74 +211,75 @@ class AzureAISearch:
             if error.status is None or error.status >= 500 or error.status in {408, 429}:
                 raise
             message = (
-                f"Storage refuses this blob of the container {container} ({error.code or error.status}). It must be"
-                " there, not be archived and not be written meanwhile, and the app's identity needs the role Storage"
-                " Blob Data Reader on the container."
+                f"Storage did not return this blob of the container {container} ({error.code or error.status}). Check"
+                " that it exists, is not archived and is not being overwritten, and that the app's identity has the"
+                " role Storage Blob Data Reader on the container."
             )
             raise QueryError("image_not_readable", message, target=target) from error
 
     def _blob(self, url: str, target: str) -> tuple[str, str]:
-        """The container and the name that a URL of this account names; raises :class:`QueryError` for all others.
+        """The container and the blob that a URL of this account names; raises :class:`QueryError` for all other URLs.
 
-        The host is compared as text, never parsed: what is not our own account followed by a slash is refused, and the
-        request is made from our own URL and the two names. No message quotes the URL, which may hold a SAS.
+        The host is compared as text, never parsed: the URL must start with the app's own account followed by a slash,
+        and the request is built from the account's URL and the two names. No message quotes the URL, which may hold a
+        SAS.
         """
 
         def refuse(why: str) -> QueryError:
             return QueryError("invalid_request", f"The imageUrl {why}", target=target)
 
         if not _URL.fullmatch(url):
-            raise refuse("has a character that must be percent-encoded, such as a blank, '#' or an accented letter.")
+            raise refuse("has a character that must be percent-encoded, such as a space, '#' or an accented letter.")
         path = url.partition("?")[0]
         own, rest = path[: len(self._account)], path[len(self._account) :]
         if own.lower() != self._account.lower() or not rest.startswith("/"):
-            raise refuse(f"must begin with {self._account}/: images are fetched from the app's own account only.")
+            raise refuse(f"must start with {self._account}/: images are fetched from the app's own account only.")
         container, slash, encoded = rest[1:].partition("/")
         if not _CONTAINER.fullmatch(container) or not slash or not encoded:
             raise refuse("must name a container and a blob, such as images/a.jpg.")
         if container == self._settings.embeddings_container:
-            raise refuse("names the container of the embeddings, which holds no images.")
+            raise refuse("names the embeddings container, which holds no images.")
         try:
             name = unquote(encoded, errors="strict")
         except UnicodeDecodeError as error:
             raise refuse("is not percent-encoded UTF-8.") from error
-        # Decoded once more: whoever on the way does so must not find another blob than this one.
+        # Decoded once more: a proxy that does the same must not find another blob.
         if _UNPRINTABLE.search(name) or not is_addressable(unquote(name)):
             raise refuse("names a blob with '.' or '..' between slashes, a backslash or a control character.")
-        # Names are shown in errors of storage, signatures never.
+        # Storage errors show the blob's name, and must never show a signature.
         if "sig=" in name.lower():
-            raise refuse("has its query string percent-encoded; the first '?' must stand as it is.")
-        if len(name) > _LONGEST_NAME:
-            raise refuse(f"names a blob with more than {_LONGEST_NAME} characters.")
+            raise refuse("has a percent-encoded query string; the first '?' must not be encoded.")
+        if len(name) > _MAX_NAME_LENGTH:
+            raise refuse(f"names a blob with more than {_MAX_NAME_LENGTH:,} characters.")
         return container, name
 
 
 def _check_records(records: Sequence[SearchRecord]) -> None:
     if len(records) > MAX_RECORDS:
-        message = f"{len(records)} records were sent; {MAX_RECORDS} can be answered."
+        message = f"The request has {len(records):,} records; send at most {MAX_RECORDS:,}."
         raise QueryError("request_too_large", message, target="values", status=413)
     seen = set()
     for index, record in enumerate(records):
         if record.record_id in seen:
-            message = f"The recordId {record.record_id[:100]!r} comes twice; each must be unique."
+            message = f"The recordId {record.record_id[:100]!r} appears twice; each must be unique."
             raise QueryError("invalid_request", message, target=f"values[{index}].recordId")
         seen.add(record.record_id)
 
 
-def _sum_up(outcomes: Sequence[Answer | _Failure], report: QueryReport) -> None:
-    """Note in the report what all groups came to, each of which has noted only itself."""
+def _summarize(outcomes: Sequence[Answer | _Failure], report: QueryReport) -> None:
+    """Fill in the report for the whole request: each group has reported only itself."""
     answers = [one for one in outcomes if isinstance(one, Answer)]
     failed = [one for one in outcomes if not isinstance(one, Answer)]
-    made = {answer.record.id: answer.record.total_tokens or 0 for answer in answers if not answer.known}
-    known = [answer.known for answer in answers]
-    report.total_tokens = sum(made.values())
-    report.cache = None if not known else "hit" if all(known) else "mixed" if any(known) else "miss"
+    charged = {answer.record.id: answer.record.total_tokens or 0 for answer in answers if not answer.cached}
+    report.total_tokens = sum(charged.values())
+    report.cache = cache_use(answers)
     if failed:
         report.code = "records_failed"
-        report.message = f"{len(failed)} of {len(outcomes)} records failed; the first: {_said(failed[0])}"
+        report.message = f"{len(failed)} of {len(outcomes)} records failed; the first: {_message(failed[0])}"
 
 
-def _raise_if_none_and_not_their_fault(outcomes: Sequence[Answer | _Failure]) -> None:
+def _raise_if_a_retry_may_help(outcomes: Sequence[Answer | _Failure]) -> None:
+    """Raise if no record got a vector and one of them is not itself at fault."""
     if any(isinstance(one, Answer) for one in outcomes):
         return
     unavailable = [one for one in outcomes if isinstance(one, ModelUnavailable)]
@@ -291,12 +294,12 @@ def _raise_if_none_and_not_their_fault(outcomes: Sequence[Answer | _Failure]) ->
 
 def _result(record: SearchRecord, outcome: Answer | _Failure) -> SearchResult:
     unknown = [name[:100] for name in record.data if name not in _INPUTS]
-    said = f"Inputs that are not known were ignored: {', '.join(unknown[:10])}. Known are {', '.join(_INPUTS)}."
-    warnings = [SearchMessage(said)] if unknown else None
+    warning = f"Unknown inputs were ignored: {', '.join(unknown[:10])}. The inputs are {', '.join(_INPUTS)}."
+    warnings = [SearchMessage(warning)] if unknown else None
     if isinstance(outcome, Answer):
         return SearchResult(record.record_id, SearchVector(outcome.record.embedding), None, warnings)
-    return SearchResult(record.record_id, SearchVector(), [SearchMessage(_said(outcome))], warnings)
+    return SearchResult(record.record_id, SearchVector(), [SearchMessage(_message(outcome))], warnings)
 
 
-def _said(failure: _Failure) -> str:
+def _message(failure: _Failure) -> str:
     return str(failure)[:_MESSAGE_LIMIT]

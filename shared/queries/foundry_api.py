@@ -1,6 +1,6 @@
-"""Queries in the model's own wire format: its requests read into queries, the answers written in its shape.
+"""Queries in the wire format of Azure AI Foundry Models: reads requests, writes answers.
 
-Shapes: the API's TypeSpec (``Azure/azure-rest-api-specs``, ``ai/ModelInference``).
+The shapes follow the API's TypeSpec (``Azure/azure-rest-api-specs``, ``ai/ModelInference``).
 """
 
 import struct
@@ -26,7 +26,7 @@ class ImageInput(msgspec.Struct):
 
 
 class EmbeddingsOptions(msgspec.Struct, kw_only=True):
-    """What both routes take as well as their input. ``extras`` are further fields, passed through to the model."""
+    """What both routes take in addition to their input. ``extras`` are further fields, passed through to the model."""
 
     model: str | None = None
     input_type: InputType = "query"
@@ -42,7 +42,7 @@ class ImageEmbeddingsRequest(EmbeddingsOptions, kw_only=True):
 
 
 class TextEmbeddingsRequest(EmbeddingsOptions, kw_only=True):
-    """The body of ``POST /embeddings``. The specification wants a list; a single string is accepted as well."""
+    """The body of ``POST /embeddings``. The specification requires a list; a single string is accepted as well."""
 
     input: list[str] | str
 
@@ -56,8 +56,8 @@ class ModelInfo(msgspec.Struct, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request: its queries in order, and the options that all of them share."""
+class ParsedRequest:
+    """The queries of a request, in order, and the options that they share."""
 
     queries: list[Query]
     options: EmbeddingsOptions
@@ -66,22 +66,22 @@ class Asked:
 _BODY_OPTIONS = {"model", "input_type", "dimensions", "encoding_format"}
 
 
-def read_images(content: object, extra_parameters: str) -> Asked:
-    """Read the JSON of a request for images; raises :class:`~shared.errors.QueryError` for all wrong inputs at once."""
+def read_images(content: object, extra_parameters: str) -> ParsedRequest:
+    """Read the JSON of a request for images; raises one :class:`~shared.errors.QueryError` for all wrong inputs."""
     request = _read(content, ImageEmbeddingsRequest, extra_parameters)
     queries = _each(request.input, lambda index, item: _image_query(f"input[{index}].image", item))
-    return Asked(queries, request)
+    return ParsedRequest(queries, request)
 
 
-def read_texts(content: object, extra_parameters: str) -> Asked:
+def read_texts(content: object, extra_parameters: str) -> ParsedRequest:
     """Read the JSON of a request for texts; raises :class:`~shared.errors.QueryError`."""
     request = _read(content, TextEmbeddingsRequest, extra_parameters)
     texts = [request.input] if isinstance(request.input, str) else request.input
-    return Asked([Query(f"input[{index}]", text=text) for index, text in enumerate(texts)], request)
+    return ParsedRequest([Query(f"input[{index}]", text=text) for index, text in enumerate(texts)], request)
 
 
-def read_image(body: bytes, parameters: Mapping[str, str]) -> Asked:
-    """Read a request whose body is the picture itself; its text and options are in the query string.
+def read_image(body: bytes, parameters: Mapping[str, str]) -> ParsedRequest:
+    """Read a request whose body is the image itself, with its text and the options in the query string.
 
     Raises :class:`~shared.errors.QueryError`.
     """
@@ -89,11 +89,11 @@ def read_image(body: bytes, parameters: Mapping[str, str]) -> Asked:
     options = convert(given, EmbeddingsOptions, strict=False)
     if not body:
         raise QueryError("empty", "The body has no bytes; it must be the image.")
-    return Asked([Query("body", body, parameters.get("text", "").strip() or None)], options)
+    return ParsedRequest([Query("body", body, parameters.get("text", "").strip() or None)], options)
 
 
 def query_options(options: EmbeddingsOptions, settings: Settings, *, fresh: bool) -> QueryOptions:
-    """How the queries are embedded; raises :class:`~shared.errors.QueryError` for another model than the deployed."""
+    """How to embed the queries; raises :class:`~shared.errors.QueryError` if they name another model than deployed."""
     deployed = settings.foundry_model
     if options.model not in (None, deployed):
         message = f"Unknown model: {options.model[:100]}. This app serves {deployed}."
@@ -117,7 +117,7 @@ def write_answers(answers: list[Answer], options: EmbeddingsOptions, settings: S
 
 
 def model_info(model: str) -> ModelInfo:
-    """What clients ask ``/info`` for, from the settings: Foundry resources themselves do not answer it."""
+    """The answer to ``/info``, made from the settings because Foundry resources do not serve that route."""
     cohere = model.lower().startswith(("cohere", "embed-v"))
     return ModelInfo(model_name=model, model_type="embeddings", model_provider_name="Cohere" if cohere else "")
 
@@ -144,7 +144,7 @@ def decode_image(image: str, target: str) -> bytes:
 def _read[Request: EmbeddingsOptions](content: object, shape: type[Request], extra_parameters: str) -> Request:
     """Read either request.
 
-    Fields that the API does not have are refused, unless the header ``extra-parameters`` says ``drop`` or
+    Fields that the API does not have are rejected unless the header ``extra-parameters`` is ``drop`` or
     ``pass-through``, as in the API itself.
     """
     if not isinstance(content, dict):
@@ -153,16 +153,16 @@ def _read[Request: EmbeddingsOptions](content: object, shape: type[Request], ext
     extras = {name: value for name, value in content.items() if name not in known}
     policy = extra_parameters.strip().lower()
     if policy not in {"error", "drop", "pass-through"}:
-        message = f"extra-parameters is {policy[:50]!r}; it is one of error, drop and pass-through."
+        message = f"extra-parameters is {policy[:50]!r}; it must be error, drop or pass-through."
         raise QueryError("invalid_request", message, target="extra-parameters")
     if policy == "error":
-        _refuse_extras(extras, known.get("input"))
+        _reject_extras(extras, known.get("input"))
     check_depth(extras)
     request = convert({k: v for k, v in known.items() if v is not None}, shape)
     return msgspec.structs.replace(request, extras=extras) if policy == "pass-through" else request
 
 
-def _refuse_extras(extras: dict[str, Any], inputs: object) -> None:
+def _reject_extras(extras: dict[str, Any], inputs: object) -> None:
     targets = list(extras)
     for index, item in enumerate(inputs if isinstance(inputs, list) else []):
         if isinstance(item, dict):
@@ -171,7 +171,7 @@ def _refuse_extras(extras: dict[str, Any], inputs: object) -> None:
         shown = ", ".join(target[:100] for target in targets[:10])
         raise QueryError(
             "invalid_request",
-            f"Extra parameters [{shown}] are not allowed. The header extra-parameters may say drop or pass-through.",
+            f"Extra parameters [{shown}] are not allowed, unless the header extra-parameters is drop or pass-through.",
             target=targets[0][:100],
         )
 
@@ -182,14 +182,14 @@ def _image_query(target: str, item: ImageInput) -> Query:
 
 def _each[Item](items: list[Item], read: Callable[[int, Item], Query]) -> list[Query]:
     """A query for each item; raises one error that names every item at fault."""
-    queries, refused = [], []
+    queries, errors = [], []
     for index, item in enumerate(items):
         try:
             queries.append(read(index, item))
         except QueryError as error:
-            refused.append(error)
-    if refused:
-        raise QueryError.of_all(refused)
+            errors.append(error)
+    if errors:
+        raise QueryError.of_all(errors)
     return queries
 
 
@@ -201,8 +201,8 @@ def _set_by_caller(options: EmbeddingsOptions) -> frozenset[str]:
 
 
 def _usage(answers: list[Answer]) -> Usage:
-    """What was charged for the calls that were made; the same question twice is one call."""
-    charged = {answer.record.id: answer.record for answer in answers if not answer.known}.values()
+    """The tokens charged for this request: cache hits cost nothing, and a repeated query is one call."""
+    charged = {answer.record.id: answer.record for answer in answers if not answer.cached}.values()
     return Usage(
         prompt_tokens=sum(record.prompt_tokens or 0 for record in charged),
         completion_tokens=0,
@@ -211,7 +211,7 @@ def _usage(answers: list[Answer]) -> Usage:
 
 
 def _encode(embedding: list[float], encoding: EncodingFormat) -> list[float] | str:
-    """The vector in the requested encoding: base64 is of little-endian float32, the others are integers."""
+    """The vector in the requested encoding: floats, base64 of little-endian float32, or integers."""
     match encoding:
         case "float":
             return embedding

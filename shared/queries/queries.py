@@ -1,4 +1,4 @@
-"""Queries: check each, look it up, embed what is new, keep the answer."""
+"""Queries: validate each, look it up in the cache, embed what is new, store the answer."""
 
 import hashlib
 import time
@@ -21,7 +21,7 @@ from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
 from shared.storage.names import space
 
-# As many as Cohere's models take in one call ("Embed" API reference); more is another job than a query.
+# The maximum of Cohere's own API in one call ("Embed" API reference).
 MAX_QUERIES = 96
 
 Cache = Literal["hit", "miss", "mixed"]
@@ -29,7 +29,7 @@ Cache = Literal["hit", "miss", "mixed"]
 
 @dataclass(kw_only=True)
 class QueryReport(Report):
-    """What one request came to. ``status`` is that of our answer."""
+    """The result of one request. ``status`` is the HTTP status that the app answers with."""
 
     outcome: str = "answered"
     status: int = 200
@@ -39,7 +39,7 @@ class QueryReport(Report):
 
 @dataclass(frozen=True)
 class Query:
-    """What is to be embedded: an image, a text, or both fused. ``target`` names it in errors, such as ``input[0]``."""
+    """An image, a text, or both fused into one vector. ``target`` names it in errors, such as ``input[0]``."""
 
     target: str
     image: bytes | None = field(default=None, repr=False)
@@ -48,9 +48,10 @@ class Query:
 
 @dataclass(frozen=True)
 class QueryOptions:
-    """How queries are embedded. ``fresh`` asks the model even where the answer is known.
+    """How queries are embedded. ``fresh`` bypasses the cache.
 
-    ``chosen`` are the options that the caller has set: a model that does not support one is not our misconfiguration.
+    ``chosen`` names the options that the caller set: if the model does not support one, the caller is at fault, not the
+    app's settings.
     """
 
     model: ModelOptions
@@ -60,16 +61,16 @@ class QueryOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """The embedding of one query, whether it was known before, and the blob that holds it: ``None`` where none does."""
+    """The embedding of one query, whether it cost no model call, and the name of its blob, ``None`` if none is kept."""
 
     record: QueryRecord
-    known: bool
+    cached: bool
     path: str | None
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """A query that may be charged for: its key, and the PNG for the model unless the answer is known already."""
+class _ValidQuery:
+    """A query that passed all checks: its key, the cached record if there is one, else the PNG for the model."""
 
     query: Query
     key: str
@@ -86,23 +87,23 @@ class Queries:
         self._cache = cache
         self._model = model
         self._limits = Limits.of(settings)
-        # Threads are made as they are needed; how many calls are in flight is up to the model client.
+        # Threads start as they are needed; the model client has an in-flight limit of its own.
         self._pool = ThreadPoolExecutor(settings.foundry_concurrency, thread_name_prefix="queries")
 
     def answer(self, queries: Sequence[Query], options: QueryOptions, report: QueryReport) -> list[Answer]:
-        """Embed all queries, in order, or none.
+        """Embed all queries; returns their answers in the same order.
 
-        Raises :class:`~shared.errors.QueryError` for queries that cannot be embedded, before anything is charged, and
-        :class:`~shared.errors.ModelError` where the model gives no answer; answers that came before that are kept.
+        Raises :class:`~shared.errors.QueryError` if any query cannot be embedded, before any call to the model, and
+        :class:`~shared.errors.ModelError` if the model returns no embedding for one of them. What it returned for the
+        others stays in the cache.
         """
-        self._check_number(queries)
-        with report.step("prepare"):
-            ready = self._each(lambda query: self._make_ready(query, options), queries)
-        refused = [one for one in ready if isinstance(one, QueryError)]
-        if refused:
-            raise QueryError.of_all(refused)
+        validated = self._validate_all(queries, options, report)
+        wrong = [one for one in validated if isinstance(one, QueryError)]
+        if wrong:
+            raise QueryError.of_all(wrong)
+        valid = [one for one in validated if isinstance(one, _ValidQuery)]
         answers: list[Answer] = []
-        for answer in self._embed_all([one for one in ready if isinstance(one, _Ready)], options, report, or_none=True):
+        for answer in self._embed_all(valid, options, report, stop_at_error=True):
             if not isinstance(answer, Answer):
                 raise answer
             answers.append(answer)
@@ -111,76 +112,82 @@ class Queries:
     def answer_each(
         self, queries: Sequence[Query], options: QueryOptions, report: QueryReport
     ) -> list[Answer | QueryError | ModelError]:
-        """Embed each query that can be; the others' places hold what went wrong with them."""
-        self._check_number(queries)
-        with report.step("prepare"):
-            ready = self._each(lambda query: self._make_ready(query, options), queries)
-        good = [one for one in ready if isinstance(one, _Ready)]
-        answers = iter(self._embed_all(good, options, report, or_none=False) if good else [])
-        return [next(answers) if isinstance(one, _Ready) else one for one in ready]
+        """Embed each query by itself; returns an answer or an error for each, in the same order.
+
+        Raises :class:`~shared.errors.QueryError` only for a wrong number of queries.
+        """
+        validated = self._validate_all(queries, options, report)
+        valid = [one for one in validated if isinstance(one, _ValidQuery)]
+        answers = iter(self._embed_all(valid, options, report, stop_at_error=False) if valid else [])
+        return [next(answers) if isinstance(one, _ValidQuery) else one for one in validated]
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Release the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _check_number(self, queries: Sequence[Query]) -> None:
+    def _validate_all(
+        self, queries: Sequence[Query], options: QueryOptions, report: QueryReport
+    ) -> list[_ValidQuery | QueryError]:
         if not 1 <= len(queries) <= MAX_QUERIES:
-            message = f"{len(queries)} inputs were sent; 1 to {MAX_QUERIES} can be answered."
+            message = f"The request has {len(queries)} inputs; send 1 to {MAX_QUERIES}."
             raise QueryError("invalid_request", message, target="input", status=413 if queries else 400)
 
-    def _each[Item, Result](self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Do the work for all items, side by side where there are several."""
-        return [work(items[0])] if len(items) == 1 else list(self._pool.map(work, items))
+        def validate(query: Query) -> _ValidQuery | QueryError:
+            try:
+                return self._validate(query, options)
+            except QueryError as error:
+                return error
+
+        with report.step("prepare"):
+            return self._map(validate, queries)
 
     def _embed_all(
-        self, ready: list[_Ready], options: QueryOptions, report: QueryReport, *, or_none: bool
+        self, queries: list[_ValidQuery], options: QueryOptions, report: QueryReport, *, stop_at_error: bool
     ) -> list[Answer | ModelError | QueryError]:
+        """An answer or an error for each query. After an error with ``stop_at_error``, the rest get the same error."""
         deadline = time.monotonic() + self._settings.foundry_timeout
-        # The same query twice in a request is one question.
-        distinct = list({one.key: one for one in ready}.values())
+        # A query that a request repeats is embedded once.
+        distinct = list({query.key: query for query in queries}.values())
         errors: list[ModelError | QueryError] = []
 
-        def embed(one: _Ready) -> Answer | ModelError | QueryError:
-            if or_none and errors:
+        def embed(query: _ValidQuery) -> Answer | ModelError | QueryError:
+            if stop_at_error and errors:
                 return errors[0]
-            answer = self._embed(one, options, deadline)
-            if not isinstance(answer, Answer):
-                errors.append(answer)
-            return answer
+            outcome = self._embed(query, options, deadline)
+            if not isinstance(outcome, Answer):
+                errors.append(outcome)
+            return outcome
 
         with report.step("embed"):
-            made = self._each(embed, distinct)
-        answers = dict(zip([one.key for one in distinct], made, strict=True))
-        known = [answer.known for answer in made if isinstance(answer, Answer)]
-        report.inputs += len(ready)
-        report.cache = None if not known else "hit" if all(known) else "mixed" if any(known) else "miss"
-        report.total_tokens = sum(
-            answer.record.total_tokens or 0 for answer in made if isinstance(answer, Answer) and not answer.known
-        )
-        return [answers[one.key] for one in ready]
+            outcomes = self._map(embed, distinct)
+        answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+        report.inputs += len(queries)
+        report.cache = cache_use(answers)
+        report.total_tokens = sum(answer.record.total_tokens or 0 for answer in answers if not answer.cached)
+        by_key = dict(zip([query.key for query in distinct], outcomes, strict=True))
+        return [by_key[query.key] for query in queries]
 
-    def _make_ready(self, query: Query, options: QueryOptions) -> _Ready | QueryError:
-        try:
-            return self._ready(query, options)
-        except QueryError as error:
-            return error
+    def _map[Item, Result](self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Do the work for all items, in parallel if there are several."""
+        return [work(items[0])] if len(items) == 1 else list(self._pool.map(work, items))
 
-    def _ready(self, query: Query, options: QueryOptions) -> _Ready:
+    def _validate(self, query: Query, options: QueryOptions) -> _ValidQuery:
+        """Check the query and look it up, then prepare its image if a model call is due; raises ``QueryError``."""
         image, text = query.image, query.text
         if image is None:
             _check_text(text or "", query.target)
         elif len(image) > self._settings.image_max_bytes:
-            most = f"IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}"
-            message = f"The image has {len(image):,} bytes; {most}."
+            message = f"The image has {len(image):,} bytes; IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}."
             raise QueryError("too_many_bytes", message, status=413, target=query.target)
         image_sha256 = None if image is None else hashlib.sha256(image).hexdigest()
         key = self._key(image_sha256, text, options.model)
         record = None if options.fresh else self._cache.find(self._folder(options), key)
         png = None if image is None or record is not None else self._prepare(image, query.target)
-        return _Ready(query, key, image_sha256, png, record)
+        return _ValidQuery(query, key, image_sha256, png, record)
 
     def _key(self, image_sha256: str | None, text: str | None, options: ModelOptions) -> str:
-        decides = (
+        """A hash of everything that decides the embedding."""
+        parts = (
             self._settings.foundry_model,
             options.dimensions,
             options.input_type,
@@ -190,7 +197,7 @@ class Queries:
             image_sha256,
             text,
         )
-        return hashlib.sha256(msgspec.json.encode(decides)).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
     def _prepare(self, image: bytes, target: str) -> bytes:
         try:
@@ -199,40 +206,40 @@ class Queries:
             status = 413 if error.code == "too_many_pixels" else 400
             raise QueryError(error.code, str(error), status=status, target=target) from error
 
-    def _embed(self, ready: _Ready, options: QueryOptions, deadline: float) -> Answer | ModelError | QueryError:
+    def _embed(self, valid: _ValidQuery, options: QueryOptions, deadline: float) -> Answer | ModelError | QueryError:
         folder = self._folder(options)
-        path = query_path(folder, ready.key) if self._settings.query_records != "off" else None
-        if ready.record is not None:
-            return Answer(ready.record, known=True, path=path)
+        path = query_path(folder, valid.key) if self._settings.query_records != "off" else None
+        if valid.record is not None:
+            return Answer(valid.record, cached=True, path=path)
         try:
-            record, known = self._cache.single_flight(
-                folder, ready.key, lambda: self._ask(ready, options.model, deadline), fresh=options.fresh
+            record, cached = self._cache.single_flight(
+                folder, valid.key, lambda: self._call_model(valid, options.model, deadline), fresh=options.fresh
             )
         except ModelMisconfigured as error:
             if unsupported := error.fields & options.chosen:
-                message = f"The model does not support this. {error}"
+                message = f"The model does not support this option. {error}"
                 return QueryError("parameter_not_supported", message, status=422, target=min(unsupported))
             return error
         except ModelError as error:
             return error
-        return Answer(record, known=known, path=path)
+        return Answer(record, cached=cached, path=path)
 
-    def _ask(self, ready: _Ready, options: ModelOptions, deadline: float) -> QueryRecord:
-        query = ready.query
+    def _call_model(self, valid: _ValidQuery, options: ModelOptions, deadline: float) -> QueryRecord:
+        query = valid.query
         schedule = Schedule(time.monotonic() + MAX_TOTAL_WAIT, deadline, urgent=True)
-        if ready.png is not None:
-            answer = self._model.embed_image(ready.png, query.text, options, schedule)
+        if valid.png is not None:
+            answer = self._model.embed_image(valid.png, query.text, options, schedule)
         else:
             answer = self._model.embed_text(query.text or "", options, schedule)
         return QueryRecord(
-            id=ready.key,
-            image_sha256=ready.image_sha256,
+            id=valid.key,
+            image_sha256=valid.image_sha256,
             text=query.text if self._settings.query_records == "full" else None,
             model=self._settings.foundry_model,
             input_type=options.input_type,
             encoding_format=options.requested_encoding,
             dimensions=len(answer.embedding),
-            preparation=None if ready.png is None else PREPARATION,
+            preparation=None if valid.png is None else PREPARATION,
             prompt_tokens=answer.prompt_tokens,
             total_tokens=answer.total_tokens,
             embedded_at=now(),
@@ -243,9 +250,19 @@ class Queries:
         return space(self._settings.foundry_model, options.model.dimensions)
 
 
+def cache_use(answers: Sequence[Answer]) -> Cache | None:
+    """Whether all, some or none of the answers came from the cache; ``None`` if there are no answers."""
+    if not answers:
+        return None
+    hits = sum(answer.cached for answer in answers)
+    return "hit" if hits == len(answers) else "mixed" if hits else "miss"
+
+
 def _check_text(text: str, target: str) -> None:
     if not text.strip():
         raise QueryError("invalid_request", "The text is empty.", target=target)
     if text.lstrip()[:11].lower() == "data:image/":
-        # The model would embed the base64 as words: a vector, and a useless one.
-        raise QueryError("invalid_request", "This is an image; POST it to images/embeddings.", target=target)
+        # The model would embed the base64 as words, and return a useless vector.
+        raise QueryError(
+            "invalid_request", "The text is the data URL of an image; POST it to images/embeddings.", target=target
+        )

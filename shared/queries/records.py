@@ -10,8 +10,9 @@ from shared.model.wire_format import EncodingFormat, InputType
 class QueryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The embedding of one query, stored under ``id``, a hash of everything that decides it.
 
-    ``image_sha256`` and ``text`` say what was asked; ``text`` is ``None`` if it is not to be stored. ``dimensions`` is
-    the length of ``embedding``, whose numbers are integers if ``encoding_format`` is an integer encoding.
+    ``image_sha256`` and ``text`` are the query; ``text`` is ``None`` if the settings keep it out of storage.
+    ``dimensions`` is the length of ``embedding``, whose numbers are integers if ``encoding_format`` is an integer
+    encoding.
     """
 
     id: str

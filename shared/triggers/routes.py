@@ -14,7 +14,7 @@ from shared.operations.checks import Problem
 from shared.parsing import convert, read_json
 from shared.queries import foundry_api
 from shared.queries.azure_ai_search import SearchAnswer, SearchRequest
-from shared.queries.foundry_api import Asked
+from shared.queries.foundry_api import ParsedRequest
 from shared.queries.queries import Queries, QueryReport
 from shared.settings import Settings
 from shared.triggers.http import (
@@ -33,7 +33,7 @@ _MESSAGE_LIMIT = 1000
 def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
     """Embed images: the body is JSON in the API's own shape, or one image itself."""
 
-    def read() -> Asked:
+    def read() -> ParsedRequest:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind.startswith("image/") or kind == "application/octet-stream":
             return foundry_api.read_image(read_body(request), request.params)
@@ -45,7 +45,7 @@ def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Que
 def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
     """Embed texts: the body is JSON in the API's own shape."""
 
-    def read() -> Asked:
+    def read() -> ParsedRequest:
         return foundry_api.read_texts(read_json(read_body(request)), _extra_parameters(request))
 
     return _answer_queries(read, request, settings, queries)
@@ -92,7 +92,7 @@ def health(problems: Sequence[Problem]) -> func.HttpResponse:
 
 
 def _answer_queries(
-    read: Callable[[], Asked], request: func.HttpRequest, settings: Settings, queries: Queries
+    read: Callable[[], ParsedRequest], request: func.HttpRequest, settings: Settings, queries: Queries
 ) -> func.HttpResponse:
     """Read, answer, write: the way of every query in the API's own format."""
 

@@ -52,7 +52,7 @@ def test_an_audit_of_a_part_or_a_dry_run_removes_none(
 def test_an_audit_that_takes_many_steps_removes_each_once(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_queries(cloud)
     monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 1)
-    monkeypatch.setattr("shared.audit.reconcile._STEP", -1)
+    monkeypatch.setattr("shared.audit.reconcile._STEP_SECONDS", -1)
     monkeypatch.setattr("shared.audit.reconcile.now", lambda: now() + timedelta(days=100))
     reconcile = cloud.reconcile()
     audit = Audit(id="a", report=AuditReport(started_at=now() + timedelta(days=100)))

@@ -1,4 +1,4 @@
-"""Three listings become one stream: by any order of names, for any names, and wherever it stops and goes on."""
+"""Three listings become one stream: in any order of names, for any names, and wherever it stops and resumes."""
 
 import hashlib
 import random
@@ -13,27 +13,27 @@ from shared.storage.listing import Listed, Page
 from shared.storage.names import record_key
 
 SPACE = "model"
-# Names that begin one another, around the characters before, at and after the dot of the record's suffix.
+# Names that are prefixes of one another, around the characters before, at and after the dot of the record's suffix.
 PARTS = ["a", "a-b", "a.b", "a/b", "a.json", "a b", "A", "é", "\uff01", "\U0001f600", "a/", "~", "x" * 500, "x" * 1000]
 
 
 def names(seed: int, count: int = 60) -> list[str]:
     rng = random.Random(seed)
-    made = {"".join(rng.choices(PARTS, k=rng.randint(1, 3)))[:1024] for _ in range(count)}
-    return [name for name in made if len(name.encode("utf-16-le")) <= 2048]
+    generated = {"".join(rng.choices(PARTS, k=rng.randint(1, 3)))[:1024] for _ in range(count)}
+    return [name for name in generated if len(name.encode("utf-16-le")) <= 2048]
 
 
 def pages(blobs: list[Listed], order: int, marker: str, size: int = 7) -> Generator[Page]:
-    """A listing as storage would give it; its markers are numbers of blobs."""
+    """A listing as storage returns it; its markers are numbers of blobs."""
     blobs = sorted(blobs, key=lambda blob: ORDERS[order](blob.name))
     for start in range(int(marker or 0), len(blobs), size):
         yield Page(str(start), blobs[start : start + size], str(start + size))
 
 
 def merged(
-    images: list[str], records: list[str], failures: list[str], *, order: int, stop_after: int | None = None
+    images: list[str], records: list[str], failures: list[str], *, order: int, stopping: bool = False
 ) -> dict[str, tuple[bool, bool, bool]]:
-    """Which keys were found with an image, a record and a failure; with as many stops as there is work for."""
+    """Which keys have an image, a record and a failure. If ``stopping``, the merge stops as often as it can."""
     cursor = Cursor()
     found: dict[str, tuple[bool, bool, bool]] = {}
 
@@ -50,9 +50,9 @@ def merged(
             space=SPACE,
         )
         deadline = time.monotonic() + 1000
-        for one in merge.until(deadline if stop_after is None else 0):
+        for one in merge.until(0 if stopping else deadline):
             key = one.key(SPACE)
-            assert key not in found, "a name was judged twice"
+            assert key not in found, "a name came twice"
             found[key] = (one.image is not None, one.record is not None, one.failure is not None)
             if one.image is not None:
                 assert one.image[0] == one.image[1], "an image got the ETag of another"
@@ -61,7 +61,7 @@ def merged(
 
 @pytest.mark.parametrize("order", range(len(ORDERS)))
 @pytest.mark.parametrize("seed", range(20))
-def test_every_image_meets_its_own_records(order: int, seed: int) -> None:
+def test_every_image_is_paired_with_its_own_records(order: int, seed: int) -> None:
     rng = random.Random(seed)
     everything = names(seed)
     images, records, failures = ([name for name in everything if rng.random() < 0.6] for _ in range(3))
@@ -74,15 +74,15 @@ def test_every_image_meets_its_own_records(order: int, seed: int) -> None:
 
 @pytest.mark.parametrize("order", range(len(ORDERS)))
 @pytest.mark.parametrize("seed", range(5))
-def test_it_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch, order: int, seed: int) -> None:
-    monkeypatch.setattr("shared.audit.merge._LOOK_AT_CLOCK_EVERY", 2)
+def test_a_merge_resumes_where_it_stopped(monkeypatch: pytest.MonkeyPatch, order: int, seed: int) -> None:
+    monkeypatch.setattr("shared.audit.merge._CLOCK_INTERVAL", 2)
     everything = names(seed)
     whole = merged(everything, everything[::2], everything[::3], order=order)
-    assert merged(everything, everything[::2], everything[::3], order=order, stop_after=1) == whole
+    assert merged(everything, everything[::2], everything[::3], order=order, stopping=True) == whole
 
 
-def test_images_that_are_held_back_are_few_however_many_come_between() -> None:
-    # "a" waits for all names that go on with a dash: nothing else does.
+def test_few_images_are_held_back_however_many_come_in_between() -> None:
+    # Only "a" is held back until all names that continue with a dash have passed.
     many = [f"a-{number:06}" for number in range(20_000)]
     cursor = Cursor()
     merge = Merge(
@@ -95,7 +95,7 @@ def test_images_that_are_held_back_are_few_however_many_come_between() -> None:
     )
     stream = merge.until(time.monotonic() + 100)
     assert next(stream).image == ("a-000000", "")
-    assert len(merge._images.waiting()) <= 3
+    assert len(merge._images.pending()) <= 3
     assert [found.image for found in stream][-1] == ("a", "")
 
 
@@ -112,7 +112,7 @@ def test_emoji_and_full_width_letters_tell_two_orders_apart(listed: list[str], r
         stream(1 - right)
 
 
-def test_two_names_that_are_cut_alike_meet_their_own_records() -> None:
+def test_names_that_are_cut_to_the_same_start_are_paired_with_their_own_records() -> None:
     stem = "x" * 1015
     images = [stem + end for end in ("a", "b", "-")]
     keys = {name: record_key(SPACE, name) for name in images}

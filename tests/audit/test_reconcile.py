@@ -1,4 +1,4 @@
-"""An audit finds every image that needs another look, has it looked at, and can be repeated, stopped and doubled."""
+"""An audit finds every image that needs a sync and queues it; audits can be repeated, interrupted and run at once."""
 
 import base64
 import logging
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from shared.audit.merge import Found
-from shared.audit.reconcile import Reconcile, ReconcileRequest, judge
+from shared.audit.reconcile import Reconcile, ReconcileRequest, classify
 from shared.audit.report import Audit, AuditReport
 from shared.audit.used_contents import UsedContents
 from shared.clock import now
@@ -24,15 +24,15 @@ TEXT = b"This is no picture."
 
 
 def drain(cloud: Cloud) -> list[dict[str, Any]]:
-    """Do what is on the queue, as the trigger does; returns the messages, without the bulk of those of audits."""
+    """Process the messages on the queue, as the trigger does; returns them."""
     intake = cloud.intake()
-    done = []
+    messages = []
     while message := cloud.queue.receive_message():
         body = base64.b64decode(message.content)
-        done.append(msgspec.json.decode(body))
+        messages.append(msgspec.json.decode(body))
         intake.queued(body)
         cloud.queue.delete_message(message)
-    return done
+    return messages
 
 
 def embed(cloud: Cloud, *names: str) -> None:
@@ -71,7 +71,7 @@ def counts(report: AuditReport) -> dict[str, int]:
     return {kind: getattr(report, kind) for kind in kinds}
 
 
-def test_each_image_is_current_missing_stale_or_failed_and_each_record_without_one_is_orphaned(cloud: Cloud) -> None:
+def test_each_image_is_current_missing_stale_or_failed_and_records_without_an_image_are_orphaned(cloud: Cloud) -> None:
     embed(cloud, "current.png", "current-too.png", "trip/stale.png", "trip/orphan.png")
     cloud.upload("trip/stale.png", picture(size=(40, 40)))
     cloud.images.delete_blob("trip/orphan.png")
@@ -94,13 +94,13 @@ def test_each_image_is_current_missing_stale_or_failed_and_each_record_without_o
     assert cloud.record("trip/orphan.png") is None
 
 
-def test_what_was_found_is_kept_as_the_latest_report(cloud: Cloud) -> None:
+def test_the_report_is_stored_as_the_latest(cloud: Cloud) -> None:
     embed(cloud, "a.png")
     report = audit(cloud, prefix="a")
     assert cloud.stored("reports/latest.json") == msgspec.to_builtins(report)
 
 
-def test_an_estimate_says_what_embedding_the_rest_takes(cloud: Cloud) -> None:
+def test_the_estimate_says_what_embedding_the_rest_costs(cloud: Cloud) -> None:
     embed(cloud, "a.png", "b.png")
     for number in range(3):
         cloud.upload(f"{number}.png", picture())
@@ -108,7 +108,7 @@ def test_an_estimate_says_what_embedding_the_rest_takes(cloud: Cloud) -> None:
     assert (estimate.calls, estimate.total_tokens) == (3, 3 * cloud.record("a.png")["total_tokens"])
 
 
-def test_without_any_record_the_tokens_are_not_guessed(cloud: Cloud) -> None:
+def test_without_a_record_there_is_no_estimate_of_tokens(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     estimate = audit(cloud, dry_run=True).estimate
     assert (estimate.calls, estimate.total_tokens) == (1, None)
@@ -133,7 +133,7 @@ def test_a_prefix_limits_the_audit_to_a_folder(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "attempts", "asked", "again"),
+    ("code", "attempts", "requested", "retried"),
     [
         ("damaged_image", 1, False, False),
         ("damaged_image", 1, ["not_an_image"], False),
@@ -145,20 +145,20 @@ def test_a_prefix_limits_the_audit_to_a_folder(cloud: Cloud) -> None:
         ("crashed", 3, ["crashed"], True),
     ],
 )
-def test_a_failure_is_tried_again_when_asked_for_or_when_it_was_not_the_image_s_own(
-    cloud: Cloud, code: str, attempts: int, asked: Any, again: bool
+def test_a_failure_is_retried_on_request_or_when_the_image_may_not_be_at_fault(
+    cloud: Cloud, code: str, attempts: int, requested: Any, retried: bool
 ) -> None:
     cloud.upload("a.png", picture())
     fail(cloud, "a.png", code, attempts=attempts)
-    report = audit(cloud, retry_failures=asked)
+    report = audit(cloud, retry_failures=requested)
     assert report.failed == {code: 1}
-    assert report.requested == report.estimate.calls == int(again)
-    assert names(drain(cloud)) == ["a.png"] * again
-    assert (cloud.record("a.png") is not None) == again
+    assert report.requested == report.estimate.calls == int(retried)
+    assert names(drain(cloud)) == ["a.png"] * retried
+    assert (cloud.record("a.png") is not None) == retried
 
 
 @pytest.mark.parametrize("change", [{"etag": "0x1"}, {"preparation": 0}])
-def test_a_failure_of_another_image_or_an_older_preparation_is_no_reason_to_leave_the_image(
+def test_a_failure_of_another_version_or_an_older_preparation_does_not_count(
     cloud: Cloud, change: dict[str, Any]
 ) -> None:
     cloud.upload("a.png", picture())
@@ -179,7 +179,7 @@ def test_records_of_an_older_preparation_are_stale(cloud: Cloud, monkeypatch: py
     assert audit(cloud).current == 1
 
 
-def test_a_failure_that_outlived_a_crash_beside_a_current_record_is_removed(cloud: Cloud) -> None:
+def test_a_failure_left_next_to_a_current_record_by_a_crash_is_removed(cloud: Cloud) -> None:
     embed(cloud, "a.png")
     fail(cloud, "a.png", "gave_up")
     report = audit(cloud)
@@ -189,7 +189,7 @@ def test_a_failure_that_outlived_a_crash_beside_a_current_record_is_removed(clou
     assert audit(cloud).requested == 0
 
 
-def test_a_record_that_outlived_a_crash_beside_a_failure_is_removed(cloud: Cloud) -> None:
+def test_a_record_left_next_to_a_failure_by_a_crash_is_removed(cloud: Cloud) -> None:
     embed(cloud, "a.png")
     cloud.upload("a.png", TEXT)
     fail(cloud, "a.png", "not_an_image")
@@ -202,14 +202,14 @@ def test_a_record_that_outlived_a_crash_beside_a_failure_is_removed(cloud: Cloud
 ODD = ["a", "a-b", "a.b", "a/b", "a.json", "\uff01", "\U0001f600", "Zoë/a b#1%.png", "x" * 1020, "x" * 1019 + "y"]
 
 
-def test_names_that_sort_oddly_meet_their_records(cloud: Cloud) -> None:
+def test_names_that_sort_oddly_are_paired_with_their_records(cloud: Cloud) -> None:
     embed(cloud, *ODD)
     assert counts(audit(cloud)) == {
         "images": len(ODD), "current": len(ODD), "missing": 0, "stale": 0, "orphaned": 0, "requested": 0
     }  # fmt: skip
 
 
-def test_a_record_whose_name_was_too_long_for_a_key_is_found_when_its_image_is_gone(cloud: Cloud) -> None:
+def test_the_orphaned_record_of_an_image_with_a_very_long_name_is_removed(cloud: Cloud) -> None:
     name = "x" * 1024
     embed(cloud, name)
     cloud.images.delete_blob(name)
@@ -218,20 +218,20 @@ def test_a_record_whose_name_was_too_long_for_a_key_is_found_when_its_image_is_g
     assert cloud.records() == ["Cohere-embed-v3-english/reports/latest.json"]
 
 
-def test_a_name_that_no_url_can_carry_is_counted_and_left_alone() -> None:
+def test_a_name_that_no_url_can_carry_is_counted_as_ignored() -> None:
     audited = Audit(id="1", report=AuditReport(started_at=now()))
-    assert not judge(Found(("a/../b.png", "0x1"), None, None), audited)
+    assert not classify(Found(("a/../b.png", "0x1"), None, None), audited)
     assert (audited.report.images, audited.report.ignored, audited.calls) == (1, 1, 0)
 
 
 def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give no step more time than it takes to look at the clock, and storage short pages."""
-    monkeypatch.setattr("shared.audit.reconcile._STEP", -1)
-    monkeypatch.setattr("shared.audit.merge._LOOK_AT_CLOCK_EVERY", 3)
+    """Let each step end at its first check of the clock, and make storage's pages short."""
+    monkeypatch.setattr("shared.audit.reconcile._STEP_SECONDS", -1)
+    monkeypatch.setattr("shared.audit.merge._CLOCK_INTERVAL", 3)
     monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 2)
 
 
-def finish_without_time(cloud: Cloud) -> int:
+def take_steps(cloud: Cloud) -> int:
     """Take the steps of an audit from the queue until it ends; returns how many there were."""
     steps = 0
     reconcile = cloud.reconcile()
@@ -244,7 +244,7 @@ def finish_without_time(cloud: Cloud) -> int:
     return steps
 
 
-def test_an_audit_too_large_for_one_invocation_goes_on_through_the_queue(
+def test_an_audit_too_large_for_one_invocation_continues_through_the_queue(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed(cloud, "a", "a-b", "a.b", "b", "x" * 1020, "\uff01", "\U0001f600")
@@ -252,14 +252,14 @@ def test_an_audit_too_large_for_one_invocation_goes_on_through_the_queue(
     cloud.upload("c", picture(size=(70, 70)))
     whole = audit(cloud, dry_run=True)
     in_steps(monkeypatch)
-    begun = audit(cloud, dry_run=True)
-    assert begun.finished_at is None
-    assert cloud.stored("reports/running.json")["reached"] == begun.reached != ""
-    assert finish_without_time(cloud) >= 2
-    ended = cloud.stored("reports/latest.json")
-    assert ended["finished_at"]
+    started = audit(cloud, dry_run=True)
+    assert started.finished_at is None
+    assert cloud.stored("reports/running.json")["reached"] == started.reached != ""
+    assert take_steps(cloud) >= 2
+    finished = cloud.stored("reports/latest.json")
+    assert finished["finished_at"]
     assert cloud.stored("reports/running.json") is None
-    assert {kind: ended[kind] for kind in counts(whole)} == counts(whole)
+    assert {kind: finished[kind] for kind in counts(whole)} == counts(whole)
 
 
 def test_a_step_that_is_taken_twice_changes_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +271,11 @@ def test_a_step_that_is_taken_twice_changes_nothing(cloud: Cloud, monkeypatch: p
     cloud.queue.delete_message(message)
     for _ in range(2):
         cloud.intake().queued(base64.b64decode(message.content))
-        assert finish_without_time(cloud) >= 1
+        assert take_steps(cloud) >= 1
         assert cloud.stored("reports/latest.json")["current"] == 7
 
 
-def test_two_audits_at_once_do_no_harm(cloud: Cloud) -> None:
+def test_two_audits_may_run_at_once(cloud: Cloud) -> None:
     embed(cloud, *(f"{number}.png" for number in range(10)))
     cloud.images.delete_blob("3.png")
     cloud.upload("4.png", picture(size=(80, 80)))
@@ -288,7 +288,7 @@ def test_two_audits_at_once_do_no_harm(cloud: Cloud) -> None:
     assert audit(cloud).requested == 0
 
 
-def test_another_model_begins_with_every_image_missing_and_leaves_the_old_space_alone(cloud: Cloud) -> None:
+def test_another_model_starts_with_every_image_missing_and_does_not_touch_the_old_space(cloud: Cloud) -> None:
     embed(cloud, "a.png", "b.png")
     old = cloud.record("a.png")
     new = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0")
@@ -299,7 +299,7 @@ def test_another_model_begins_with_every_image_missing_and_leaves_the_old_space_
     assert cloud.record("a.png") == old
 
 
-def test_an_audit_that_the_platform_gave_up_on_is_an_error_and_runs_no_more(
+def test_an_audit_that_the_platform_gave_up_on_is_logged_as_an_error_and_no_longer_runs(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     embed(cloud, "a", "b", "c", "d")
@@ -313,7 +313,7 @@ def test_an_audit_that_the_platform_gave_up_on_is_an_error_and_runs_no_more(
     assert "call reconcile again" in line.getMessage()
 
 
-def test_what_cannot_be_put_on_the_queue_makes_the_audit_fail(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_fails_if_it_cannot_queue_a_sync(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.storage.queues.QUEUE", "no-such-queue")
     cloud.upload("a.png", picture())
     with pytest.raises(StorageError):
@@ -321,7 +321,7 @@ def test_what_cannot_be_put_on_the_queue_makes_the_audit_fail(cloud: Cloud, monk
     assert cloud.stored("reports/latest.json") is None
 
 
-# Contents: the vectors that are kept for images with the same bytes.
+# Contents: the vectors kept for images with the same bytes
 
 
 def contents(cloud: Cloud) -> list[str]:
@@ -332,7 +332,7 @@ def later(monkeypatch: pytest.MonkeyPatch, **by: float) -> None:
     monkeypatch.setattr("shared.audit.reconcile.now", lambda: now() + timedelta(**by))
 
 
-def test_a_vector_that_no_record_uses_is_removed_by_the_audit_of_the_next_day(
+def test_a_vector_that_no_record_uses_is_removed_by_the_next_day_s_audit(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed(cloud, "a.png", "b.png")
@@ -360,11 +360,11 @@ def test_a_vector_that_is_used_again_is_kept(cloud: Cloud, monkeypatch: pytest.M
     cloud.images.delete_blob("b.png")
     cloud.sync().upload("b.png")
     later(monkeypatch, hours=48)
-    assert audit(cloud).contents_removed == 0, "it has been unused for no night yet"
+    assert audit(cloud).contents_removed == 0, "it has not been unused for a night yet"
 
 
 @pytest.mark.parametrize("request_", [{"dry_run": True}, {"prefix": "b"}])
-def test_an_audit_of_a_part_removes_no_vector(
+def test_a_dry_run_or_an_audit_of_a_prefix_removes_no_vector(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any]
 ) -> None:
     embed(cloud, "a.png")
@@ -376,39 +376,41 @@ def test_an_audit_of_a_part_removes_no_vector(
     assert len(contents(cloud)) == 1
 
 
-def test_what_is_used_is_known_over_all_steps_of_an_audit(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vectors_in_use_are_remembered_over_all_steps_of_an_audit(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything = ["a", "b", "c", "d", "e", "f", "g"]
     embed(cloud, *everything)
     cloud.images.delete_blob("c")
     cloud.sync().upload("c")
     in_steps(monkeypatch)
-    monkeypatch.setattr(Reconcile, "_sweep", with_time(Reconcile._sweep))
+    monkeypatch.setattr(Reconcile, "_sweep", unhurried(Reconcile._sweep))
     for hours in (0, 24):
         later(monkeypatch, hours=hours)
         audit(cloud)
-        assert finish_without_time(cloud) >= 2
+        assert take_steps(cloud) >= 2
     assert len(contents(cloud)) == 6
     assert [name for name in cloud.embeddings.list_blob_names() if name.endswith(".filter")] == []
 
 
-def with_time(sweep: Callable[..., bool]) -> Callable[..., bool]:
-    """Let the sweep have the time that the steps have not."""
+def unhurried(sweep: Callable[..., bool]) -> Callable[..., bool]:
+    """The sweep with a later deadline than the rest of the step."""
     return lambda self, audited, used, workers, deadline: sweep(self, audited, used, workers, deadline + 1000)
 
 
-def test_when_what_was_noted_is_lost_no_vector_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_the_filter_is_lost_no_vector_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
     in_steps(monkeypatch)
     audit(cloud)
     for name in list(cloud.embeddings.list_blob_names()):
         if name.endswith(".filter"):
             cloud.embeddings.delete_blob(name)
-    finish_without_time(cloud)
+    take_steps(cloud)
     assert cloud.stored("reports/latest.json")["contents"] == 0
     assert len(contents(cloud)) == 5
 
 
-def test_a_set_of_contents_forgets_none_and_takes_few_for_its_own() -> None:
+def test_the_filter_holds_every_key_added_and_claims_few_others() -> None:
     used = UsedContents()
     keys = [f"{(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128:032x}" for number in range(40_000)]
     for key in keys[:20_000]:

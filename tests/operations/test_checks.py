@@ -1,4 +1,4 @@
-"""What is wrong with a deployment is found by asking, said without secrets, and logged with what to do."""
+"""Health checks find what is wrong with a deployment by real requests, and report it without secrets."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from tests.conftest import CLIENT_ID, Cloud
 
 @pytest.fixture(autouse=True)
 def _empty_queues(cloud: Cloud) -> None:
-    """Other tests have left messages on the queues that all of them share."""
+    """All tests share the poison queues: remove the messages that earlier tests left."""
     for name in (REQUESTS_POISON, UPLOADS_POISON):
         with suppress(ResourceNotFoundError), queue(cloud, name) as poison:
             poison.clear_messages()
@@ -43,30 +43,30 @@ def checks(cloud: Cloud, client_id: str = CLIENT_ID) -> Iterator[Checks]:
     )
 
 
-def found(cloud: Cloud) -> set[tuple[str, str]]:
-    with checks(cloud) as look:
-        return {(problem.code, problem.target) for problem in look()}
+def problems(cloud: Cloud) -> set[tuple[str, str]]:
+    with checks(cloud) as check:
+        return {(problem.code, problem.target) for problem in check()}
 
 
-def test_a_deployment_that_holds_has_no_problem_and_nothing_is_written(cloud: Cloud) -> None:
-    assert found(cloud) == set()
+def test_a_working_deployment_has_no_problems_and_nothing_is_written(cloud: Cloud) -> None:
+    assert problems(cloud) == set()
     assert cloud.records() == []
 
 
 def test_a_missing_container_is_named_by_its_setting(cloud: Cloud) -> None:
     cloud.images.delete_container()
-    assert found(cloud) == {("missing_container", "IMAGES_CONTAINER")}
+    assert problems(cloud) == {("missing_container", "IMAGES_CONTAINER")}
     cloud.embeddings.delete_container()
-    assert found(cloud) == {
+    assert problems(cloud) == {
         ("missing_container", "IMAGES_CONTAINER"),
         ("missing_container", "EMBEDDINGS_CONTAINER"),
     }
 
 
-def test_a_missing_queue_is_found(cloud: Cloud) -> None:
+def test_a_missing_queue_is_problems(cloud: Cloud) -> None:
     cloud.queue.delete_queue()
     try:
-        assert found(cloud) == {("missing_queue", "ImageStorage__queueServiceUri")}
+        assert problems(cloud) == {("missing_queue", "ImageStorage__queueServiceUri")}
     finally:
         cloud.queue.create_queue()
 
@@ -77,48 +77,48 @@ STORAGE = {"IMAGES_CONTAINER", "EMBEDDINGS_CONTAINER", "ImageStorage__queueServi
 @pytest.mark.parametrize(
     ("kind", "code"), [("no_role", "missing_role"), ("firewall", "unreachable"), ("cut", "unreachable")]
 )
-def test_what_storage_refuses_is_told_from_what_cannot_be_reached(
+def test_a_missing_role_and_unreachable_storage_have_different_codes(
     cloud: Cloud, azurite: Azurite, kind: FaultKind, code: str
 ) -> None:
     faults = StorageFaults()
     with faults.before(azurite) as (blobs, queues):
         behind = cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
-        assert found(behind) == set()
+        assert problems(behind) == set()
         faults.begin(kind)
-        assert found(behind) == {(code, setting) for setting in STORAGE}
+        assert problems(behind) == {(code, setting) for setting in STORAGE}
 
 
 def test_a_missing_role_is_named(cloud: Cloud, azurite: Azurite) -> None:
     faults = StorageFaults()
     with faults.before(azurite) as (blobs, _):
         faults.begin("no_role")
-        with checks(cloud.with_settings(ImageStorage__blobServiceUri=blobs)) as look:
-            images, embeddings = look()
+        with checks(cloud.with_settings(ImageStorage__blobServiceUri=blobs)) as check:
+            images, embeddings = check()
     assert "Storage Blob Data Reader" in images.message
     assert "Storage Blob Data Contributor" in embeddings.message
 
 
-def test_an_identity_that_gives_no_token_is_the_one_problem(cloud: Cloud) -> None:
-    with checks(cloud, client_id="00000000-0000-0000-0000-000000000000") as look:
-        assert [problem.code for problem in look()] == ["no_identity"]
+def test_an_identity_without_a_token_is_the_only_problem_reported(cloud: Cloud) -> None:
+    with checks(cloud, client_id="00000000-0000-0000-0000-000000000000") as check:
+        assert [problem.code for problem in check()] == ["no_identity"]
 
 
-def test_a_model_that_refuses_every_call_is_misconfigured(cloud: Cloud) -> None:
+def test_a_model_that_rejects_every_call_is_misconfigured(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "unauthorized"})
-    assert found(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
+    assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
-def test_an_endpoint_without_its_models_is_misconfigured(cloud: Cloud) -> None:
+def test_an_endpoint_without_models_is_misconfigured(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "empty_200"})
-    assert found(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
+    assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
-def test_another_deployments_name_is_misconfigured(cloud: Cloud) -> None:
-    assert found(cloud.with_settings(FOUNDRY_MODEL="no-such-model")) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
+def test_an_unknown_deployment_is_misconfigured(cloud: Cloud) -> None:
+    assert problems(cloud.with_settings(FOUNDRY_MODEL="no-such-model")) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
-def test_an_endpoint_where_nothing_answers_cannot_be_reached(cloud: Cloud) -> None:
-    assert found(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) == {
+def test_an_endpoint_that_does_not_answer_is_unreachable(cloud: Cloud) -> None:
+    assert problems(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) == {
         ("unreachable", "FOUNDRY_ENDPOINT")
     }
 
@@ -127,26 +127,26 @@ def test_an_endpoint_where_nothing_answers_cannot_be_reached(cloud: Cloud) -> No
     "behaviour",
     [{"throttle": {"calls": 0, "window_s": 60}}, {"fault": {"kind": "503"}}, {"fault": {"kind": "content_filter"}}],
 )
-def test_a_model_that_is_throttled_or_down_is_no_fault_of_the_deployment(
+def test_a_model_that_is_throttled_or_down_is_no_problem_of_the_deployment(
     cloud: Cloud, behaviour: dict[str, object]
 ) -> None:
     cloud.model.behave(**behaviour)
-    assert found(cloud) == set()
+    assert problems(cloud) == set()
 
 
-def test_health_does_not_ask_again_for_a_while(cloud: Cloud) -> None:
-    with checks(cloud) as look:
-        look()
+def test_health_is_cached(cloud: Cloud) -> None:
+    with checks(cloud) as check:
+        check()
         cloud.images.delete_container()
-        assert look() == []
+        assert check() == []
         assert len(cloud.model.calls()) == 1
-        assert [problem.code for problem in look.run()] == ["missing_container"]
+        assert [problem.code for problem in check.run()] == ["missing_container"]
 
 
-def test_health_says_all_that_is_wrong_and_nothing_that_is_nobodys_business(cloud: Cloud) -> None:
+def test_health_lists_every_problem_and_shows_no_private_value(cloud: Cloud) -> None:
     cloud.images.delete_container()
-    with checks(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) as look:
-        answer = routes.health(look())
+    with checks(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) as check:
+        answer = routes.health(check())
     assert answer.status_code == 503
     body = answer.get_body().decode()
     error = json.loads(body)["error"]
@@ -156,10 +156,10 @@ def test_health_says_all_that_is_wrong_and_nothing_that_is_nobodys_business(clou
         assert private not in body
 
 
-def test_the_log_says_what_is_wrong_and_what_the_service_said(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_problem_and_the_service_s_own_message(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.model.behave(fault={"kind": "unauthorized"})
-    with checks(cloud) as look:
-        look()
+    with checks(cloud) as check:
+        check()
     [line] = lines(caplog, "misconfigured")
     assert line["code"] == "model_misconfigured"
     assert "Cognitive Services User" in line["message"]
@@ -167,21 +167,21 @@ def test_the_log_says_what_is_wrong_and_what_the_service_said(cloud: Cloud, capl
 
 
 def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
-    said = [json.loads(record.getMessage()) for record in caplog.records if record.name == "image_embeddings"]
-    return [line for line in said if line["event"] == event]
+    logged = [json.loads(record.getMessage()) for record in caplog.records if record.name == "image_embeddings"]
+    return [line for line in logged if line["event"] == event]
 
 
 def watch(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, Any], int]:
     """The line that was logged, and its level."""
     caplog.set_level(logging.INFO, "image_embeddings")
     caplog.clear()
-    with checks(cloud) as look:
-        Watch(look, cloud.queues())()
+    with checks(cloud) as check:
+        Watch(check, cloud.queues())()
     [line] = lines(caplog, "watch")
     return line, caplog.records[-1].levelno
 
 
-def test_the_watch_tells_how_much_waits_and_for_how_long(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_watch_logs_how_many_messages_wait_and_for_how_long(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     line, level = watch(cloud, caplog)
     assert (line["outcome"], level) == ("well", logging.INFO)
     cloud.request_queue().put("a.png")
@@ -193,7 +193,9 @@ def test_the_watch_tells_how_much_waits_and_for_how_long(cloud: Cloud, caplog: p
     assert "oldest_seconds" not in queues[REQUESTS_POISON]
 
 
-def test_the_watch_raises_its_voice_over_a_poison_queue(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_watch_logs_an_error_for_a_poison_queue_with_messages(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
     poison = cloud.resources.enter_context(queue(cloud, REQUESTS_POISON))
     with suppress(ResourceExistsError):
         poison.create_queue()
@@ -203,14 +205,14 @@ def test_the_watch_raises_its_voice_over_a_poison_queue(cloud: Cloud, caplog: py
     assert (line["outcome"], level) == ("poisoned", logging.ERROR)
 
 
-def test_the_watch_names_what_is_wrong(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_watch_names_the_problems(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.images.delete_container()
     line, level = watch(cloud, caplog)
     assert (line["outcome"], line["problems"], level) == ("misconfigured", ["missing_container"], logging.ERROR)
 
 
-def test_a_problem_is_said_in_words_of_ours_alone() -> None:
+def test_health_never_shows_the_service_s_own_message() -> None:
     answer = routes.health(
-        [Problem("unreachable", "FOUNDRY_ENDPOINT", "Out of reach.", "https://secret.example/models")]
+        [Problem("unreachable", "FOUNDRY_ENDPOINT", "Nothing answers.", "https://secret.example/models")]
     )
     assert b"secret" not in answer.get_body()

@@ -1,4 +1,4 @@
-"""The state of the app, and the HTTP border of audits."""
+"""The status route, and how the reconcile route reads requests and answers them."""
 
 import json
 from contextlib import suppress
@@ -28,14 +28,14 @@ def status(cloud: Cloud) -> Any:
     )
 
 
-def test_an_app_that_has_done_nothing_yet_has_a_status(cloud: Cloud) -> None:
-    told = status(cloud)
-    assert told.pop("queues").keys() == {
+def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
+    state = status(cloud)
+    assert state.pop("queues").keys() == {
         "embedding-requests",
         "embedding-requests-poison",
         "webjobs-blobtrigger-poison",
     }
-    assert told == {
+    assert state == {
         "version": __version__,
         "model": "Cohere-embed-v3-english",
         "space": "Cohere-embed-v3-english",
@@ -46,7 +46,7 @@ def test_an_app_that_has_done_nothing_yet_has_a_status(cloud: Cloud) -> None:
     }
 
 
-def test_it_tells_how_long_the_queues_are_what_failed_and_what_the_last_audit_found(cloud: Cloud) -> None:
+def test_the_status_has_queue_lengths_failures_and_the_last_audit(cloud: Cloud) -> None:
     embed(cloud, "a.png")
     for name in ("page.png", "words.png"):
         cloud.upload(name, b"no picture")
@@ -56,13 +56,13 @@ def test_it_tells_how_long_the_queues_are_what_failed_and_what_the_last_audit_fo
     report = audit(cloud)
     cloud.request_queue().put("b.png")
     cloud.request_queue().put_later(EmbeddingRequest(name="c.png"), 60)
-    told = status(cloud)
-    assert told["queues"]["embedding-requests"] == 2
-    assert told["failures"] == {"total": 3, "by_code": {"not_an_image": 2, "empty": 1}, "complete": True}
-    assert told["last_audit"] == msgspec.to_builtins(report)
+    state = status(cloud)
+    assert state["queues"]["embedding-requests"] == 2
+    assert state["failures"] == {"total": 3, "by_code": {"not_an_image": 2, "empty": 1}, "complete": True}
+    assert state["last_audit"] == msgspec.to_builtins(report)
 
 
-def test_it_lists_the_spaces_and_how_complete_each_is(cloud: Cloud) -> None:
+def test_the_status_lists_the_spaces_and_how_complete_each_is(cloud: Cloud) -> None:
     embed(cloud, "a.png", "b.png")
     audit(cloud)
     new = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="512")
@@ -77,26 +77,26 @@ def test_it_lists_the_spaces_and_how_complete_each_is(cloud: Cloud) -> None:
     assert status(new)["spaces"][1]["current"] == 2
 
 
-def request(body: bytes) -> func.HttpRequest:
+def reconcile_request(body: bytes) -> func.HttpRequest:
     return func.HttpRequest("POST", "/api/reconcile", body=body)
 
 
 def answer(body: bytes, report: AuditReport | None = None) -> tuple[func.HttpResponse, list[ReconcileRequest]]:
-    asked: list[ReconcileRequest] = []
+    requested: list[ReconcileRequest] = []
 
-    def start(one: ReconcileRequest) -> AuditReport:
-        asked.append(one)
+    def start(request: ReconcileRequest) -> AuditReport:
+        requested.append(request)
         return report or AuditReport(started_at=now(), finished_at=now())
 
-    return routes.reconcile(request(body), start), asked
+    return routes.reconcile(reconcile_request(body), start), requested
 
 
 def test_without_a_body_everything_is_audited() -> None:
-    response, asked = answer(b"")
-    assert (response.status_code, asked) == (200, [ReconcileRequest()])
+    response, requested = answer(b"")
+    assert (response.status_code, requested) == (200, [ReconcileRequest()])
 
 
-def test_an_audit_that_goes_on_is_accepted() -> None:
+def test_an_unfinished_audit_is_a_202() -> None:
     response, _ = answer(b"{}", AuditReport(started_at=now(), reached="m"))
     assert response.status_code == 202
     assert json.loads(response.get_body())["reached"] == "m"
@@ -114,24 +114,24 @@ def test_an_audit_that_goes_on_is_accepted() -> None:
         (b'{"prefix": "' + b"x" * 901 + b'"}', "prefix"),
     ],
 )
-def test_a_wrong_request_is_refused_and_named(body: bytes, target: str | None) -> None:
-    response, asked = answer(body)
+def test_a_wrong_request_is_a_400_that_names_the_field(body: bytes, target: str | None) -> None:
+    response, requested = answer(body)
     error = json.loads(response.get_body())["error"]
-    assert (response.status_code, error.get("target"), asked) == (400, target, [])
+    assert (response.status_code, error.get("target"), requested) == (400, target, [])
 
 
 def failing(*_: object) -> Any:
     raise StorageError("the connection was refused")
 
 
-def test_storage_that_fails_is_said_in_the_answer() -> None:
-    for response in (routes.reconcile(request(b""), failing), routes.status(failing)):
+def test_failing_storage_is_a_503_that_says_so() -> None:
+    for response in (routes.reconcile(reconcile_request(b""), failing), routes.status(failing)):
         error = json.loads(response.get_body())["error"]
         assert (response.status_code, error["code"]) == (503, "storage_unavailable")
         assert "refused" in error["message"]
 
 
-def test_it_tells_how_many_uploads_wait_where_the_host_s_account_is_known(cloud: Cloud) -> None:
+def test_the_status_counts_waiting_uploads_if_the_host_s_account_is_known(cloud: Cloud) -> None:
     uri = cloud.settings.queue_service_uri
     known = cloud.with_settings(AzureWebJobsStorage__queueServiceUri=uri)
     connection = QueueServiceClient(uri, credential=cloud.app_identity().credential)

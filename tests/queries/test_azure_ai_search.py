@@ -1,4 +1,4 @@
-"""Azure AI AzureAISearch: the skill and the vectorizer as it calls them, and the definitions that it is given."""
+"""Azure AI Search: the skill and the vectorizer as the service calls them, and the definitions that it is given."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ DEFINITIONS = Path(__file__).parents[2] / "infra" / "search"
 
 @pytest.fixture(autouse=True)
 def _own_process() -> Iterator[None]:
-    """Each test has a process of its own, as far as the application can tell."""
+    """Give each test an application of its own, as a new process has."""
     yield
     start_anew()
 
@@ -46,7 +46,7 @@ def envelope(*inputs: object) -> dict[str, Any]:
 
 
 def skill(*inputs: object) -> list[dict[str, Any]]:
-    """The results for records with these inputs, where the skill answers 200."""
+    """The results for records with these inputs, from an answer of 200."""
     status, _, body = call(function_app.skill, envelope(*inputs))
     assert status == 200
     assert list(body) == ["values"]
@@ -77,7 +77,7 @@ def test_the_routes_are_posts_that_need_a_key(name: str) -> None:
     assert "FUNCTION" in str(trigger["authLevel"]).upper()
 
 
-def test_a_record_is_answered_in_the_protocol_s_shape(cloud: Cloud) -> None:
+def test_a_result_has_the_protocol_s_shape(cloud: Cloud) -> None:
     [result] = skill({"text": "a red thing"})
     assert result == {"recordId": "0", "data": {"vector": result["data"]["vector"]}, "errors": None, "warnings": None}
     assert len(result["data"]["vector"]) == 1024
@@ -111,7 +111,7 @@ def test_inputs_that_a_document_lacks_may_be_null_or_empty(cloud: Cloud) -> None
     assert all(result["errors"] is None for result in results)
 
 
-def test_a_bad_record_has_an_error_and_the_others_their_vectors(cloud: Cloud) -> None:
+def test_a_bad_record_gets_an_error_and_the_others_get_vectors(cloud: Cloud) -> None:
     records: list[tuple[object, str]] = [
         ({}, "nothing to embed"),
         ({"text": " "}, "nothing to embed"),
@@ -121,23 +121,23 @@ def test_a_bad_record_has_an_error_and_the_others_their_vectors(cloud: Cloud) ->
         ({"image": {"data": ""}}, "no bytes"),
         ({"image": bare(b"hello")}, "no picture"),
         ({"image": data_url(picture()), "imageUrl": "https://elsewhere.example/a.png"}, "one image"),
-        ({"text": "data:image/png;base64,AAAA"}, "This is an image"),
+        ({"text": "data:image/png;base64,AAAA"}, "data URL of an image"),
     ]
     *bad, good = skill(*(inputs for inputs, _ in records), {"text": "a red thing"})
-    for result, (_, said) in zip(bad, records, strict=True):
-        assert said in error_of(result)
+    for result, (_, message) in zip(bad, records, strict=True):
+        assert message in error_of(result)
     assert len(good["data"]["vector"]) == 1024
     assert len(cloud.model.calls()) == 1
 
 
-def test_what_the_model_refuses_is_an_error_of_that_record(cloud: Cloud) -> None:
+def test_a_record_that_the_model_rejects_gets_an_error(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "content_filter", "match": "bad"})
     refused, good = skill({"text": "a bad thing"}, {"text": "a good thing"})
     assert "filtered" in error_of(refused)
     assert len(good["data"]["vector"]) == 1024
 
 
-def test_a_misspelt_input_is_a_warning(cloud: Cloud) -> None:
+def test_a_misspelled_input_is_a_warning(cloud: Cloud) -> None:
     [result] = skill({"text": "red", "imageURL": "https://elsewhere.example/a.png"})
     assert len(result["data"]["vector"]) == 1024
     [warning] = result["warnings"]
@@ -156,11 +156,11 @@ def test_a_request_may_have_a_thousand_records(cloud: Cloud, caplog: pytest.LogC
     assert (status, body["error"]["code"], body["error"]["target"]) == (413, "request_too_large", "values")
 
 
-def test_no_records_are_no_results(cloud: Cloud) -> None:
+def test_no_records_get_no_results(cloud: Cloud) -> None:
     assert skill() == []
 
 
-def test_pictures_are_embedded_before_more_are_read_than_fit_into_memory(
+def test_images_are_embedded_before_more_are_read_than_fit_into_memory(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.queries.azure_ai_search._GROUP_BYTES", 1)
@@ -178,7 +178,7 @@ def test_pictures_are_embedded_before_more_are_read_than_fit_into_memory(
     assert groups == [4, 4, 2]
 
 
-def test_the_app_s_dimensions_hold_for_search_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_gets_vectors_of_the_app_s_dimensions(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
     monkeypatch.setenv("EMBEDDING_DIMENSIONS", "256")
     [result] = skill({"text": "red"})
@@ -191,7 +191,7 @@ def test_the_app_s_dimensions_hold_for_search_too(cloud: Cloud, monkeypatch: pyt
 
 @pytest.mark.parametrize("function", [function_app.skill, function_app.vectorizer], ids=["skill", "vectorizer"])
 @pytest.mark.parametrize(
-    ("body", "target", "said"),
+    ("body", "target", "message"),
     [
         (b"{", None, "not JSON"),
         ([], None, "Expected `object`"),
@@ -202,21 +202,21 @@ def test_the_app_s_dimensions_hold_for_search_too(cloud: Cloud, monkeypatch: pyt
         ({"values": [{"recordId": 1, "data": {}}]}, "values[0].recordId", "Expected `str`"),
         ({"values": [{"recordId": "1"}]}, "values[0]", "missing required field `data`"),
         ({"values": [{"recordId": "1", "data": "red"}]}, "values[0].data", "Expected `object`"),
-        ({"values": [{"recordId": "1", "data": {}}] * 2}, "values[1].recordId", "comes twice"),
+        ({"values": [{"recordId": "1", "data": {}}] * 2}, "values[1].recordId", "appears twice"),
     ],
 )
 def test_a_malformed_envelope_is_a_400_that_names_the_field(
-    cloud: Cloud, function: Any, body: object, target: str | None, said: str
+    cloud: Cloud, function: Any, body: object, target: str | None, message: str
 ) -> None:
     status, headers, answer = call(function, body)
     assert status == 400
-    assert said in answer["error"]["message"]
+    assert message in answer["error"]["message"]
     assert answer["error"].get("target") == target
     assert headers["x-ms-error-code"] == answer["error"]["code"]
     assert cloud.model.calls() == []
 
 
-# When the model or storage cannot be had
+# A model or storage that is unavailable
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_malformed_envelope_is_a_400_that_names_the_field(
         ({"fault": {"kind": "unauthorized"}}, 502, "model_misconfigured", False),
     ],
 )
-def test_an_indexer_asks_again_where_no_record_could_be_embedded(
+def test_a_request_fails_so_that_the_indexer_retries_it_if_no_record_got_a_vector(
     cloud: Cloud, behaviour: dict[str, Any], status: int, code: str, retry_after: bool
 ) -> None:
     cloud.model.behave(**behaviour)
@@ -247,14 +247,16 @@ def test_one_vector_is_enough_for_an_answer(cloud: Cloud, caplog: pytest.LogCapt
     assert '"code":"records_failed","message":"1 of 2 records failed; the first: ' in caplog.text
 
 
-def test_records_that_are_all_at_fault_are_not_asked_for_again(cloud: Cloud) -> None:
+def test_a_request_whose_records_are_all_at_fault_is_not_retried(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "content_filter"})
     refused, bad = skill({"text": "red"}, {"image": "?"})
     assert "filtered" in error_of(refused)
     assert "base64" in error_of(bad)
 
 
-def test_records_whose_turn_does_not_come_in_time_say_what_to_do(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_whose_turn_comes_too_late_gets_an_error_that_says_what_to_do(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.queries.azure_ai_search._GROUP_BYTES", -1)
     cloud.model.behave(latency_ms=1200)
     search = AzureAISearch(replace(cloud.settings, foundry_timeout=1), cloud.image_reader(), cloud.queries())
@@ -265,7 +267,7 @@ def test_records_whose_turn_does_not_come_in_time_say_what_to_do(cloud: Cloud, m
     assert "make the skill's batchSize smaller" in last.errors[0].message
 
 
-def test_storage_that_fails_is_a_503_where_every_record_needs_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_storage_is_a_503_if_every_record_needs_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bytes:
         raise StorageError("Storage gave no answer")
 
@@ -280,12 +282,10 @@ def test_storage_that_fails_is_a_503_where_every_record_needs_it(cloud: Cloud, m
     assert len(good["data"]["vector"]) == 1024
 
 
-@pytest.mark.parametrize("answer", [408, 429, 500, 503])
-def test_storage_that_is_busy_is_not_the_record_s_fault(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, answer: int
-) -> None:
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_busy_storage_is_not_the_record_s_fault(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     def fail(*_: object) -> bytes:
-        raise StorageError("server busy", status=answer)
+        raise StorageError("server busy", status=status)
 
     monkeypatch.setattr(Images, "read_blob", fail)
     assert vectorizer({"imageUrl": f"{cloud.settings.blob_service_uri}/images/a.png"})[0] == 503
@@ -303,7 +303,7 @@ def test_storage_that_is_busy_is_not_the_record_s_fault(
     ],
     ids=["text", "imageBinary", "both"],
 )
-def test_a_query_has_its_vector_under_the_name_that_search_expects(cloud: Cloud, inputs: object) -> None:
+def test_the_vectorizer_returns_the_vector_under_the_name_that_search_expects(cloud: Cloud, inputs: object) -> None:
     status, _, body = vectorizer(inputs)
     assert status == 200
     [result] = body["values"]
@@ -311,14 +311,14 @@ def test_a_query_has_its_vector_under_the_name_that_search_expects(cloud: Cloud,
     assert cloud.model.calls()[0]["input_type"] == "query"
 
 
-def test_a_query_and_a_document_of_the_same_words_are_not_one_record(cloud: Cloud) -> None:
+def test_a_query_and_a_document_of_the_same_words_are_cached_separately(cloud: Cloud) -> None:
     skill({"text": "red"})
     vectorizer({"text": "red"})
     assert [call["input_type"] for call in cloud.model.calls()] == ["document", "query"]
 
 
 @pytest.mark.parametrize(
-    ("inputs", "status", "target", "said"),
+    ("inputs", "status", "target", "message"),
     [
         ([{"text": "red"}, {"text": "blue"}], 400, "values", "takes one"),
         ([], 400, "values", "takes one"),
@@ -329,12 +329,12 @@ def test_a_query_and_a_document_of_the_same_words_are_not_one_record(cloud: Clou
         ([{"imageUrl": "https://elsewhere.example/a.png"}], 400, "values[0].data.imageUrl", "own account"),
     ],
 )
-def test_a_query_without_a_vector_has_a_status_as_search_reads_no_errors(
-    cloud: Cloud, inputs: list[object], status: int, target: str, said: str
+def test_a_query_that_cannot_be_embedded_is_an_error_status(
+    cloud: Cloud, inputs: list[object], status: int, target: str, message: str
 ) -> None:
     found, _, answer = vectorizer(*inputs)
     assert (found, answer["error"]["target"]) == (status, target)
-    assert said in answer["error"]["message"]
+    assert message in answer["error"]["message"]
     assert cloud.model.calls() == []
 
 
@@ -357,7 +357,7 @@ def test_the_scheme_and_the_host_may_be_in_capitals(cloud: Cloud) -> None:
     assert result["errors"] is None
 
 
-def test_other_containers_of_the_account_are_fetched_from_too(cloud: Cloud, azurite: Azurite) -> None:
+def test_images_of_other_containers_of_the_account_are_fetched_too(cloud: Cloud, azurite: Azurite) -> None:
     with BlobServiceClient.from_connection_string(
         azurite.connection_string, connection_verify=str(azurite.ca_file)
     ) as service:
@@ -380,14 +380,14 @@ def test_a_sas_is_ignored_and_never_shown(cloud: Cloud, caplog: pytest.LogCaptur
     )
     assert good["errors"] is None
     assert "BlobNotFound" in error_of(missing)
-    assert "the first '?' must stand as it is" in error_of(encoded)
+    assert "the first '?' must not be encoded" in error_of(encoded)
     assert "own account" in error_of(elsewhere)
     status, _, answer = vectorizer({"imageUrl": f"{url}.gone?{sas}"})
     assert (status, answer["error"]["code"]) == (400, "image_not_readable")
     assert "c2VjcmV0" not in caplog.text + json.dumps([missing, encoded, elsewhere, answer])
 
 
-def test_a_blob_that_is_not_there_or_no_picture_says_so(cloud: Cloud) -> None:
+def test_a_missing_blob_and_one_that_is_no_picture_get_errors_that_say_so(cloud: Cloud) -> None:
     cloud.upload("a.txt", b"hello")
     account, container = cloud.settings.blob_service_uri, cloud.settings.images_container
     text, missing, nowhere = skill(
@@ -411,7 +411,7 @@ def test_a_blob_that_is_too_large_is_not_downloaded(cloud: Cloud, monkeypatch: p
     assert "IMAGE_MAX_BYTES allows 100" in answer["error"]["message"]
 
 
-def test_a_blob_that_grows_meanwhile_is_not_downloaded(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blob_that_changes_meanwhile_is_not_downloaded(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", picture())
     read = Images._read
 
@@ -425,7 +425,7 @@ def test_a_blob_that_grows_meanwhile_is_not_downloaded(cloud: Cloud, monkeypatch
 
 
 def urls_of_others(own: str, embeddings: str) -> dict[str, str]:
-    """URLs that name no image of the account ``own``, or not plainly enough."""
+    """URLs that do not plainly name an image of the account ``own``."""
     scheme, _, host = own.partition("://")
     return {
         "another host": "https://elsewhere.example/images/a.png",
@@ -454,7 +454,7 @@ def urls_of_others(own: str, embeddings: str) -> dict[str, str]:
         "a host that looks like ours": f"{own}/images/a.png".replace("o", "\u043e"),
         "full-width letters": "https://\uff41ccount.blob.core.windows.net/images/a.png",
         "an encoded host": f"{scheme}://%61{host[1:]}/images/a.png",
-        "a blank before": f" {own}/images/a.png",
+        "a space before": f" {own}/images/a.png",
         "a line break": f"{own}\r\nHost: elsewhere.example/images/a.png",
         "a tab in the host": f"{own[:12]}\t{own[12:]}/images/a.png",
         "nothing": own,
@@ -482,14 +482,14 @@ def urls_of_others(own: str, embeddings: str) -> dict[str, str]:
         "bytes that are not UTF-8": f"{own}/images/%ff.png",
         "half an escape": f"{own}/images/%2.png",
         "a fragment": f"{own}/images/a.png#b",
-        "a blank": f"{own}/images/a b.png",
+        "a space": f"{own}/images/a b.png",
         "a letter that is not encoded": f"{own}/images/ü.png",
         "a name that is too long": f"{own}/images/{'a' * 1025}",
     }
 
 
 @pytest.mark.parametrize("kind", urls_of_others("https://account.blob.core.windows.net", "embeddings"))
-def test_nothing_but_a_plain_url_of_the_own_account_is_fetched(
+def test_only_plain_urls_of_the_app_s_own_account_are_fetched(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(Images, "read_blob", lambda *_: 1 / 0)
@@ -510,7 +510,7 @@ def settings_for(cloud: Cloud, account: str) -> Settings:
     return cloud.with_settings(ImageStorage__blobServiceUri=account).settings
 
 
-def test_with_a_connection_string_the_account_is_that_of_its_blob_endpoint(cloud: Cloud, azurite: Azurite) -> None:
+def test_a_connection_string_s_blob_endpoint_is_the_app_s_account(cloud: Cloud, azurite: Azurite) -> None:
     cloud.upload("a.png", picture())
     emulator = cloud.with_settings(ImageStorage=azurite.connection_string)
     search = AzureAISearch(emulator.settings, emulator.image_reader(), emulator.queries())
@@ -521,10 +521,10 @@ def test_with_a_connection_string_the_account_is_that_of_its_blob_endpoint(cloud
     sas = AzureAISearch(cloud.with_settings(ImageStorage=signed).settings, cloud.image_reader(), cloud.queries())
     request = msgspec.convert(envelope({"imageUrl": "https://elsewhere.example/a.png"}), SearchRequest)
     [error] = sas.skill(request, QueryReport()).values[0].errors or []
-    assert "must begin with https://account.blob.core.windows.net/: " in error.message
+    assert "must start with https://account.blob.core.windows.net/: " in error.message
 
 
-def test_nothing_of_a_request_is_logged(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_content_of_a_request_is_logged(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     skill({"text": "a private thing"}, {"text": 1}, {"image": data_url(picture())}, {"image": "cHJpdmF0ZQ=="})
     vectorizer({"text": "a private thing"})
@@ -552,7 +552,7 @@ EDM = {
 }
 
 
-def test_the_index_has_fields_of_a_record_with_their_types() -> None:
+def test_the_index_has_the_fields_of_a_record_with_their_types() -> None:
     record = {field.name: field.type for field in msgspec.structs.fields(EmbeddingRecord)}
     fields = named(definition("index")["fields"])
     assert [name for name, field in fields.items() if field.get("key")] == ["key"]
@@ -561,7 +561,7 @@ def test_the_index_has_fields_of_a_record_with_their_types() -> None:
             assert field["type"] in {"Edm.Int32", "Edm.Int64"}
         elif name != "key":
             assert field["type"] == EDM[record[name]], name
-    # Images have up to 100 MB unless the setting says more, so a blob's size is the one number that may be large.
+    # IMAGE_MAX_BYTES may allow more than an Int32 holds.
     assert fields["bytes"]["type"] == "Edm.Int64"
     assert {"name", "url", "embedding"} <= set(fields)
 
@@ -579,7 +579,7 @@ def test_the_vector_s_profile_leads_to_the_vectorizer() -> None:
     assert parameters["httpMethod"] == "POST"
 
 
-def test_the_indexer_takes_records_from_the_data_source_into_the_index() -> None:
+def test_the_indexer_reads_records_from_the_data_source_into_the_index() -> None:
     indexer, source = definition("indexer"), definition("datasource")
     assert indexer["dataSourceName"] == source["name"]
     assert indexer["targetIndexName"] == definition("index")["name"]
@@ -588,14 +588,14 @@ def test_the_indexer_takes_records_from_the_data_source_into_the_index() -> None
     assert "Key" not in source["credentials"]["connectionString"]
 
 
-def test_deletions_are_seen_as_the_key_comes_from_the_blob_itself() -> None:
+def test_deletions_are_detected_because_the_key_is_the_blob_s_path() -> None:
     assert "NativeBlobSoftDelete" in definition("datasource")["dataDeletionDetectionPolicy"]["@odata.type"]
     mappings = {mapping["targetFieldName"]: mapping for mapping in definition("indexer")["fieldMappings"]}
     assert mappings["key"]["sourceFieldName"] == "metadata_storage_path"
     assert mappings["key"]["mappingFunction"]["name"] == "base64Encode"
 
 
-def test_fields_that_are_also_metadata_of_the_record_are_taken_from_its_content(cloud: Cloud) -> None:
+def test_fields_that_are_also_blob_metadata_are_mapped_to_the_record_s_content(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     function_app.embed_uploaded_image(BlobName(cloud.settings.images_container, "a.png"))
     blob = cloud.embeddings.get_blob_client(f"{cloud.settings.foundry_model}/images/a.png.json")
@@ -614,7 +614,7 @@ def test_the_skill_of_the_skillset_is_this_app_s() -> None:
     assert {item["name"] for item in skill["inputs"]} <= {"text", "image", "imageUrl"}
     assert [item["name"] for item in skill["outputs"]] == list(SearchVector.__struct_fields__)
     assert skill["batchSize"] <= MAX_RECORDS
-    # Its records have 90 s to get their turn and the last of them as long again; the service waits for at most 230 s.
+    # A record waits up to 90 s for its turn and takes up to 90 s itself; the service waits for at most 230 s.
     assert skill["timeout"] == "PT230S"
 
 

@@ -1,4 +1,4 @@
-"""What a caller gains over asking the model itself: one call for one question, answers side by side, in time."""
+"""What a caller gains over calling the model itself: caching, parallel calls, answers in time."""
 
 import base64
 import json
@@ -40,8 +40,8 @@ def vectors(answer: func.HttpResponse) -> list[Any]:
 
 
 def error(answer: func.HttpResponse) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(answer.get_body())["error"]
-    return found
+    body: dict[str, Any] = json.loads(answer.get_body())["error"]
+    return body
 
 
 def usage(answer: func.HttpResponse) -> int:
@@ -49,7 +49,7 @@ def usage(answer: func.HttpResponse) -> int:
     return tokens
 
 
-def most_at_once(cloud: Cloud) -> int:
+def peak_in_flight(cloud: Cloud) -> int:
     peak: int = httpx.get(f"{cloud.model.url}/admin/calls").json()["peak"]
     return peak
 
@@ -57,15 +57,15 @@ def most_at_once(cloud: Cloud) -> int:
 # Several inputs
 
 
-def test_inputs_are_embedded_side_by_side_and_answered_in_order(cloud: Cloud) -> None:
+def test_inputs_are_embedded_in_parallel_and_answered_in_order(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=100)
     words = [f"word {number}" for number in range(16)]
     together = vectors(ask({"input": words}))
-    assert 3 < most_at_once(cloud) <= cloud.settings.foundry_concurrency
+    assert 3 < peak_in_flight(cloud) <= cloud.settings.foundry_concurrency
     assert together == [vectors(ask({"input": [word]}))[0] for word in words]
 
 
-def test_the_same_input_twice_in_a_request_is_one_call(cloud: Cloud) -> None:
+def test_an_input_that_a_request_repeats_is_embedded_once(cloud: Cloud) -> None:
     answer = ask({"input": ["red", "blue", "red"]})
     first, second, third = vectors(answer)
     assert (first == third, first == second) == (True, False)
@@ -95,7 +95,7 @@ def test_after_one_failure_of_the_model_the_other_inputs_are_not_sent(
 # The cache
 
 
-def test_two_who_ask_the_same_at_once_make_one_call(cloud: Cloud) -> None:
+def test_identical_queries_at_once_share_one_call(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=300)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask({"input": ["red"]}), range(8)))
@@ -104,7 +104,7 @@ def test_two_who_ask_the_same_at_once_make_one_call(cloud: Cloud) -> None:
     assert sum(usage(answer) for answer in answers) == usage(ask({"input": ["blu"]}))
 
 
-def test_those_who_wait_for_a_call_that_fails_fail_with_it(cloud: Cloud) -> None:
+def test_queries_that_share_a_call_fail_with_it(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=300, fault={"kind": "content_filter"})
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: ask({"input": ["red"]}), range(4)))
@@ -112,14 +112,14 @@ def test_those_who_wait_for_a_call_that_fails_fail_with_it(cloud: Cloud) -> None
     assert len(cloud.model.calls()) == 1
 
 
-def test_the_latest_answers_need_no_storage(cloud: Cloud) -> None:
+def test_the_latest_answers_are_served_without_storage(cloud: Cloud) -> None:
     first = vectors(ask({"input": ["red"]}))
     cloud.embeddings.delete_container()
     again = ask({"input": ["red"]})
     assert (vectors(again), again.headers["x-embedding-cache"]) == (first, "hit")
 
 
-def test_only_so_many_answers_are_held_in_the_process(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_holds_a_limited_number_of_answers(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.queries.cache._MAX_IN_PROCESS", 2)
     for word in ("red", "green", "blue"):
         ask({"input": [word]})
@@ -128,17 +128,17 @@ def test_only_so_many_answers_are_held_in_the_process(cloud: Cloud, monkeypatch:
     assert hits == ["hit", "hit", "miss"]
 
 
-def test_no_cache_asks_the_model_and_renews_what_is_kept(cloud: Cloud) -> None:
+def test_no_cache_calls_the_model_and_refreshes_the_cache(cloud: Cloud) -> None:
     ask({"input": ["red"]})
     answer = ask({"input": ["red"]}, headers={"Cache-Control": "no-cache"})
     assert (answer.headers["x-embedding-cache"], len(cloud.model.calls())) == ("miss", 2)
     assert ask({"input": ["red"]}).headers["x-embedding-cache"] == "hit"
 
 
-# Encodings and further fields
+# Encodings and extra fields
 
 
-def test_base64_is_made_of_the_kept_floats(cloud: Cloud) -> None:
+def test_base64_is_encoded_from_the_cached_floats(cloud: Cloud) -> None:
     ask({"input": ["red"]})
     answer = ask({"input": ["red"], "encoding_format": "base64"})
     assert answer.headers["x-embedding-cache"] == "hit"
@@ -146,7 +146,7 @@ def test_base64_is_made_of_the_kept_floats(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(("encoding", "numbers"), [("int8", 1536), ("uint8", 1536), ("binary", 192), ("ubinary", 192)])
-def test_integers_are_asked_of_the_model_and_kept_apart(
+def test_integer_encodings_come_from_the_model_and_are_cached_separately(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, encoding: str, numbers: int
 ) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
@@ -160,7 +160,7 @@ def test_integers_are_asked_of_the_model_and_kept_apart(
 
 
 @pytest.mark.parametrize(("option", "value"), [("encoding_format", "int8"), ("dimensions", 512)])
-def test_an_option_that_the_model_does_not_have_is_the_caller_s_to_change(
+def test_an_option_that_the_model_does_not_support_is_the_caller_s_error(
     cloud: Cloud, option: str, value: object
 ) -> None:
     answer = ask({"input": ["red"], option: value})
@@ -168,7 +168,7 @@ def test_an_option_that_the_model_does_not_have_is_the_caller_s_to_change(
     assert (answer.status_code, found["code"], found["target"]) == (422, "parameter_not_supported", option)
 
 
-def test_further_fields_are_dropped_or_passed_on_as_the_request_says(cloud: Cloud) -> None:
+def test_extra_fields_are_rejected_dropped_or_passed_through_as_the_header_says(cloud: Cloud) -> None:
     body = {"input": ["red"], "truncate": "END"}
     assert ask(body).status_code == 400
     plain = ask({"input": ["red"]})
@@ -192,7 +192,7 @@ def test_an_image_may_be_the_body(cloud: Cloud, kind: str) -> None:
     assert wrapped.headers["x-embedding-cache"] == "hit"
 
 
-def test_its_options_are_in_the_query_string(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_options_of_an_image_body_are_in_the_query_string(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
     params = {"dimensions": "256", "input_type": "document", "encoding_format": "base64"}
     answer = ask(picture(), headers={"Content-Type": "image/png"}, params=params)
@@ -208,14 +208,14 @@ def test_a_body_that_is_no_image_is_refused(cloud: Cloud, body: bytes, code: str
     assert (answer.status_code, error(answer)["code"]) == (400, code)
 
 
-# When the model is slow or refuses
+# A model that is slow or fails
 
 
 @pytest.mark.parametrize(
     ("kind", "status", "code"),
     [("500", 502, "model_failed"), ("503", 503, "model_unavailable"), ("drop", 502, "model_failed")],
 )
-def test_what_the_model_cannot_do_is_told_apart(
+def test_each_failure_of_the_model_has_its_own_status_and_code(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, kind: str, status: int, code: str
 ) -> None:
     monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
@@ -225,7 +225,7 @@ def test_what_the_model_cannot_do_is_told_apart(
     assert ("retry-after" in answer.headers) == (status == 503)
 
 
-def test_there_is_an_answer_in_time_even_when_the_model_hangs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_comes_in_time_even_if_the_model_hangs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_TIMEOUT", "5")
     cloud.model.behave(fault={"kind": "hang"})
     start = time.monotonic()
@@ -234,25 +234,25 @@ def test_there_is_an_answer_in_time_even_when_the_model_hangs(cloud: Cloud, monk
     assert time.monotonic() - start < 20
 
 
-def test_queries_go_before_uploads_where_calls_wait_for_each_other() -> None:
+def test_queries_go_ahead_of_uploads_that_wait_for_the_rate_limiter() -> None:
     from shared.model.rate_limiter import RateLimiter
 
-    gate = RateLimiter(1)
+    limiter = RateLimiter(1)
     order: list[str] = []
-    waiting = threading.Barrier(3)
+    started = threading.Barrier(3)
 
     def call(name: str, urgent: bool) -> None:
-        waiting.wait()
-        with gate.acquire(time.monotonic() + 5, urgent=urgent):
+        started.wait()
+        with limiter.acquire(time.monotonic() + 5, urgent=urgent):
             order.append(name)
 
-    with gate.acquire(time.monotonic() + 5):
+    with limiter.acquire(time.monotonic() + 5):
         threads = [threading.Thread(target=call, args=one) for one in (("upload", False), ("query", True))]
         for thread in threads:
             thread.start()
-        waiting.wait()
+        started.wait()
         deadline = time.monotonic() + 5
-        while not gate._urgent_waiting or time.monotonic() > deadline:
+        while not limiter._urgent_waiting or time.monotonic() > deadline:
             time.sleep(0.01)
         time.sleep(0.05)
     for thread in threads:
@@ -261,7 +261,7 @@ def test_queries_go_before_uploads_where_calls_wait_for_each_other() -> None:
 
 
 @pytest.mark.parametrize("depth", range(9_980, 10_000, 3))
-def test_a_field_that_is_too_deep_to_be_passed_on_is_refused(cloud: Cloud, depth: int) -> None:
+def test_a_field_nested_too_deep_to_be_passed_through_is_refused(cloud: Cloud, depth: int) -> None:
     cloud.model.behave(fault={"kind": "500"})
     body = b'{"input": ["red"], "deep": ' + b"[" * depth + b"]" * depth + b"}"
     request = func.HttpRequest("POST", "/", body=body, headers={"extra-parameters": "pass-through"})
