@@ -1,8 +1,7 @@
 """One version of an image: downloaded, prepared, embedded, made into its record."""
 
 import hashlib
-import threading
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from shared.clock import now
 from shared.errors import ModelRefused, PictureError
@@ -12,15 +11,12 @@ from shared.pictures.limits import PREPARATION, Limits, Prepared
 from shared.pictures.prepare import prepare
 from shared.settings import Settings
 from shared.storage.images import Image, Images
-from shared.storage.rest import LARGE
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import Content, EmbeddingRecord, content_key
 from shared.uploads.report import ImageReport
 
 # Embeddings that storage did not take yet stay in the process, so that the platform's next attempt finds them.
 _MAX_UNSTORED = 100
-# Files large enough to be downloaded in parts, in memory at once: 200 MB of them with the default IMAGE_MAX_BYTES.
-_MAX_LARGE = 2
 
 
 class Embedder:
@@ -33,7 +29,6 @@ class Embedder:
         self._model = model
         self._limits = Limits.of(settings)
         self._unstored: dict[str, Content] = {}
-        self._large = threading.BoundedSemaphore(_MAX_LARGE)
 
     def embed(self, image: Image, report: ImageReport, schedule: Schedule) -> EmbeddingRecord:
         """The record of this version of the image, which nothing has stored yet.
@@ -50,10 +45,10 @@ class Embedder:
                 f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}.",
             )
         text = image.text(self._settings.text_metadata) if self._settings.text_metadata else None
-        # Only the prepared picture stays in memory during the model call. Few of the largest files are held at once.
-        with self._large if image.size > LARGE else nullcontext():
+        # Only the prepared picture stays in memory during the model call.
+        with ExitStack() as held:
             with report.step("download"):
-                data = self._images.download(image)
+                data = held.enter_context(self._images.download(image))
             sha256 = hashlib.sha256(data).hexdigest()
             key = content_key(sha256, text, PREPARATION)
             with report.step("look"):

@@ -193,6 +193,9 @@ class Sync:
                 settled = None
                 with report.step("look"):
                     found = self._records.find_record(name)
+            finally:
+                if image is not None:
+                    image.forget()
         raise Conflict(f"Other writers changed {name} or its record {_MAX_ROUNDS} times during its sync")
 
     def _remove(self, name: str, found: RecordState | None, report: ImageReport) -> None:

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -330,7 +331,7 @@ def test_an_image_changed_between_look_and_download_is_looked_at_again(
     download = Images.download
     changed: list[str] = []
 
-    def change_first(reader: Images, image: StoredImage) -> bytes:
+    def change_first(reader: Images, image: StoredImage) -> AbstractContextManager[bytes]:
         if not changed:
             changed.append(cloud.upload("a.png", picture("blue")))
         return download(reader, image)
