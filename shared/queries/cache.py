@@ -23,7 +23,7 @@ _MESSAGE_LIMIT = 1000
 class QueryCache:
     """Finds and stores answers. Storage that fails is logged and otherwise ignored: this is only a cache.
 
-    Safe to call from many threads; the same question from two of them at once is asked once.
+    Safe to call from many threads; identical queries at once share one call to the model.
     """
 
     def __init__(self, settings: Settings, blobs: JsonBlobs) -> None:
@@ -52,23 +52,23 @@ class QueryCache:
         return record
 
     def single_flight(
-        self, folder: str, key: str, ask: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
     ) -> tuple[QueryRecord, bool]:
-        """Ask and store the answer, or wait for another thread that asks the same; the second value says which.
+        """Embed and store the answer, or wait for another thread that does; returns it and whether it was shared.
 
-        Raises what ``ask`` raises, in every thread that waits for it, unless only the asking thread ran out of time:
-        then one of the others asks. Each waits until its own ``deadline``. ``fresh`` never takes another thread's
-        answer.
+        Raises what ``embed`` raises, in every thread that waits for it, unless only the embedding thread ran out of
+        time: then one of the others embeds. Each waits until its own ``deadline``. ``fresh`` never takes another
+        thread's answer.
         """
         while True:
             try:
-                return self._fly_once(folder, key, ask, deadline=deadline, fresh=fresh)
+                return self._fly_once(folder, key, embed, deadline=deadline, fresh=fresh)
             except _OutOfTimeError as error:
                 if time.monotonic() > deadline:
                     raise error.error from error
 
     def _fly_once(
-        self, folder: str, key: str, ask: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
     ) -> tuple[QueryRecord, bool]:
         place = (folder, key)
         flight: Future[QueryRecord] = Future()
@@ -81,7 +81,7 @@ class QueryCache:
         if running is not None:
             return _result(running, deadline), True
         try:
-            record = ask()
+            record = embed()
         except BaseException as error:
             flight.set_exception(error)
             raise
@@ -113,7 +113,7 @@ class QueryCache:
 
 
 class _OutOfTimeError(Exception):
-    """The thread that asked ran out of its time, which says nothing about the time of those who wait."""
+    """The thread that embeds ran out of its time, which says nothing about the time of those who wait."""
 
     def __init__(self, error: ModelUnavailable) -> None:
         super().__init__(str(error))

@@ -81,7 +81,7 @@ class QueryOptions:
 
 @dataclass(frozen=True)
 class Answer:
-    """The embedding of one query, whether it cost no model call, and the name of its blob, ``None`` if none is kept."""
+    """The embedding of one query. ``cached``: it cost no model call. ``path``: its blob, ``None`` if none is kept."""
 
     record: QueryRecord
     cached: bool

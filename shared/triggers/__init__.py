@@ -1,1 +1,1 @@
-"""What the platform calls: HTTP requests and queue messages, read and handed to the use cases."""
+"""What the platform calls: reads HTTP requests, events and queue messages, and passes them to the use cases."""

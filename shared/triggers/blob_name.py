@@ -1,8 +1,8 @@
-"""What the blob trigger hands over: the name of a blob, without its bytes and without a client for it.
+"""The binding of the blob trigger: it carries the name of a blob, without its bytes and without a client for it.
 
-The binding that Microsoft publishes (``azurefunctions-extensions-bindings-blob``) makes a storage client for each
-invocation, with a credential of its own, and imports the storage SDK at every start. This is a binding of the same
-kind, by the package that such bindings are made with, and takes only the names from the same message.
+Microsoft's own binding (``azurefunctions-extensions-bindings-blob``) creates a storage client with its own credential
+for each invocation, and imports the storage SDK at every start. This one is built on the same base package and reads
+only the names from the same message.
 """
 
 from collections.abc import Mapping
@@ -20,19 +20,19 @@ class BlobName(SdkType):
         self.name = name
 
     def get_sdk_type(self) -> "BlobName":
-        """Itself: the names are all that is asked for."""
+        """Itself: the names are all that the trigger needs."""
         return self
 
 
 class _Reference(msgspec.Struct, rename="pascal"):
-    """What the host sends instead of the blob."""
+    """The host's reference to a blob."""
 
     container_name: str
     blob_name: str
 
 
 class BlobNameConverter(InConverter, binding="blob", trigger="blobTrigger"):
-    """Reads a :class:`BlobName` from what the host sends. The worker finds this class by the names of the bindings."""
+    """Reads a :class:`BlobName` from the host's message. The worker finds this class by the names of the bindings."""
 
     @classmethod
     def check_input_type_annotation(cls, pytype: type) -> bool:
@@ -41,13 +41,15 @@ class BlobNameConverter(InConverter, binding="blob", trigger="blobTrigger"):
 
     @classmethod
     def decode(cls, data: Datum, *, trigger_metadata: Mapping[str, Datum], pytype: type = BlobName) -> BlobName:
-        """The names; raises ``ValueError`` where the host sends the blob itself."""
+        """The names; raises ``ValueError`` if the host sends the blob itself."""
         if data.type != "model_binding_data":
-            raise ValueError(f"The host sent the blob as {data.type!r}, not its name: host.json must name bundle 4.")
+            raise ValueError(
+                f"The host sent the blob as {data.type!r} instead of its name; host.json must use extension bundle 4."
+            )
         reference = msgspec.json.decode(data.value.content, type=_Reference)
         return BlobName(reference.container_name, reference.blob_name)
 
     @classmethod
     def has_implicit_output(cls) -> bool:
-        """No."""
+        """Whether the binding has an implicit output: no."""
         return False

@@ -1,4 +1,4 @@
-"""HTTP in and out: the body of a request, responses as JSON, errors in the API's shape."""
+"""HTTP requests and responses: reads bodies, writes JSON, and gives errors the API's shape."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,15 @@ import msgspec
 
 from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
 
-# The wait to name where the model named none, in seconds.
+# The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
-# 96 pictures of 512 x 512 pixels, or three of the largest that the model takes. The host rejects much larger bodies
-# while they are still being sent: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
+# Room for 96 pictures of 512 x 512 pixels, or three of the largest that the model accepts. The host rejects much larger
+# bodies before they have arrived: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
 MAX_BODY_BYTES = 20 * 2**20
 
 
 class ErrorBody(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What an error says."""
+    """One error: its code, a message, and the field at fault (``target``)."""
 
     code: str
     message: str
@@ -34,7 +34,7 @@ def read_body(request: func.HttpRequest) -> bytes:
     """The bytes of the body; raises :class:`~shared.errors.QueryError` (413) for too many of them."""
     body: bytes = request.get_body()
     if len(body) > MAX_BODY_BYTES:
-        message = f"The body has {len(body):,} bytes; {MAX_BODY_BYTES:,} are allowed."
+        message = f"The body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,}."
         raise QueryError("request_too_large", message, status=413)
     return body
 
@@ -60,9 +60,9 @@ def error_response(
     details: Sequence[ErrorBody] = (),
     retry_after: float | None = None,
 ) -> func.HttpResponse:
-    """An error in the API's shape, which its clients turn into exceptions with code and message.
+    """An error in the API's shape, from which Azure SDK clients make exceptions with its code and message.
 
-    Azure SDK clients wait ``retry_after`` seconds before they try again.
+    They retry after ``retry_after`` seconds.
     """
     headers = {"x-ms-error-code": code}
     if retry_after is not None:
@@ -72,16 +72,16 @@ def error_response(
 
 
 def failure_response(error: QueryError | ModelError) -> func.HttpResponse:
-    """The response for a request that could not be answered; :func:`meaning` says with which status."""
-    code, status, retry_after = meaning(error)
+    """The error response for a failed request."""
+    code, status, retry_after = classify(error)
     if not isinstance(error, QueryError):
         return error_response(status, code, str(error), retry_after=retry_after)
     details = [ErrorBody(code=one.code, message=str(one), target=one.target) for one in error.details]
     return error_response(status, code, str(error), target=error.target, details=details, retry_after=retry_after)
 
 
-def meaning(error: QueryError | ModelError) -> tuple[str, int, float | None]:
-    """Code, status and wait: 4xx is for the caller to fix, 5xx for time or an operator."""
+def classify(error: QueryError | ModelError) -> tuple[str, int, float | None]:
+    """The code, status and ``Retry-After`` of an error: the caller fixes 4xx; 5xx take a retry or an operator."""
     match error:
         case QueryError():
             return error.code, error.status, None

@@ -1,4 +1,4 @@
-"""Events and queue messages: read, and handed to the use case that they are for."""
+"""Reads events and queue messages, and passes each to its use case."""
 
 import logging
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _CONTENT_LIMIT = 1000
 
 
 class Intake:
-    """One method a trigger. An unreadable message is logged, recorded and dropped: a retry cannot help."""
+    """One method for each trigger. Unreadable messages are logged, recorded and dropped: a retry cannot help."""
 
     def __init__(self, settings: Settings, records: RecordStore, sync: Sync, reconcile: Reconcile) -> None:
         self._settings = settings
@@ -30,7 +30,7 @@ class Intake:
         self._reconcile = reconcile
 
     def uploaded(self, container: str, name: str) -> None:
-        """Sync the image that an event names. The host compares neither container nor path, so this does."""
+        """Sync the image that an event names, if it is in ``IMAGES_CONTAINER``: the host does not check that."""
         if container == self._settings.images_container:
             self._sync.upload(name)
         else:
@@ -38,7 +38,7 @@ class Intake:
             ImageReport(name=name, outcome="ignored", message=message).log("image", logging.WARNING)
 
     def queued(self, body: bytes) -> None:
-        """Sync the images that a message of ours, or events of storage, name; or take the next step of an audit."""
+        """Sync the images named by a request or by storage events, or take the next step of an audit."""
         match self._read(read_queued, body):
             case AuditMessage(audit=audit):
                 self._reconcile.resume(audit)
@@ -73,11 +73,11 @@ class Intake:
 
 
 def read_queued(body: bytes, container: str) -> list[EmbeddingRequest] | AuditMessage:
-    """Read a message of ``embedding-requests``; raises ``UnreadableMessageError``."""
+    """Read a message of the queue ``embedding-requests``. Raises ``UnreadableMessageError``."""
     body = decoded(body)
     if not body.startswith(b'{"audit"'):
         return read_requests(body, container)
     try:
         return msgspec.json.decode(body, type=AuditMessage)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableMessageError(f"The message is not a step of an audit: {error}") from error
+        raise UnreadableMessageError(f"The message is not a valid step of an audit: {error}") from error

@@ -1,4 +1,4 @@
-"""The HTTP routes, one function each: a request read, handed to its use case, and answered."""
+"""The HTTP routes, one function each: read the request, call the use case, write the response."""
 
 import logging
 import time
@@ -21,10 +21,10 @@ from shared.settings import Settings
 from shared.triggers.http import (
     DEFAULT_RETRY_AFTER,
     ErrorBody,
+    classify,
     error_response,
     failure_response,
     json_response,
-    meaning,
     read_body,
 )
 
@@ -33,7 +33,7 @@ _MAX_HEADER = 4096
 
 
 def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
-    """Embed images: the body is JSON in the API's own shape, or one image itself."""
+    """Embed images: the body is JSON in the API's shape, or one image."""
 
     def read() -> ParsedRequest:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -45,7 +45,7 @@ def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Que
 
 
 def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
-    """Embed texts: the body is JSON in the API's own shape."""
+    """Embed texts: the body is JSON in the API's shape."""
 
     def read() -> ParsedRequest:
         return foundry_api.read_texts(read_json(read_body(request)), _extra_parameters(request))
@@ -56,17 +56,17 @@ def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Quer
 def azure_ai_search(
     request: func.HttpRequest, answer: Callable[[SearchRequest, QueryReport], SearchAnswer]
 ) -> func.HttpResponse:
-    """Answer a request of Azure AI Search, in the shape that its skills and vectorizers share."""
+    """Answer a request from Azure AI Search, in the shape that its skills and vectorizers share."""
     return _logged(lambda report: json_response(answer(convert(read_json(read_body(request)), SearchRequest), report)))
 
 
 def model_info(settings: Settings) -> func.HttpResponse:
-    """Say which model answers here."""
+    """Describe the model."""
     return json_response(foundry_api.model_info(settings.foundry_model))
 
 
 def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], AuditReport]) -> func.HttpResponse:
-    """Answer with what an audit found: 200, or 202 if it goes on in the background and this is the beginning."""
+    """Run an audit and answer with its report: 200, or 202 if the audit continues in the background."""
     try:
         report = start(convert(read_json(read_body(request) or b"{}"), ReconcileRequest))
     except QueryError as error:
@@ -77,7 +77,7 @@ def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], Aud
 
 
 def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
-    """Answer with the state of the app."""
+    """Answer with the state of the app, or 503."""
     try:
         return json_response(read())
     except StorageError as error:
@@ -85,7 +85,7 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
 
 
 def health(problems: Sequence[Problem]) -> func.HttpResponse:
-    """Answer whether the deployment works: 200, or 503 with all that is wrong."""
+    """Answer 200 if the deployment works, or 503 with every problem."""
     if not problems:
         return json_response({"status": "ok"})
     details = [ErrorBody(code=problem.code, message=problem.message, target=problem.target) for problem in problems]
@@ -96,30 +96,30 @@ def health(problems: Sequence[Problem]) -> func.HttpResponse:
 def _answer_queries(
     read: Callable[[], ParsedRequest], request: func.HttpRequest, settings: Settings, queries: Queries
 ) -> func.HttpResponse:
-    """Read, answer, write: the way of every query in the API's own format."""
+    """Answer a query in the API's own format."""
 
     def answer(report: QueryReport) -> func.HttpResponse:
         deadline = time.monotonic() + settings.foundry_timeout
-        asked = read()
-        options = foundry_api.query_options(asked.options, settings, deadline=deadline, fresh=_wants_fresh(request))
-        answers = queries.answer(asked.queries, options, report)
+        parsed = read()
+        options = foundry_api.query_options(parsed.options, settings, deadline=deadline, fresh=_wants_fresh(request))
+        answers = queries.answer(parsed.queries, options, report)
         headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
         if records := [answer.path for answer in answers if answer.path]:
             headers["x-embedding-record"] = _shortened(records)
-        return json_response(foundry_api.write_answers(answers, asked.options, settings), headers=headers)
+        return json_response(foundry_api.write_answers(answers, parsed.options, settings), headers=headers)
 
     return _logged(answer)
 
 
 def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResponse:
-    """The answer, or an error in the API's own shape; and one line in the log."""
+    """The response, which is an error in the API's shape if ``answer`` raises; logs one line."""
     report = QueryReport()
     try:
         with report.step("total"):
             return answer(report)
     except (QueryError, ModelError) as error:
         report.outcome, report.message = "refused", str(error)
-        report.code, report.status, _ = meaning(error)
+        report.code, report.status, _ = classify(error)
         return failure_response(error)
     except StorageError as error:
         report.outcome, report.code, report.status = "error", "storage_unavailable", 503
@@ -133,7 +133,7 @@ def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResp
 
 
 def _extra_parameters(request: func.HttpRequest) -> str:
-    """What the caller wants done with fields that the API does not have."""
+    """The header that says what to do with fields that the API does not have."""
     return str(request.headers.get("extra-parameters", "error"))
 
 

@@ -1,4 +1,4 @@
-"""The model client: keyless, patient with what passes, final with what does not, and never fooled by an answer."""
+"""The model client: needs no key, retries what is transient, and accepts no answer without an embedding."""
 
 import contextlib
 import http.server
@@ -40,28 +40,28 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def embed(foundry: ModelClient, text: str | None = None) -> int:
-    return len(foundry.embed_image(png(), text, ModelOptions("document"), within(60)).embedding)
+def embed(client: ModelClient, text: str | None = None) -> int:
+    return len(client.embed_image(png(), text, ModelOptions("document"), within(60)).embedding)
 
 
-# The stand-in for the model, which checks what it is sent
+# Against the model stand-in, which checks what it is sent
 
 
 def test_an_image_a_pair_and_a_text_are_embedded_without_a_key(cloud: Cloud) -> None:
-    foundry = cloud.model_client()
-    assert embed(foundry) == 1024
-    assert embed(foundry, "a red square") == 1024
-    assert len(foundry.embed_text("red, naïve \U0001f600", ModelOptions("query"), within(60)).embedding) == 1024
+    client = cloud.model_client()
+    assert embed(client) == 1024
+    assert embed(client, "a red square") == 1024
+    assert len(client.embed_text("red, naïve \U0001f600", ModelOptions("query"), within(60)).embedding) == 1024
     assert [call["text"] for call in cloud.model.calls()] == [None, "a red square", "red, naïve \U0001f600"]
 
 
-def test_dimensions_are_asked_for_and_checked(cloud: Cloud) -> None:
-    foundry = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0").model_client()
-    assert len(foundry.embed_text("red", ModelOptions("query", 512), within(60)).embedding) == 512
-    assert len(foundry.embed_text("red", ModelOptions("query"), within(60)).embedding) == 1536
+def test_dimensions_are_sent_and_checked(cloud: Cloud) -> None:
+    client = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0").model_client()
+    assert len(client.embed_text("red", ModelOptions("query", 512), within(60)).embedding) == 512
+    assert len(client.embed_text("red", ModelOptions("query"), within(60)).embedding) == 1536
 
 
-def test_the_token_is_asked_for_the_scope_of_the_settings(cloud: Cloud) -> None:
+def test_the_token_is_requested_for_the_scope_in_the_settings(cloud: Cloud) -> None:
     assert embed(cloud.with_settings(FOUNDRY_SCOPE="https://ai.azure.com/.default").model_client()) == 1024
     with pytest.raises(ModelMisconfigured, match="FOUNDRY_SCOPE"):
         embed(cloud.with_settings(FOUNDRY_SCOPE="https://ml.azure.com/.default").model_client())
@@ -82,19 +82,19 @@ def test_an_expired_token_is_replaced(cloud: Cloud, monkeypatch: pytest.MonkeyPa
     with identity_endpoint.running([CLIENT_ID], lifetime=1) as short_lived:
         monkeypatch.setenv("IDENTITY_ENDPOINT", short_lived.endpoint)
         monkeypatch.setenv("IDENTITY_HEADER", short_lived.header)
-        foundry = cloud.model_client()
-        assert embed(foundry) == 1024
+        client = cloud.model_client()
+        assert embed(client) == 1024
         time.sleep(1.1)
-        assert embed(foundry) == 1024
+        assert embed(client) == 1024
 
 
-def test_an_identity_that_is_not_there_is_named(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_identity_is_an_error_that_names_its_setting(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
     with pytest.raises(ModelMisconfigured, match="AZURE_CLIENT_ID"):
         embed(cloud.model_client())
 
 
-def test_a_key_is_sent_only_where_one_is_set(cloud: Cloud) -> None:
+def test_a_key_is_sent_if_the_settings_have_one(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured) as raised:
         embed(cloud.with_settings(FOUNDRY_API_KEY="s3cret").model_client())
     assert raised.value.status == 401
@@ -103,13 +103,13 @@ def test_a_key_is_sent_only_where_one_is_set(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("kind", ["500", "502_html", "503", "drop", "malformed_json", "nan", "zeros"])
-def test_what_passes_is_tried_again(cloud: Cloud, kind: str) -> None:
+def test_a_transient_failure_is_retried(cloud: Cloud, kind: str) -> None:
     cloud.model.behave(fault={"kind": kind, "times": 2})
     assert embed(cloud.model_client()) == 1024
     assert len(cloud.model.calls()) == 3
 
 
-def test_what_does_not_pass_is_given_up_after_a_few_attempts(cloud: Cloud) -> None:
+def test_retries_end_after_a_few_attempts(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "503"})
     start = time.monotonic()
     with pytest.raises(ModelUnavailable) as raised:
@@ -119,55 +119,55 @@ def test_what_does_not_pass_is_given_up_after_a_few_attempts(cloud: Cloud) -> No
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("said", ["seconds", "date", "ms", "body"])
-def test_a_short_wait_that_the_model_asks_for_is_waited(cloud: Cloud, said: str) -> None:
-    cloud.model.behave(throttle={"calls": 1, "window_s": 2, "retry_after": said})
-    foundry = cloud.model_client()
-    assert embed(foundry) == 1024
-    assert embed(foundry) == 1024
+@pytest.mark.parametrize("retry_after", ["seconds", "date", "ms", "body"])
+def test_a_short_retry_after_is_waited_for(cloud: Cloud, retry_after: str) -> None:
+    cloud.model.behave(throttle={"calls": 1, "window_s": 2, "retry_after": retry_after})
+    client = cloud.model_client()
+    assert embed(client) == 1024
+    assert embed(client) == 1024
     assert 1 <= len(cloud.model.calls(429)) <= 2
 
 
-def test_a_long_wait_is_left_to_the_caller(cloud: Cloud) -> None:
+def test_a_long_retry_after_is_left_to_the_caller(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 1, "window_s": 60, "retry_after": "seconds"})
-    foundry = cloud.model_client()
-    embed(foundry)
+    client = cloud.model_client()
+    embed(client)
     with pytest.raises(ModelUnavailable) as raised:
-        embed(foundry)
+        embed(client)
     assert raised.value.status == 429
     assert raised.value.retry_after is not None
     assert 50 < raised.value.retry_after <= 60
     assert len(cloud.model.calls(429)) == 1
 
 
-def test_an_empty_200_names_the_missing_models(cloud: Cloud) -> None:
+def test_an_empty_200_is_an_error_that_names_the_missing_path(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "empty_200"})
     with pytest.raises(ModelMisconfigured, match="/models"):
         embed(cloud.model_client())
     assert len(cloud.model.calls()) == 1
 
 
-def test_a_vector_of_another_length_is_refused_as_a_setting_to_mend(cloud: Cloud) -> None:
+def test_a_vector_of_another_length_is_a_setting_to_fix(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "wrong_length"})
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
         embed(cloud.model_client())
 
 
-def test_dimensions_that_the_model_does_not_take_are_a_setting_to_mend(cloud: Cloud) -> None:
+def test_dimensions_that_the_model_does_not_support_are_a_setting_to_fix(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
         cloud.model_client().embed_image(png(), None, ModelOptions("document", 512), within(60))
 
 
-def test_an_unknown_model_is_a_setting_to_mend(cloud: Cloud) -> None:
+def test_an_unknown_model_is_a_setting_to_fix(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="unknown_model"):
         embed(cloud.with_settings(FOUNDRY_MODEL="no-such-model").model_client())
 
 
 def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=200)
-    foundry = cloud.with_settings(FOUNDRY_CONCURRENCY="2").model_client()
+    client = cloud.with_settings(FOUNDRY_CONCURRENCY="2").model_client()
     start = time.monotonic()
-    threads = [threading.Thread(target=embed, args=(foundry,)) for _ in range(6)]
+    threads = [threading.Thread(target=embed, args=(client,)) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -175,14 +175,14 @@ def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> No
     assert time.monotonic() - start > 0.58
 
 
-def test_a_model_out_of_reach_is_unavailable(cloud: Cloud) -> None:
+def test_an_unreachable_model_is_unavailable(cloud: Cloud) -> None:
     with pytest.raises(ModelUnavailable, match=r"did not answer at http://127\.0\.0\.1:9/models/embeddings"):
         cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:9/models").model_client().embed_text(
             "red", ModelOptions("query"), within(60)
         )
 
 
-# Answers of the real service, as they were seen, played back over HTTP
+# Observed answers of the real service, replayed over HTTP
 
 
 HARMLESS = {"data": [{"index": 0, "embedding": [0.5] * 1024}]}
@@ -218,9 +218,9 @@ def answering(
 
 def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **headers: str) -> ModelError:
     with answering(status, body, {name.replace("_", "-"): value for name, value in headers.items()}) as endpoint:
-        foundry = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
         with pytest.raises(ModelError) as raised:
-            foundry.embed_image(png(), text, ModelOptions("document"), within(60))
+            client.embed_image(png(), text, ModelOptions("document"), within(60))
     assert raised.value.status == status
     return raised.value
 
@@ -229,7 +229,7 @@ NOT_ALLOWED = {"detail": [{"type": "extra_forbidden", "loc": ["body", "input", 0
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "said"),
+    ("status", "body", "message"),
     [
         (400, {"error": {"code": "no_model_name", "message": "No model specified in request."}}, "FOUNDRY_MODEL"),
         (400, {"error": {"code": "OperationNotSupported", "message": "does not work"}}, "FOUNDRY_ENDPOINT"),
@@ -246,12 +246,12 @@ NOT_ALLOWED = {"detail": [{"type": "extra_forbidden", "loc": ["body", "input", 0
         ),
     ],
 )
-def test_what_would_fail_for_every_input_is_a_matter_of_configuration(
-    cloud: Cloud, status: int, body: Any, said: str
+def test_an_error_that_every_input_would_get_is_a_misconfiguration(
+    cloud: Cloud, status: int, body: Any, message: str
 ) -> None:
     error = failure(cloud, status, body)
     assert isinstance(error, ModelMisconfigured)
-    assert said in str(error)
+    assert message in str(error)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_what_would_fail_for_every_input_is_a_matter_of_configuration(
         (400, {"message": "texts must be empty when input_type=image"}, "a cat", "text_not_supported"),
     ],
 )
-def test_what_is_wrong_with_this_input_alone_is_a_refusal_with_its_code(
+def test_an_error_of_one_input_is_a_refusal_with_its_code(
     cloud: Cloud, status: int, body: Any, text: str | None, code: str
 ) -> None:
     error = failure(cloud, status, body, text)
@@ -295,7 +295,7 @@ def test_what_is_wrong_with_this_input_alone_is_a_refusal_with_its_code(
         ({}, {"error": {"code": "429", "message": "Please retry after 55 seconds"}}, 55),
     ],
 )
-def test_the_wait_is_read_wherever_the_service_says_it(
+def test_the_wait_is_read_from_every_place_where_the_service_names_it(
     cloud: Cloud, headers: dict[str, str], body: Any, seconds: int
 ) -> None:
     error = failure(cloud, 429, body, **headers)
@@ -312,11 +312,11 @@ def test_the_wait_may_be_a_date(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("data", [[], [{"index": 0, "embedding": "AAAA"}], [{"index": 0, "embedding": []}]])
-def test_an_answer_without_one_vector_of_numbers_is_no_answer(cloud: Cloud, data: Any) -> None:
+def test_an_answer_without_a_vector_of_numbers_is_an_error(cloud: Cloud, data: Any) -> None:
     failure(cloud, 200, {"data": data, "usage": {}})
 
 
-def test_an_answer_without_usage_is_still_an_answer(cloud: Cloud) -> None:
+def test_an_answer_without_usage_is_accepted(cloud: Cloud) -> None:
     with answering(200, {"data": [{"index": 0, "embedding": [0.5] * 1024}]}) as endpoint:
         answer = (
             cloud.with_settings(FOUNDRY_ENDPOINT=endpoint)

@@ -1,4 +1,4 @@
-"""The gate before the model: so many at once, none while it has asked to be left alone."""
+"""The rate limiter in front of the model: a limited number of calls in flight, none while it is throttled."""
 
 import threading
 import time
@@ -10,45 +10,45 @@ from shared.errors import ModelUnavailable, RateLimited
 from shared.model.rate_limiter import RateLimiter
 
 
-def most_inside(gate: RateLimiter, callers: int, each: float = 0.02) -> int:
-    """How many were inside at once when so many callers came together."""
-    inside, most, lock = 0, 0, threading.Lock()
+def peak_in_flight(limiter: RateLimiter, callers: int, seconds: float = 0.02) -> int:
+    """The most calls in flight at once when so many callers start together."""
+    in_flight, peak, lock = 0, 0, threading.Lock()
 
     def call() -> None:
-        nonlocal inside, most
-        with gate.acquire(time.monotonic() + 5):
+        nonlocal in_flight, peak
+        with limiter.acquire(time.monotonic() + 5):
             with lock:
-                inside += 1
-                most = max(most, inside)
-            time.sleep(each)
+                in_flight += 1
+                peak = max(peak, in_flight)
+            time.sleep(seconds)
             with lock:
-                inside -= 1
+                in_flight -= 1
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return most
+    return peak
 
 
-def test_no_more_than_allowed_are_inside() -> None:
-    assert most_inside(RateLimiter(3), 12) == 3
+def test_no_more_calls_than_allowed_are_in_flight() -> None:
+    assert peak_in_flight(RateLimiter(3), 12) == 3
 
 
-def test_after_a_refusal_all_wait_for_the_moment_that_was_named() -> None:
-    gate = RateLimiter(4)
-    gate.throttled(0.3)
+def test_after_a_429_calls_wait_as_long_as_it_says() -> None:
+    limiter = RateLimiter(4)
+    limiter.throttled(0.3)
     start = time.monotonic()
-    with gate.acquire(time.monotonic() + 5):
+    with limiter.acquire(time.monotonic() + 5):
         assert time.monotonic() - start >= 0.3
 
 
-def test_a_wait_beyond_patience_is_told_at_once() -> None:
-    gate = RateLimiter(4)
-    gate.throttled(60)
+def test_a_wait_longer_than_the_max_wait_is_an_error_at_once() -> None:
+    limiter = RateLimiter(4)
+    limiter.throttled(60)
     start = time.monotonic()
-    with pytest.raises(ModelUnavailable) as raised, gate.acquire(time.monotonic() + 5):
+    with pytest.raises(ModelUnavailable) as raised, limiter.acquire(time.monotonic() + 5):
         pass
     assert time.monotonic() - start < 1
     assert raised.value.status == 429
@@ -56,64 +56,64 @@ def test_a_wait_beyond_patience_is_told_at_once() -> None:
     assert 59 < raised.value.retry_after <= 60
 
 
-def test_a_refusal_halves_what_is_let_through_and_answers_open_it_again() -> None:
-    gate = RateLimiter(8)
-    gate.throttled(0.01)
+def test_a_429_halves_the_in_flight_limit_and_answers_raise_it_again() -> None:
+    limiter = RateLimiter(8)
+    limiter.throttled(0.01)
     time.sleep(0.02)
-    assert most_inside(gate, 16) == 4
+    assert peak_in_flight(limiter, 16) == 4
     for _ in range(40):
-        gate.succeeded()
-    assert most_inside(gate, 16) == 8
+        limiter.succeeded()
+    assert peak_in_flight(limiter, 16) == 8
 
 
-def test_calls_refused_together_count_as_one_refusal() -> None:
-    gate = RateLimiter(8)
+def test_calls_throttled_together_count_once() -> None:
+    limiter = RateLimiter(8)
     for _ in range(8):
-        gate.throttled(0.1)
+        limiter.throttled(0.1)
     time.sleep(0.12)
-    assert most_inside(gate, 16) == 4
+    assert peak_in_flight(limiter, 16) == 4
 
 
-def test_a_refusal_that_names_no_wait_lets_one_call_ask_again_after_a_while() -> None:
-    gate = RateLimiter(8)
-    gate.throttled(None)
+def test_after_a_429_without_a_wait_a_single_call_probes() -> None:
+    limiter = RateLimiter(8)
+    limiter.throttled(None)
     start = time.monotonic()
-    assert most_inside(gate, 4) == 1
+    assert peak_in_flight(limiter, 4) == 1
     assert time.monotonic() - start >= 1.5
 
 
-def test_one_call_is_always_let_through() -> None:
-    gate = RateLimiter(2)
+def test_the_in_flight_limit_never_falls_below_one() -> None:
+    limiter = RateLimiter(2)
     for _ in range(5):
-        gate.throttled(0.01)
+        limiter.throttled(0.01)
         time.sleep(0.02)
-    assert most_inside(gate, 4) == 1
+    assert peak_in_flight(limiter, 4) == 1
 
 
-def test_where_no_wait_is_named_a_refused_call_asks_again_later_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_wait_each_further_429_delays_the_next_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr("shared.model.rate_limiter.time.monotonic", lambda: clock[0])
-    gate = RateLimiter(8)
+    limiter = RateLimiter(8)
     waits = []
     for _ in range(6):
-        gate.throttled(None)
-        gate.throttled(None)  # in flight together with the first: it says nothing new
-        waits.append(round(gate._closed_until - clock[0], 2))
-        clock[0] = gate._closed_until
+        limiter.throttled(None)
+        limiter.throttled(None)  # in flight together with the first, so it changes nothing
+        waits.append(round(limiter._closed_until - clock[0], 2))
+        clock[0] = limiter._closed_until
     assert waits == [1.5, 3.0, 4.0, 4.0, 4.0, 4.0]
-    gate.succeeded()
-    gate.throttled(None)
-    assert gate._closed_until - clock[0] == 1.5
+    limiter.succeeded()
+    limiter.throttled(None)
+    assert limiter._closed_until - clock[0] == 1.5
 
 
-def test_answers_open_the_gate_quickly_up_to_half_of_what_was_too_many() -> None:
-    gate = RateLimiter(8)
-    gate.throttled(None)
-    opened = []
+def test_answers_raise_the_limit_quickly_up_to_half_of_what_was_too_many() -> None:
+    limiter = RateLimiter(8)
+    limiter.throttled(None)
+    limits = []
     for _ in range(6):
-        gate.succeeded()
-        opened.append(int(gate._limit))
-    assert opened == [2, 3, 4, 4, 4, 4]
+        limiter.succeeded()
+        limits.append(int(limiter._limit))
+    assert limits == [2, 3, 4, 4, 4, 4]
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""The error bodies of the service, each as it was seen in the wild."""
+"""The error bodies of the service, each as observed."""
 
 import msgspec
 import pytest
@@ -37,7 +37,7 @@ STRING = {"error": "model is overloaded"}
         (STRING, "", "model is overloaded", set()),
     ],
 )
-def test_every_shape_of_error_gives_its_code_message_and_fields(
+def test_every_shape_of_error_is_read_into_its_code_message_and_fields(
     body: dict[str, object], code: str, message: str, fields: set[str]
 ) -> None:
     error = read_error(msgspec.json.encode(body))
@@ -46,7 +46,7 @@ def test_every_shape_of_error_gives_its_code_message_and_fields(
     assert error.fields == fields
 
 
-def test_a_parameter_that_is_not_allowed_is_a_field() -> None:
+def test_a_parameter_that_is_not_allowed_is_read_as_a_field() -> None:
     message = "Extra parameters ['input_type', 'dimensions'] are not allowed when extra-parameters is not set"
     assert read_error(msgspec.json.encode({"error": {"message": message}})).fields == {"input_type", "dimensions"}
 
@@ -54,13 +54,13 @@ def test_a_parameter_that_is_not_allowed_is_a_field() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"<html>Bad Gateway</html>", b"\xff\xfe", b"[1]", b"null", b'{"error": null}', b"[" * 100_000]
 )
-def test_whatever_else_comes_is_kept_as_text_and_never_raises(body: bytes) -> None:
+def test_any_other_body_is_kept_as_text_and_raises_nothing(body: bytes) -> None:
     error = read_error(body)
     assert error.code == ""
     assert len(error.message) <= len(body)
 
 
-def test_a_long_message_is_cut_and_image_data_in_it_is_left_out() -> None:
+def test_a_long_message_is_cut_and_loses_its_image_data() -> None:
     error = read_error(msgspec.json.encode({"message": "data:image/png;base64," + "QUJD" * 500 + " " + "x" * 5000}))
     assert "QUJD" not in error.message
     assert len(error.message) <= 1001

@@ -23,7 +23,9 @@ def _own_process() -> Iterator[None]:
     start_anew()
 
 
-def ask(body: Any, *, headers: dict[str, str] | None = None, params: dict[str, str] | None = None) -> func.HttpResponse:
+def embed(
+    body: Any, *, headers: dict[str, str] | None = None, params: dict[str, str] | None = None
+) -> func.HttpResponse:
     function: Any = function_app.text_embeddings
     if isinstance(body, bytes) or not isinstance(body["input"], str | list) or isinstance(body["input"][0], dict):
         function = function_app.image_embeddings
@@ -60,24 +62,24 @@ def peak_in_flight(cloud: Cloud) -> int:
 def test_inputs_are_embedded_in_parallel_and_answered_in_order(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=100)
     words = [f"word {number}" for number in range(16)]
-    together = vectors(ask({"input": words}))
+    together = vectors(embed({"input": words}))
     assert 3 < peak_in_flight(cloud) <= cloud.settings.foundry_concurrency
-    assert together == [vectors(ask({"input": [word]}))[0] for word in words]
+    assert together == [vectors(embed({"input": [word]}))[0] for word in words]
 
 
 def test_an_input_that_a_request_repeats_is_embedded_once(cloud: Cloud) -> None:
-    answer = ask({"input": ["red", "blue", "red"]})
+    answer = embed({"input": ["red", "blue", "red"]})
     first, second, third = vectors(answer)
     assert (first == third, first == second) == (True, False)
     assert len(cloud.model.calls()) == 2
     assert usage(answer) == sum(
-        usage(ask({"input": [word]}, headers={"cache-control": "no-cache"})) for word in ("red", "blue")
+        usage(embed({"input": [word]}, headers={"cache-control": "no-cache"})) for word in ("red", "blue")
     )
 
 
 def test_every_bad_input_is_named_and_the_first_is_the_error(cloud: Cloud) -> None:
     good, bad = {"image": data_url(picture())}, {"image": base64.b64encode(b"no picture").decode()}
-    found = error(ask({"input": [good, bad, good, bad]}))
+    found = error(embed({"input": [good, bad, good, bad]}))
     assert (found["code"], found["target"]) == ("not_an_image", "input[1].image")
     assert [detail["target"] for detail in found["details"]] == ["input[1].image", "input[3].image"]
     assert cloud.model.calls() == []
@@ -88,7 +90,7 @@ def test_after_one_failure_of_the_model_the_other_inputs_are_not_sent(
 ) -> None:
     monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
     cloud.model.behave(fault={"kind": "unauthorized"})
-    assert ask({"input": [f"word {number}" for number in range(96)]}).status_code == 502
+    assert embed({"input": [f"word {number}" for number in range(96)]}).status_code == 502
     assert len(cloud.model.calls()) < 40
 
 
@@ -98,49 +100,49 @@ def test_after_one_failure_of_the_model_the_other_inputs_are_not_sent(
 def test_identical_queries_at_once_share_one_call(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=300)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: ask({"input": ["red"]}), range(8)))
+        answers = list(pool.map(lambda _: embed({"input": ["red"]}), range(8)))
     assert len({json.dumps(vectors(answer)) for answer in answers}) == 1
     assert len(cloud.model.calls()) == 1
-    assert sum(usage(answer) for answer in answers) == usage(ask({"input": ["blu"]}))
+    assert sum(usage(answer) for answer in answers) == usage(embed({"input": ["blu"]}))
 
 
 def test_queries_that_share_a_call_fail_with_it(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=300, fault={"kind": "content_filter"})
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: ask({"input": ["red"]}), range(4)))
+        answers = list(pool.map(lambda _: embed({"input": ["red"]}), range(4)))
     assert {answer.status_code for answer in answers} == {400}
     assert len(cloud.model.calls()) == 1
 
 
 def test_the_latest_answers_are_served_without_storage(cloud: Cloud) -> None:
-    first = vectors(ask({"input": ["red"]}))
+    first = vectors(embed({"input": ["red"]}))
     cloud.embeddings.delete_container()
-    again = ask({"input": ["red"]})
+    again = embed({"input": ["red"]})
     assert (vectors(again), again.headers["x-embedding-cache"]) == (first, "hit")
 
 
 def test_the_process_holds_a_limited_number_of_answers(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.queries.cache._MAX_IN_PROCESS", 2)
     for word in ("red", "green", "blue"):
-        ask({"input": [word]})
+        embed({"input": [word]})
     cloud.embeddings.delete_container()
-    hits = [ask({"input": [word]}).headers["x-embedding-cache"] for word in ("blue", "green", "red")]
+    hits = [embed({"input": [word]}).headers["x-embedding-cache"] for word in ("blue", "green", "red")]
     assert hits == ["hit", "hit", "miss"]
 
 
 def test_no_cache_calls_the_model_and_refreshes_the_cache(cloud: Cloud) -> None:
-    ask({"input": ["red"]})
-    answer = ask({"input": ["red"]}, headers={"Cache-Control": "no-cache"})
+    embed({"input": ["red"]})
+    answer = embed({"input": ["red"]}, headers={"Cache-Control": "no-cache"})
     assert (answer.headers["x-embedding-cache"], len(cloud.model.calls())) == ("miss", 2)
-    assert ask({"input": ["red"]}).headers["x-embedding-cache"] == "hit"
+    assert embed({"input": ["red"]}).headers["x-embedding-cache"] == "hit"
 
 
 # Encodings and extra fields
 
 
 def test_base64_is_encoded_from_the_cached_floats(cloud: Cloud) -> None:
-    ask({"input": ["red"]})
-    answer = ask({"input": ["red"], "encoding_format": "base64"})
+    embed({"input": ["red"]})
+    answer = embed({"input": ["red"], "encoding_format": "base64"})
     assert answer.headers["x-embedding-cache"] == "hit"
     assert len(base64.b64decode(vectors(answer)[0])) == 4 * 1024
 
@@ -150,12 +152,12 @@ def test_integer_encodings_come_from_the_model_and_are_cached_separately(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, encoding: str, numbers: int
 ) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
-    floats = ask({"input": ["red"]})
-    answer = ask({"input": ["red"], "encoding_format": encoding})
+    floats = embed({"input": ["red"]})
+    answer = embed({"input": ["red"], "encoding_format": encoding})
     [vector] = vectors(answer)
     assert (len(vector), {type(number) for number in vector}) == (numbers, {int})
     assert answer.headers["x-embedding-record"] != floats.headers["x-embedding-record"]
-    again = ask({"input": ["red"], "encoding_format": encoding})
+    again = embed({"input": ["red"], "encoding_format": encoding})
     assert (vectors(again), again.headers["x-embedding-cache"]) == ([vector], "hit")
 
 
@@ -163,21 +165,21 @@ def test_integer_encodings_come_from_the_model_and_are_cached_separately(
 def test_an_option_that_the_model_does_not_support_is_the_caller_s_error(
     cloud: Cloud, option: str, value: object
 ) -> None:
-    answer = ask({"input": ["red"], option: value})
+    answer = embed({"input": ["red"], option: value})
     found = error(answer)
     assert (answer.status_code, found["code"], found["target"]) == (422, "parameter_not_supported", option)
 
 
 def test_extra_fields_are_rejected_dropped_or_passed_through_as_the_header_says(cloud: Cloud) -> None:
     body = {"input": ["red"], "truncate": "END"}
-    assert ask(body).status_code == 400
-    plain = ask({"input": ["red"]})
-    dropped = ask(body, headers={"extra-parameters": "drop"})
+    assert embed(body).status_code == 400
+    plain = embed({"input": ["red"]})
+    dropped = embed(body, headers={"extra-parameters": "drop"})
     assert dropped.headers["x-embedding-record"] == plain.headers["x-embedding-record"]
-    passed = ask(body, headers={"extra-parameters": "pass-through"})
+    passed = embed(body, headers={"extra-parameters": "pass-through"})
     assert passed.status_code == 200
     assert passed.headers["x-embedding-record"] != plain.headers["x-embedding-record"]
-    assert error(ask(body, headers={"extra-parameters": "perhaps"}))["target"] == "extra-parameters"
+    assert error(embed(body, headers={"extra-parameters": "perhaps"}))["target"] == "extra-parameters"
 
 
 # The image itself as the body
@@ -186,8 +188,8 @@ def test_extra_fields_are_rejected_dropped_or_passed_through_as_the_header_says(
 @pytest.mark.parametrize("kind", ["image/jpeg", "image/heic; q=1", "application/octet-stream"])
 def test_an_image_may_be_the_body(cloud: Cloud, kind: str) -> None:
     data = picture("green", "JPEG")
-    answer = ask(data, headers={"Content-Type": kind}, params={"text": "at night", "code": "key"})
-    wrapped = ask({"input": [{"image": base64.b64encode(data).decode(), "text": "at night"}]})
+    answer = embed(data, headers={"Content-Type": kind}, params={"text": "at night", "code": "key"})
+    wrapped = embed({"input": [{"image": base64.b64encode(data).decode(), "text": "at night"}]})
     assert vectors(answer) == vectors(wrapped)
     assert wrapped.headers["x-embedding-cache"] == "hit"
 
@@ -195,16 +197,16 @@ def test_an_image_may_be_the_body(cloud: Cloud, kind: str) -> None:
 def test_the_options_of_an_image_body_are_in_the_query_string(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
     params = {"dimensions": "256", "input_type": "document", "encoding_format": "base64"}
-    answer = ask(picture(), headers={"Content-Type": "image/png"}, params=params)
+    answer = embed(picture(), headers={"Content-Type": "image/png"}, params=params)
     assert len(base64.b64decode(vectors(answer)[0])) == 4 * 256
     assert cloud.model.calls()[0]["input_type"] == "document"
-    wrong = ask(picture(), headers={"Content-Type": "image/png"}, params={"dimensions": "many"})
+    wrong = embed(picture(), headers={"Content-Type": "image/png"}, params={"dimensions": "many"})
     assert (wrong.status_code, error(wrong)["target"]) == (400, "dimensions")
 
 
 @pytest.mark.parametrize(("body", "code"), [(b"", "empty"), (b"no picture", "not_an_image")])
 def test_a_body_that_is_no_image_is_refused(cloud: Cloud, body: bytes, code: str) -> None:
-    answer = ask(body, headers={"Content-Type": "image/png"})
+    answer = embed(body, headers={"Content-Type": "image/png"})
     assert (answer.status_code, error(answer)["code"]) == (400, code)
 
 
@@ -220,7 +222,7 @@ def test_each_failure_of_the_model_has_its_own_status_and_code(
 ) -> None:
     monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
     cloud.model.behave(fault={"kind": kind})
-    answer = ask({"input": ["red"]})
+    answer = embed({"input": ["red"]})
     assert (answer.status_code, error(answer)["code"]) == (status, code)
     assert ("retry-after" in answer.headers) == (status == 503)
 
@@ -229,7 +231,7 @@ def test_an_answer_comes_in_time_even_if_the_model_hangs(cloud: Cloud, monkeypat
     monkeypatch.setenv("FOUNDRY_TIMEOUT", "5")
     cloud.model.behave(fault={"kind": "hang"})
     start = time.monotonic()
-    answer = ask({"input": [f"word {number}" for number in range(20)]})
+    answer = embed({"input": [f"word {number}" for number in range(20)]})
     assert (answer.status_code, error(answer)["code"]) == (504, "model_timeout")
     assert time.monotonic() - start < 20
 

@@ -1,4 +1,4 @@
-"""What an audit reads: storage's own listings, whatever the names and however many pages."""
+"""The listings that audits read, for any names and any number of pages."""
 
 import xml.etree.ElementTree as ET
 
@@ -30,14 +30,14 @@ def test_a_name_that_xml_cannot_hold_comes_percent_encoded() -> None:
     assert _name(blob) == "100%\ufffe.png"
 
 
-def test_each_blob_comes_with_its_etag_and_its_metadata_by_keys_in_lower_case(cloud: Cloud) -> None:
+def test_each_blob_has_its_etag_and_its_metadata_with_keys_in_lower_case(cloud: Cloud) -> None:
     etag = cloud.upload("a.png", b"x", Text="red", other="")
     [page] = lister(cloud).pages(cloud.settings.images_container, "")
     [blob] = page.blobs
     assert (blob.etag, blob.metadata) == (etag, {"text": "red", "other": ""})
 
 
-def test_pages_follow_each_other_and_can_be_begun_at_any(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_has_pages_and_can_start_at_any_of_them(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 2)
     for name in "abcde":
         cloud.upload(f"in/{name}", b"x")
@@ -47,7 +47,7 @@ def test_pages_follow_each_other_and_can_be_begun_at_any(cloud: Cloud, monkeypat
     assert list(lister(cloud).pages(cloud.settings.images_container, "in/", pages[1].marker)) == pages[1:]
 
 
-def test_a_listing_that_is_not_read_to_its_end_can_be_closed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_can_be_closed_before_its_end(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 1)
     for name in "abc":
         cloud.upload(name, b"x")
@@ -56,14 +56,14 @@ def test_a_listing_that_is_not_read_to_its_end_can_be_closed(cloud: Cloud, monke
     pages.close()
 
 
-def test_the_folders_of_a_hierarchical_namespace_are_no_images(cloud: Cloud) -> None:
+def test_the_folders_of_a_hierarchical_namespace_are_left_out(cloud: Cloud) -> None:
     cloud.upload("folder", b"", hdi_isfolder="true")
     cloud.upload("folder/a.png", b"x")
     [page] = lister(cloud).pages(cloud.settings.images_container, "")
     assert [blob.name for blob in page.blobs] == ["folder/a.png"]
 
 
-def test_a_connection_string_is_enough_for_emulators(cloud: Cloud, azurite: Azurite) -> None:
+def test_an_emulator_is_listed_by_its_connection_string(cloud: Cloud, azurite: Azurite) -> None:
     cloud.upload("a.png", b"x")
     emulator = cloud.with_settings(ImageStorage=azurite.connection_string)
     [page] = lister(emulator).pages(cloud.settings.images_container, "")

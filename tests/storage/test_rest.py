@@ -1,4 +1,4 @@
-"""How storage is spoken to: what is found, refused and tried again, and what is too large for one piece."""
+"""Requests to storage: what is missing, retried, or an error, and what is too large for one request."""
 
 import gzip
 import threading
@@ -28,7 +28,7 @@ def faults() -> StorageFaults:
 
 @pytest.fixture
 def behind(cloud: Cloud, azurite: Azurite, faults: StorageFaults) -> Iterator[Cloud]:
-    """The cloud with faults before its storage."""
+    """The cloud, with the fault proxy in front of its storage."""
     with faults.before(azurite) as (blobs, queues):
         yield cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
 
@@ -37,39 +37,39 @@ def url(cloud: Cloud, rest: Rest, name: str = "a.png") -> str:
     return rest.blob_url(cloud.settings.images_container, name)
 
 
-def test_what_is_not_there_is_none_and_a_missing_container_an_error(cloud: Cloud) -> None:
+def test_a_missing_blob_is_none_and_a_missing_container_an_error(cloud: Cloud) -> None:
     rest = cloud.rest()
     assert rest.find("HEAD", url(cloud, rest)) is None
     assert rest.read(url(cloud, rest)) is None
     assert rest.open(url(cloud, rest), lambda _: True) is None
-    for ask in (rest.read, lambda gone: rest.open(gone, lambda _: True), lambda gone: rest.find("HEAD", gone)):
+    for read in (rest.read, lambda gone: rest.open(gone, lambda _: True), lambda gone: rest.find("HEAD", gone)):
         with pytest.raises(StorageError) as raised:
-            ask(rest.blob_url("no-such-container", "a.png"))
+            read(rest.blob_url("no-such-container", "a.png"))
         assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
 
 
 @pytest.mark.parametrize("kind", ["cut", "lost", "slow", "401", "500", "503"])
-def test_what_passes_is_tried_again(behind: Cloud, faults: StorageFaults, kind: FaultKind) -> None:
+def test_a_transient_fault_is_retried(behind: Cloud, faults: StorageFaults, kind: FaultKind) -> None:
     behind.upload("a.png", b"picture")
     rest = behind.rest()
-    for ask in (rest.read, lambda blob: (rest.open(blob, lambda _: True) or ("", b""))[1]):
+    for read in (rest.read, lambda blob: (rest.open(blob, lambda _: True) or ("", b""))[1]):
         faults.begin(kind, times=1, seconds=0.1)
-        assert ask(url(behind, rest)) == b"picture"
+        assert read(url(behind, rest)) == b"picture"
         assert faults.end() == 1
 
 
-@pytest.mark.parametrize(("kind", "said"), [("no_role", "403 AuthorizationPermissionMismatch"), ("401", "401 Inv")])
-def test_what_does_not_pass_is_an_error_that_says_what_was_asked(
-    behind: Cloud, faults: StorageFaults, kind: FaultKind, said: str
+@pytest.mark.parametrize(("kind", "message"), [("no_role", "403 AuthorizationPermissionMismatch"), ("401", "401 Inv")])
+def test_a_lasting_fault_is_an_error_that_names_the_request(
+    behind: Cloud, faults: StorageFaults, kind: FaultKind, message: str
 ) -> None:
     behind.upload("a.png", b"picture")
     rest = behind.rest()
     faults.begin(kind)
-    with pytest.raises(StorageError, match=f"{said}.* to GET .*a.png"):
+    with pytest.raises(StorageError, match=f"{message}.* to GET .*a.png"):
         rest.read(url(behind, rest))
 
 
-def test_a_connection_that_breaks_off_while_a_blob_is_sent_costs_another_request_not_the_image(
+def test_an_image_is_embedded_even_if_connections_break_while_its_bytes_arrive(
     behind: Cloud, faults: StorageFaults
 ) -> None:
     behind.upload("a.png", picture())
@@ -80,7 +80,7 @@ def test_a_connection_that_breaks_off_while_a_blob_is_sent_costs_another_request
     assert len(behind.model.calls(200)) == 1
 
 
-def test_a_server_that_is_not_there_is_said_without_the_signature(cloud: Cloud, azurite: Azurite) -> None:
+def test_the_error_of_an_unreachable_server_does_not_show_the_signature(cloud: Cloud, azurite: Azurite) -> None:
     gone = azurite.connection_string.replace(azurite.blob_url, "https://127.0.0.1:1/devstoreaccount1")
     rest = cloud.with_settings(ImageStorage=gone).rest()
     with pytest.raises(StorageError, match=r"did not answer HEAD .*a\.png: .*refused") as raised:
@@ -97,11 +97,11 @@ def test_a_connection_string_may_hold_a_signature_instead_of_a_key(cloud: Cloud,
     assert rest.read(url(cloud, rest)) == b"picture"
 
 
-def test_the_usual_emulator_s_key_is_known(cloud: Cloud) -> None:
+def test_the_short_connection_string_of_the_emulator_works(cloud: Cloud) -> None:
     assert "sig=" in cloud.with_settings(ImageStorage="UseDevelopmentStorage=true").rest()._signature()
 
 
-def test_an_identity_that_gives_no_token_is_an_error_of_storage_that_says_what_to_check(
+def test_an_identity_without_a_token_is_a_storage_error_that_says_what_to_check(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
@@ -110,26 +110,24 @@ def test_an_identity_that_gives_no_token_is_an_error_of_storage_that_says_what_t
         rest.read(url(cloud, rest))
 
 
-def test_many_threads_fetch_a_token_once_and_a_fresh_one_when_it_is_about_to_end(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_share_one_token_until_it_is_about_to_expire(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
     fetch = Identity._fetch
 
-    def noted(self: Identity, scope: str, fresh: bool) -> Any:
+    def counted(self: Identity, scope: str, fresh: bool) -> Any:
         fetched.append(scope)
         return fetch(self, scope, fresh)
 
-    monkeypatch.setattr(Identity, "_fetch", noted)
+    monkeypatch.setattr(Identity, "_fetch", counted)
     app = cloud.app_identity()
     start = threading.Barrier(8)
 
-    def ask(_: int) -> str:
+    def fetch_token(_: int) -> str:
         start.wait()
         return app.token("https://storage.azure.com/.default")
 
     with ThreadPoolExecutor(8) as threads:
-        assert len(set(threads.map(ask, range(8)))) == 1
+        assert len(set(threads.map(fetch_token, range(8)))) == 1
     assert len(fetched) == 1
     with identity_endpoint.running([CLIENT_ID], lifetime=200) as short_lived:
         monkeypatch.setenv("IDENTITY_ENDPOINT", short_lived.endpoint)
@@ -144,7 +142,9 @@ def test_many_threads_fetch_a_token_once_and_a_fresh_one_when_it_is_about_to_end
 
 
 @pytest.mark.parametrize("by", ["identity", "connection string"])
-def test_a_large_image_comes_in_parts(cloud: Cloud, azurite: Azurite, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+def test_a_large_image_is_downloaded_in_parts(
+    cloud: Cloud, azurite: Azurite, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     for module in ("storage.rest", "storage.images"):
         monkeypatch.setattr(f"shared.{module}.LARGE", 100)
     if by == "connection string":
@@ -167,7 +167,7 @@ def _trusting(azurite: Azurite) -> object:
     return trusting
 
 
-def test_a_large_image_that_is_another_by_now_is_a_conflict_or_an_error(
+def test_a_large_image_that_has_changed_is_a_conflict_and_a_missing_container_an_error(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.storage.images.LARGE", 100)
@@ -186,9 +186,7 @@ def test_a_large_image_that_is_another_by_now_is_a_conflict_or_an_error(
 
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_an_image_that_is_stored_compressed_is_the_picture_that_a_browser_shows(
-    cloud: Cloud, encoding: str, compress: object
-) -> None:
+def test_an_image_stored_with_a_content_encoding_is_decompressed(cloud: Cloud, encoding: str, compress: object) -> None:
     assert callable(compress)
     stored = compress(picture())
     cloud.images.upload_blob("a.png", stored, content_settings=ContentSettings(content_encoding=encoding))
@@ -196,7 +194,7 @@ def test_an_image_that_is_stored_compressed_is_the_picture_that_a_browser_shows(
     assert (cloud.record("a.png")["bytes"], cloud.record("a.png")["width"]) == (len(stored), 80)
 
 
-def test_what_becomes_too_large_or_breaks_when_it_is_unpacked_is_the_image_s_own_fault(cloud: Cloud) -> None:
+def test_an_image_that_cannot_be_decompressed_within_the_limit_is_a_failure(cloud: Cloud) -> None:
     compressed = ContentSettings(content_encoding="gzip")
     cloud.images.upload_blob("bomb.png", gzip.compress(bytes(10**6)), content_settings=compressed)
     cloud.images.upload_blob("no.png", picture(), content_settings=compressed)
@@ -205,7 +203,7 @@ def test_what_becomes_too_large_or_breaks_when_it_is_unpacked_is_the_image_s_own
     assert sync.upload("no.png").code == "damaged_image"
 
 
-def test_bytes_that_came_along_are_let_go_when_they_are_taken(cloud: Cloud) -> None:
+def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     reader = cloud.image_reader()
     found = reader.find("a.png", with_content=True)

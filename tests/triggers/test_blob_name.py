@@ -1,4 +1,4 @@
-"""The blob trigger's binding brings names alone, by the message that Microsoft's own binding takes them from."""
+"""The blob trigger's binding reads names only, from the same message as Microsoft's own binding."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from azurefunctions.extensions.base import Datum, get_binding_registry
 from shared.triggers.blob_name import BlobName, BlobNameConverter
 
 
-def test_the_worker_finds_it_for_blob_triggers() -> None:
+def test_the_worker_finds_the_binding_for_blob_triggers() -> None:
     registry = get_binding_registry()
     assert registry.get("blobTrigger") is BlobNameConverter
     assert registry.check_supported_type(BlobName)
@@ -17,7 +17,7 @@ def test_the_worker_finds_it_for_blob_triggers() -> None:
     assert not BlobNameConverter.has_implicit_output()
 
 
-def test_names_are_taken_from_the_reference() -> None:
+def test_the_names_are_read_from_the_reference() -> None:
     content = b'{"Connection": "ImageStorage", "ContainerName": "images", "BlobName": "trip/Zo\xc3\xab #1.png"}'
     blob = BlobNameConverter.decode(Datum(SimpleNamespace(content=content), "model_binding_data"), trigger_metadata={})
     assert (blob.container, blob.name) == ("images", "trip/Zoë #1.png")

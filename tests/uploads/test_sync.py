@@ -1,4 +1,4 @@
-"""One image: whatever happened to it, its record matches it afterwards."""
+"""One image: whatever happened to it, a sync makes its record match it."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str =
     return file.getvalue()
 
 
-def test_a_new_image_gets_a_record_of_the_contract_s_shape(cloud: Cloud) -> None:
+def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None:
     data = picture("red", (400, 300), "JPEG")
     etag = cloud.upload("trip/a b#1.jpg", data)
     report = cloud.sync().upload("trip/a b#1.jpg")
@@ -63,7 +63,7 @@ def test_a_new_image_gets_a_record_of_the_contract_s_shape(cloud: Cloud) -> None
     }
 
 
-def test_an_audit_finds_what_it_needs_in_the_record_s_metadata(cloud: Cloud) -> None:
+def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
     data = picture()
     etag = cloud.upload("a.png", data)
     cloud.sync().upload("a.png")
@@ -88,7 +88,7 @@ def test_the_model_is_sent_one_png_as_a_document_and_no_dimensions(cloud: Cloud)
     assert call["width"] * call["height"] <= 2_458_624
 
 
-def test_dimensions_are_sent_and_name_the_space_where_they_are_set(cloud: Cloud) -> None:
+def test_dimensions_are_sent_and_part_of_the_space_s_name_if_they_are_set(cloud: Cloud) -> None:
     cloud = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="256")
     cloud.upload("a.png", picture())
     cloud.sync().upload("a.png")
@@ -107,7 +107,9 @@ def test_dimensions_are_sent_and_name_the_space_where_they_are_set(cloud: Cloud)
         ({"other": "a red square"}, None),
     ],
 )
-def test_the_text_in_the_blob_s_metadata_goes_along(cloud: Cloud, metadata: dict[str, str], text: str | None) -> None:
+def test_the_text_in_the_blob_s_metadata_is_embedded_with_the_image(
+    cloud: Cloud, metadata: dict[str, str], text: str | None
+) -> None:
     cloud.upload("a.png", picture(), **metadata)
     cloud.sync().upload("a.png")
     assert cloud.model.calls()[0]["text"] == text
@@ -140,7 +142,7 @@ def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
     assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
 
 
-def test_an_older_preparation_is_done_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_of_an_older_preparation_is_embedded_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", picture())
     sync = cloud.sync()
     sync.upload("a.png")
@@ -160,7 +162,7 @@ def test_a_deleted_image_loses_its_record_and_its_failure(cloud: Cloud) -> None:
     assert cloud.records() == []
 
 
-def test_an_image_that_never_was_leaves_nothing(cloud: Cloud) -> None:
+def test_an_image_that_never_existed_leaves_nothing(cloud: Cloud) -> None:
     assert cloud.sync().upload("never.png").outcome == "removed"
     assert cloud.records() == []
 
@@ -174,7 +176,9 @@ def test_an_image_that_never_was_leaves_nothing(cloud: Cloud) -> None:
         (picture("red", (400, 300), "JPEG")[:900], "damaged_image"),
     ],
 )
-def test_what_is_no_picture_ends_as_a_failure_record_without_a_call(cloud: Cloud, data: bytes, code: str) -> None:
+def test_a_blob_that_is_no_picture_gets_a_failure_record_and_no_model_call(
+    cloud: Cloud, data: bytes, code: str
+) -> None:
     etag = cloud.upload("bad.jpg", data)
     report = cloud.sync().upload("bad.jpg")
     assert (report.outcome, report.code) == ("failed", code)
@@ -207,7 +211,7 @@ def test_a_picture_over_the_pixel_limit_is_refused(cloud: Cloud) -> None:
     assert cloud.with_settings(IMAGE_MAX_PIXELS="4799").sync().upload("wide.png").code == "too_many_pixels"
 
 
-def test_what_the_model_refuses_for_good_is_recorded_after_one_call(cloud: Cloud) -> None:
+def test_a_refusal_of_the_model_is_recorded_after_one_call(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "content_filter"})
     cloud.upload("a.png", picture())
     report = cloud.sync().upload("a.png")
@@ -218,7 +222,7 @@ def test_what_the_model_refuses_for_good_is_recorded_after_one_call(cloud: Cloud
     assert len(cloud.model.calls()) == 1
 
 
-def test_a_png_larger_than_the_model_takes_is_a_refusal_when_our_own_limit_is_set_too_high(cloud: Cloud) -> None:
+def test_a_png_over_the_model_s_limit_is_a_refusal_if_model_max_bytes_is_too_high(cloud: Cloud) -> None:
     file = io.BytesIO()
     noise = random.Random(1).randbytes(1500 * 1400 * 3)
     Image.frombytes("RGB", (1500, 1400), noise).save(file, "PNG", compress_level=0)
@@ -227,7 +231,7 @@ def test_a_png_larger_than_the_model_takes_is_a_refusal_when_our_own_limit_is_se
     assert (report.outcome, report.code) == ("failed", "refused_by_model")
 
 
-def test_a_failure_counts_its_attempts_and_keeps_when_it_began(cloud: Cloud) -> None:
+def test_a_failure_counts_its_attempts_and_keeps_the_time_of_the_first(cloud: Cloud) -> None:
     cloud.upload("bad.png", b"words")
     sync = cloud.sync()
     sync.upload("bad.png")
@@ -240,7 +244,7 @@ def test_a_failure_counts_its_attempts_and_keeps_when_it_began(cloud: Cloud) -> 
     assert cloud.failure("bad.png")["attempts"] == 1
 
 
-def test_a_failure_is_gone_once_the_image_is_embedded(cloud: Cloud) -> None:
+def test_a_failure_is_removed_once_the_image_is_embedded(cloud: Cloud) -> None:
     sync = cloud.sync()
     cloud.upload("a.png", b"words")
     sync.upload("a.png")
@@ -250,7 +254,7 @@ def test_a_failure_is_gone_once_the_image_is_embedded(cloud: Cloud) -> None:
     assert cloud.record("a.png") is not None
 
 
-def test_an_image_that_became_unusable_loses_the_record_of_what_it_was(cloud: Cloud) -> None:
+def test_an_image_overwritten_by_something_unusable_loses_its_record(cloud: Cloud) -> None:
     sync = cloud.sync()
     cloud.upload("a.png", picture())
     sync.upload("a.png")
@@ -261,7 +265,7 @@ def test_an_image_that_became_unusable_loses_the_record_of_what_it_was(cloud: Cl
 
 
 class Interfering(RecordStore):
-    """The real store, with something else happening at the moment before the record or failure is written."""
+    """The real store, with something else happening right before a record or failure is written."""
 
     def meanwhile(self, happens: Callable[[], object]) -> None:
         self._happens: Callable[[], object] | None = happens
@@ -312,21 +316,19 @@ def test_an_image_deleted_during_its_embedding_leaves_no_record(cloud: Cloud) ->
         assert cloud.records() == []
 
 
-def test_a_late_failure_of_an_old_image_does_not_stay_beside_the_new_record(cloud: Cloud) -> None:
+def test_a_late_failure_of_an_old_version_does_not_remain_next_to_the_new_record(cloud: Cloud) -> None:
     cloud.upload("a.png", b"words")
 
-    def mended_and_embedded() -> None:
+    def fixed_and_embedded() -> None:
         cloud.upload("a.png", picture())
         cloud.sync().upload("a.png")
 
-    interfered(cloud, mended_and_embedded).upload("a.png")
+    interfered(cloud, fixed_and_embedded).upload("a.png")
     assert cloud.record("a.png") is not None
     assert cloud.failure("a.png") is None
 
 
-def test_an_image_changed_between_look_and_download_is_looked_at_again(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_changed_before_its_download_is_synced_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", picture("red"))
     download = Images.download
     changed: list[str] = []
@@ -341,15 +343,15 @@ def test_an_image_changed_between_look_and_download_is_looked_at_again(
     assert cloud.record("a.png")["etag"] == changed[0]
 
 
-def test_many_threads_looking_at_one_image_agree(cloud: Cloud) -> None:
+def test_many_threads_that_sync_one_image_agree(cloud: Cloud) -> None:
     sync = cloud.sync()
     colours = ["red", "green", "blue", "yellow", "white", "black"]
 
-    def overwrite_and_look(colour: str) -> None:
+    def overwrite_and_sync(colour: str) -> None:
         cloud.upload("a.png", picture(colour))
         sync.upload("a.png")
 
-    threads = [threading.Thread(target=overwrite_and_look, args=(colour,)) for colour in colours]
+    threads = [threading.Thread(target=overwrite_and_sync, args=(colour,)) for colour in colours]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -358,7 +360,7 @@ def test_many_threads_looking_at_one_image_agree(cloud: Cloud) -> None:
     assert cloud.record("a.png")["etag"] == etag
 
 
-def test_a_blob_of_another_container_is_left_alone(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_blob_of_another_container_is_ignored(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.upload("a.png", picture())
     cloud.intake().uploaded("another", "a.png")
     assert cloud.records() == []
@@ -366,14 +368,14 @@ def test_a_blob_of_another_container_is_left_alone(cloud: Cloud, caplog: pytest.
 
 
 @pytest.mark.parametrize("name", ["../another/a.png", "b/../a.png", "./a.png", ".."])
-def test_a_name_that_a_url_resolves_to_another_image_is_left_alone(cloud: Cloud, name: str) -> None:
+def test_a_name_that_a_url_resolves_to_another_image_is_ignored(cloud: Cloud, name: str) -> None:
     cloud.upload("a.png", picture())
     report = cloud.sync().upload(name)
     assert report.outcome == "ignored"
     assert cloud.records() == []
 
 
-def test_each_look_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_sync_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "image_embeddings")
     cloud.upload("a.png", picture(), text="secret words")
     cloud.intake().uploaded(cloud.settings.images_container, "a.png")
@@ -384,7 +386,7 @@ def test_each_look_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog:
     assert "secret" not in caplog.text
 
 
-def test_a_look_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sync_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.upload("a.png", picture())
     cloud.embeddings.delete_container()
     with pytest.raises(StorageError):
@@ -394,7 +396,7 @@ def test_a_look_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog
     assert "ContainerNotFound" in line["message"]
 
 
-def test_pictures_of_the_same_bytes_and_text_are_asked_about_once(cloud: Cloud) -> None:
+def test_images_of_the_same_bytes_and_text_are_embedded_once(cloud: Cloud) -> None:
     data = picture()
     sync = cloud.sync()
     cloud.upload("a.png", data, text="red")
@@ -441,7 +443,7 @@ def test_another_text_picture_or_preparation_is_sent_to_the_model(
     assert len(cloud.model.calls(200)) == 2
 
 
-def test_an_answer_that_was_paid_for_is_not_lost_with_the_process_that_asked(cloud: Cloud) -> None:
+def test_an_embedding_is_not_lost_if_the_process_dies_before_the_record_is_written(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
 
     def dies() -> None:
@@ -454,9 +456,7 @@ def test_an_answer_that_was_paid_for_is_not_lost_with_the_process_that_asked(clo
     assert len(cloud.model.calls(200)) == 1
 
 
-def test_while_the_model_wants_to_be_left_alone_no_image_is_made_ready_for_it(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_the_model_is_throttled_no_image_is_prepared(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 60, "retry_after": "seconds"})
     sync = cloud.sync()
     cloud.upload("a.png", picture())
@@ -468,49 +468,45 @@ def test_while_the_model_wants_to_be_left_alone_no_image_is_made_ready_for_it(
     assert len(cloud.model.calls()) == 1
 
 
-def test_a_look_that_never_reached_the_model_is_not_counted_as_an_attempt(cloud: Cloud) -> None:
+def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 100, "retry_after": "seconds"})
     sync = cloud.sync()
     cloud.upload("a.png", picture())
     cloud.upload("b.png", picture(size=(30, 30)))
     sync.upload("a.png")
-    tired = EmbeddingRequest(name="b.png", attempt=30, first_seen=now() - timedelta(days=2))
-    assert sync.request(tired).outcome == "deferred"
+    exhausted = EmbeddingRequest(name="b.png", attempt=30, first_seen=now() - timedelta(days=2))
+    assert sync.request(exhausted).outcome == "deferred"
     assert cloud.failure("b.png") is None
-    waiting = cloud.queue.get_queue_properties().approximate_message_count
-    assert waiting == 2
-    again = EmbeddingRequest(name="b.png", attempt=3)
-    assert sync.request(again).attempt == 3
+    assert cloud.queue.get_queue_properties().approximate_message_count == 2
+    assert sync.request(EmbeddingRequest(name="b.png", attempt=3)).attempt == 3
 
 
-def test_what_comes_from_the_queue_waits_for_the_model_with_its_message_in_hand(cloud: Cloud) -> None:
+def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 1, "window_s": 8, "retry_after": "seconds"})
     sync = cloud.sync()
     for index in range(3):
         cloud.upload(f"{index}.png", picture(size=(30 + index, 30)))
     assert sync.upload("0.png").outcome == "embedded"
-    assert sync.upload("1.png").outcome == "deferred", "an upload is not kept waiting for so long"
+    assert sync.upload("1.png").outcome == "deferred", "an upload does not wait for so long"
     assert sync.request(EmbeddingRequest(name="2.png")).outcome == "embedded"
 
 
-def test_an_answer_that_storage_would_not_take_is_not_asked_for_again(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_embedding_that_storage_rejected_needs_no_second_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     sync = cloud.sync()
     cloud.upload("a.png", picture())
 
-    def refuse(*_: object) -> None:
+    def reject(*_: object) -> None:
         raise StorageError("401")
 
     with monkeypatch.context() as fault:
-        fault.setattr(RecordStore, "write_content", refuse)
+        fault.setattr(RecordStore, "write_content", reject)
         with pytest.raises(StorageError):
             sync.upload("a.png")
     assert sync.upload("a.png").outcome == "copied"
     assert len(cloud.model.calls(200)) == 1
 
 
-def test_an_event_that_comes_twice_at_once_is_paid_for_once(cloud: Cloud) -> None:
+def test_an_event_delivered_several_times_at_once_costs_one_call(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=300)
     cloud.upload("a.png", picture())
     sync = cloud.sync()
@@ -521,7 +517,9 @@ def test_an_event_that_comes_twice_at_once_is_paid_for_once(cloud: Cloud) -> Non
     assert sync._turns == {}
 
 
-def test_only_so_many_answers_wait_for_storage(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_keeps_a_limited_number_of_unstored_embeddings(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.uploads.embed._MAX_UNSTORED", 2)
     monkeypatch.setattr(RecordStore, "write_content", lambda *_: 1 / 0)
     sync = cloud.sync()
