@@ -28,6 +28,7 @@ from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
 from shared.model.client import ModelClient
+from shared.operations.dead_letters import DeadLetters
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
@@ -158,6 +159,10 @@ class Cloud:
         images, records = images or self.image_reader(), records or self.record_store()
         embedder = Embedder(self.settings, images, records, self.model_client())
         return Sync(images, records, embedder, self.request_queue())
+
+    def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
+        """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""
+        return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
 
     def intake(self) -> Intake:
         return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
