@@ -32,6 +32,7 @@ from local import identity
 from local.azurite import REPO_ROOT
 from local.processes import wait_until
 from shared.application import application
+from shared.model.client import MAX_TOTAL_WAIT, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import Limits
 from shared.pictures.prepare import prepare
@@ -151,7 +152,7 @@ def _bare_loop(names: list[str]) -> tuple[float, int]:
         data = app.rest.read(app.rest.blob_url(images, name))
         if data is None:
             raise RuntimeError(f"{name} is gone.")
-        answer = app.model.embed_image(prepare(data, limits).png, None, options)
+        answer = app.model.embed_image(prepare(data, limits).png, None, options, Schedule.of(MAX_TOTAL_WAIT, 60))
         record = msgspec.json.encode({"name": name, "embedding": answer.embedding})
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/json"}
         app.rest.send("PUT", app.rest.blob_url(embeddings, f"bare/{name}.json"), headers=headers, content=record)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import httpx
 
+from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity
 from shared.model.client import ModelClient
 from shared.operations.checks import Checks
+from shared.operations.dead_letters import CONTAINER, DeadLetters
 from shared.operations.status import Status
 from shared.operations.watch import Watch
 from shared.queries.azure_ai_search import AzureAISearch
@@ -70,11 +72,13 @@ def _build() -> Application:
     tls = httpx.create_ssl_context()
     model = ModelClient(settings, identity, tls)
     rest = Rest(settings, identity, tls)
-    images, blobs, queues = Images(settings, rest), JsonBlobs(settings, rest), Queues(settings, rest)
+    images, queues = Images(settings, rest), Queues(settings, rest)
+    blobs = JsonBlobs(settings.embeddings_container, rest)
     records, reports = RecordStore(settings, blobs), ReportStore(settings, blobs)
     sync = Sync(images, records, Embedder(settings, images, records, model), RequestQueue(queues))
-    reconcile = Reconcile(settings, images, records, reports, queues)
+    reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
     queries = Queries(settings, QueryCache(settings, blobs), model)
+    dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), RequestQueue(queues))
     checks = Checks(settings, identity, images, records, queues, model)
     return Application(
         settings=settings,
@@ -85,7 +89,7 @@ def _build() -> Application:
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,
-        status=Status(settings, blobs, records, reports, queues),
+        status=Status(settings, blobs, records, reports, queues, dead_letters),
         checks=checks,
-        watch=Watch(checks, queues),
+        watch=Watch(checks, queues, dead_letters),
     )

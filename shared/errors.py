@@ -6,6 +6,7 @@ ModelError               the model returned no embedding
   ModelRefused           it rejected this input: recorded, never retried
   ModelMisconfigured     it would reject every input: an operator must fix a setting or a role
   ModelUnavailable       it cannot answer now: a later retry may succeed
+    ModelTimedOut        it did not answer in time, and may have charged for the call
     RateLimited          the call was never sent: the model is throttled for longer than the call may wait
 StorageError             storage rejected a request or did not answer: a later retry may succeed
 IdentityError            the managed identity returned no token
@@ -68,6 +69,10 @@ class ModelUnavailable(ModelError):
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
+
+
+class ModelTimedOut(ModelUnavailable):
+    """The model did not answer in time. It may have charged for the call, so the call is not simply repeated."""
 
 
 class RateLimited(ModelUnavailable):

@@ -48,6 +48,7 @@ class Settings:
     model_max_pixels: int
     text_metadata: str
     query_records: QueryRecords
+    query_retention_days: int
     reconcile_schedule: str
     host_queue_service_uri: str | None
 
@@ -75,6 +76,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
+        query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
         reconcile_schedule=read.text("RECONCILE_SCHEDULE", "0 0 3 * * *", check=_schedule),
         host_queue_service_uri=_host_queue_service_uri(read),
         storage_connection_string=storage.connection_string,

@@ -23,10 +23,12 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
+from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
 from shared.model.client import ModelClient
+from shared.operations.dead_letters import DeadLetters
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
@@ -128,7 +130,7 @@ class Cloud:
         return Images(self.settings, self.rest())
 
     def blobs(self) -> JsonBlobs:
-        return JsonBlobs(self.settings, self.rest())
+        return JsonBlobs(self.settings.embeddings_container, self.rest())
 
     def record_store(self) -> RecordStore:
         return RecordStore(self.settings, self.blobs())
@@ -158,11 +160,17 @@ class Cloud:
         embedder = Embedder(self.settings, images, records, self.model_client())
         return Sync(images, records, embedder, self.request_queue())
 
+    def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
+        """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""
+        return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
+
     def intake(self) -> Intake:
         return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
 
     def reconcile(self) -> Reconcile:
-        return Reconcile(self.settings, self.image_reader(), self.record_store(), self.report_store(), self.queues())
+        expired_queries = ExpiredQueries(self.settings, self.blobs())
+        images, records, reports = self.image_reader(), self.record_store(), self.report_store()
+        return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
 
     def queries(self) -> Queries:
         return Queries(self.settings, QueryCache(self.settings, self.blobs()), self.model_client())

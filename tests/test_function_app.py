@@ -404,3 +404,14 @@ def test_an_upload_is_embedded_by_the_blob_function(cloud: Cloud, caplog: pytest
     assert cloud.record("a.png")["dimensions"] == 1024
     for secret in ("Bearer", "eyJ", "AccountKey", "base64", "[0."):
         assert secret not in caplog.text
+
+
+def test_the_header_with_the_records_stays_below_what_clients_take(cloud: Cloud) -> None:
+    body = {"input": [f"text {index}" for index in range(96)]}
+    status, headers, answer = call(function_app.text_embeddings, body)
+    assert (status, len(answer["data"])) == (200, 96)
+    named = headers["x-embedding-record"]
+    assert len(named) <= 4096
+    *records, rest = named.split(", ")
+    assert all(cloud.embeddings.get_blob_client(record).exists() for record in records[:3])
+    assert rest == f"and {96 - len(records)} more"

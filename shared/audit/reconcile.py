@@ -3,9 +3,6 @@
 import logging
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,10 +10,12 @@ from typing import Annotated
 
 import msgspec
 
+from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.merge import ORDERS, Found, Merge, OutOfOrder
 from shared.audit.report import Audit, AuditMessage, AuditReport, Cursor, Estimate
 from shared.audit.report_store import ReportStore
 from shared.audit.used_contents import UsedContents
+from shared.audit.workers import Workers
 from shared.clock import now
 from shared.errors import FailureCode
 from shared.log import Report
@@ -34,7 +33,6 @@ _STEP_SECONDS = 100.0
 _MAX_CRASHES = 3
 # A vector found unused is kept until the following night's audit: its image may come back under another name.
 _KEEP_UNUSED = timedelta(hours=20)
-_THREADS = 16
 # Listings are XML, which cannot hold the characters excluded here, encoded or not.
 _LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
@@ -72,12 +70,19 @@ class Reconcile:
     """Audits the images container. Any number of audits may run at once: each only asks for syncs, which may repeat."""
 
     def __init__(
-        self, settings: Settings, images: Images, records: RecordStore, reports: ReportStore, queues: Queues
+        self,
+        settings: Settings,
+        images: Images,
+        records: RecordStore,
+        reports: ReportStore,
+        expired_queries: ExpiredQueries,
+        queues: Queues,
     ) -> None:
         self._space = space_of(settings)
         self._images = images
         self._records = records
         self._reports = reports
+        self._expired_queries = expired_queries
         self._queues = queues
         self._requests = RequestQueue(queues)
 
@@ -127,7 +132,7 @@ class Reconcile:
         """Compare, then sweep, until the deadline; returns whether the audit is finished."""
         sweeps = not audit.report.dry_run and not audit.report.prefix
         used = self._used_contents(audit) if sweeps else None
-        with _Workers() as workers:
+        with Workers() as workers:
             while not audit.cursor.judged:
                 try:
                     self._compare(audit, used, workers, deadline)
@@ -139,9 +144,11 @@ class Reconcile:
                     if used is not None:
                         self._reports.write_filter(audit.id, bytes(used.bits))
                     return False
-            if used is None:
-                return True
-            return self._sweep(audit, used, workers, deadline)
+            if used is not None and not audit.cursor.swept:
+                audit.cursor.swept = self._sweep(audit, used, workers, deadline)
+                if not audit.cursor.swept:
+                    return False
+            return not sweeps or self._expired_queries.remove(audit, workers, deadline)
 
     def _used_contents(self, audit: Audit) -> UsedContents | None:
         """The contents used according to earlier steps; ``None`` if that is lost, so that nothing may be removed."""
@@ -150,7 +157,7 @@ class Reconcile:
         bits = self._reports.find_filter(audit.id)
         return None if bits is None else UsedContents(bytearray(bits))
 
-    def _compare(self, audit: Audit, used: UsedContents | None, workers: "_Workers", deadline: float) -> None:
+    def _compare(self, audit: Audit, used: UsedContents | None, workers: Workers, deadline: float) -> None:
         prefix, cursor = audit.report.prefix, audit.cursor
         with ExitStack() as listings:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
@@ -163,7 +170,7 @@ class Reconcile:
                 if classify(found, audit):
                     self._request_sync(found, audit, workers)
 
-    def _request_sync(self, found: Found, audit: Audit, workers: "_Workers") -> None:
+    def _request_sync(self, found: Found, audit: Audit, workers: Workers) -> None:
         audit.report.requested += 1
         if audit.report.dry_run:
             return
@@ -171,7 +178,7 @@ class Reconcile:
         if name is not None:
             workers.submit(self._requests.put, name)
 
-    def _sweep(self, audit: Audit, used: UsedContents, workers: "_Workers", deadline: float) -> bool:
+    def _sweep(self, audit: Audit, used: UsedContents, workers: Workers, deadline: float) -> bool:
         """Mark contents that no record uses, and remove those marked the day before; returns whether it finished."""
         report = audit.report
         started_at = report.started_at
@@ -233,6 +240,7 @@ def classify(found: Found, audit: Audit) -> bool:
     report.images += 1
     if record is not None and _is_for(record.metadata, etag):
         report.current += 1
+        report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
         return failure is not None
@@ -278,27 +286,3 @@ def _restart(audit: Audit, error: OutOfOrder) -> None:
         dry_run=before.dry_run,
         retry_failures=before.retry_failures,
     )
-
-
-class _Workers:
-    """Threads for many small writes, with a bounded backlog. The end of the block waits for all and raises errors."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="audit")
-        self._running: deque[Future[None]] = deque()
-
-    def submit[**Arguments](
-        self, work: Callable[Arguments, None], *arguments: Arguments.args, **options: Arguments.kwargs
-    ) -> None:
-        """Run ``work`` in one of the threads. Blocks while the backlog is full, and raises what earlier work raised."""
-        if len(self._running) >= 4 * _THREADS:
-            self._running.popleft().result()
-        self._running.append(self._pool.submit(work, *arguments, **options))
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown()
-        for future in self._running:
-            future.result()

@@ -22,9 +22,11 @@ class AuditReport(msgspec.Struct, kw_only=True):
 
     Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
     is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    ``text_refused`` counts the current ones that were embedded without their text, since the model takes none.
     ``orphaned`` counts names that have records but no image. ``requested`` counts the names put on the queue, or that
     ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
-    those removed because no record had used them for a day. ``reached`` is the last key that an unfinished audit has
+    those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
+    spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
     compared.
     """
 
@@ -35,6 +37,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     retry_failures: bool | list[FailureCode] = False
     images: int = 0
     current: int = 0
+    text_refused: int = 0
     missing: int = 0
     stale: int = 0
     orphaned: int = 0
@@ -44,6 +47,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     estimate: Estimate = Estimate(calls=0, total_tokens=0)
     contents: int = 0
     contents_removed: int = 0
+    queries_removed: int = 0
     reached: str | None = None
 
 
@@ -52,8 +56,8 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``done`` is the last key that was compared. ``images``, ``records``, ``failures`` and ``contents`` are storage's
     markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
-    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared and only the contents are
-    left.
+    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared, ``swept`` that the
+    contents are done as well; the query records of ``query_space`` are listed from the marker ``queries`` on.
     """
 
     done: str = ""
@@ -64,6 +68,9 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
     failures: str = ""
     judged: bool = False
     contents: str = ""
+    swept: bool = False
+    query_space: str = ""
+    queries: str = ""
 
 
 class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):

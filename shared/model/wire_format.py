@@ -27,11 +27,12 @@ _MISCONFIGURED_CODES = {"no_model_name", "unknown_model", "operationnotsupported
 _OUR_FIELDS = {"model", "input_type", "dimensions", "encoding_format"}
 _WAIT_IN_WORDS = re.compile(r"(?:wait|retry after|try again in)\s+(\d+)\s+second", re.IGNORECASE)
 _NOT_ALLOWED = re.compile(r"[Ee]xtra (?:parameters|inputs) \[?([^\]]*)\]? are not")
+_API_VERSION = re.compile(r"api[-_ ]?version", re.IGNORECASE)
 _MESSAGE_LIMIT = 1000
 # Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
 _PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
 _ADVICE = {
-    400: "Check FOUNDRY_MODEL and FOUNDRY_ENDPOINT.",
+    400: "Check FOUNDRY_MODEL, FOUNDRY_ENDPOINT and FOUNDRY_API_VERSION.",
     401: "Check FOUNDRY_SCOPE, and that the app's identity has the role Cognitive Services User on the resource.",
     403: "Check that the app's identity has the role Cognitive Services User on the resource and may reach it.",
     404: "Check FOUNDRY_ENDPOINT and FOUNDRY_MODEL; a new deployment takes some minutes to answer.",
@@ -46,7 +47,7 @@ class ModelOptions:
     input_type: InputType
     dimensions: int | None = None
     encoding_format: EncodingFormat = "float"
-    extras: Mapping[str, object] = field(default_factory=dict)
+    extras: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @property
     def requested_encoding(self) -> EncodingFormat:
@@ -156,7 +157,8 @@ def failure(status: int, headers: Mapping[str, str], content: bytes, *, has_text
     message = f"The model answered {status}: {': '.join(filter(None, (error.code, error.message))) or '(no body)'}"
     if status in {408, 429} or status >= 500:
         return ModelUnavailable(message, status=status, retry_after=requested_wait(headers, error))
-    if status not in _REFUSALS or error.code.lower() in _MISCONFIGURED_CODES or error.fields & _OUR_FIELDS:
+    ours = error.fields & _OUR_FIELDS or _API_VERSION.search(error.message)
+    if status not in _REFUSALS or error.code.lower() in _MISCONFIGURED_CODES or ours:
         advised = f"{message}. {_ADVICE.get(status, '')}".rstrip()
         return ModelMisconfigured(advised, status=status, fields=error.fields)
     return ModelRefused(_refusal(error, has_text), message, status=status)
@@ -195,13 +197,15 @@ def read_error(body: bytes) -> ServiceError:
         return ServiceError("", _shorten(body.decode("utf-8", "replace")))
     error = content.get("error", content)
     if not isinstance(error, dict):
-        return ServiceError("", _shorten(str(error)), _fields(content.get("detail")))
+        return ServiceError("", _shorten(_findings(error)), _fields(content.get("detail")))
     code = error.get("code") or error.get("statusCode") or error.get("status") or ""
-    message = error.get("message") or error.get("detail") or error.get("status") or body.decode("utf-8", "replace")
-    fields = _fields(error.get("detail")) | _fields(error.get("details")) | _fields(_inner(message))
-    if listed := _NOT_ALLOWED.search(str(message)):
+    inner = _inner(error.get("message"))
+    said = (inner, error.get("message"), error.get("detail"), error.get("status"))
+    message = next(filter(None, map(_findings, said)), "")
+    fields = _fields(error.get("detail")) | _fields(error.get("details")) | _fields(inner)
+    if listed := _NOT_ALLOWED.search(message):
         fields |= set(re.findall(r"\w+", listed[1]))
-    return ServiceError(str(code), _shorten(str(message)), fields)
+    return ServiceError(str(code), _shorten(message), fields)
 
 
 def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes]:
@@ -233,6 +237,26 @@ def _inner(message: object) -> object:
     except (msgspec.DecodeError, RecursionError):
         return None
     return inner.get("detail") if isinstance(inner, dict) else None
+
+
+def _findings(detail: object) -> str:
+    """What a validation list says, without the inputs that it quotes; a text or number as it is."""
+    if isinstance(detail, str | int):
+        return str(detail)
+    items = detail if isinstance(detail, list) else [detail]
+    return "; ".join(
+        ": ".join(
+            part
+            for part in (
+                ".".join(map(str, item["loc"])) if isinstance(item.get("loc"), list) else "",
+                str(item.get("msg", "")),
+                str(item.get("type", "")),
+            )
+            if part
+        )
+        for item in items
+        if isinstance(item, dict)
+    )
 
 
 def _fields(detail: object) -> frozenset[str]:

@@ -15,7 +15,7 @@ import msgspec
 from shared.errors import IdentityError, ModelMisconfigured, ModelRefused, ModelUnavailable, StorageError
 from shared.identity import Identity
 from shared.log import Report
-from shared.model.client import ModelClient
+from shared.model.client import MAX_TOTAL_WAIT, ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.settings import Settings
 from shared.storage.images import Images
@@ -122,7 +122,7 @@ class Checks:
     def _check_model(self) -> Problem | None:
         options = ModelOptions(input_type="query", dimensions=self._settings.embedding_dimensions)
         try:
-            self._model.embed_text("health", options, deadline=time.monotonic() + _MODEL_DEADLINE)
+            self._model.embed_text("health", options, Schedule.of(MAX_TOTAL_WAIT, _MODEL_DEADLINE, urgent=True))
         except ModelMisconfigured as error:
             status = f" ({error.status})" if error.status else ""
             message = (

@@ -8,6 +8,7 @@ import msgspec
 from shared import __version__
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
+from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
@@ -35,12 +36,17 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``."""
+    """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
+
+    ``dead_letters`` are events that could not be delivered: those that the next watch takes, and those that only an
+    operator can read.
+    """
 
     version: str
     model: str
     space: str
     queues: dict[str, int | None]
+    dead_letters: DeadLetterCounts
     failures: Failures
     last_audit: AuditReport | None
     running_audit: AuditReport | None
@@ -51,7 +57,13 @@ class Status:
     """Reads the state of the app from storage."""
 
     def __init__(
-        self, settings: Settings, blobs: JsonBlobs, records: RecordStore, reports: ReportStore, queues: Queues
+        self,
+        settings: Settings,
+        blobs: JsonBlobs,
+        records: RecordStore,
+        reports: ReportStore,
+        queues: Queues,
+        dead_letters: DeadLetters,
     ) -> None:
         self._model = settings.foundry_model
         self._space = space_of(settings)
@@ -59,6 +71,7 @@ class Status:
         self._records = records
         self._reports = reports
         self._queues = queues
+        self._dead_letters = dead_letters
 
     def read(self) -> AppStatus:
         """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
@@ -67,10 +80,11 @@ class Status:
             model=self._model,
             space=self._space,
             queues=self._queues.lengths(),
+            dead_letters=self._dead_letters.count(),
             failures=self._failures(),
             last_audit=self._reports.find(self._space, "latest"),
             running_audit=self._reports.find(self._space, "running"),
-            spaces=[self._read_space(space) for space in self._blobs.spaces()],
+            spaces=[self._read_space(space) for space in self._blobs.folders()],
         )
 
     def _failures(self) -> Failures:

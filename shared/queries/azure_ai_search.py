@@ -8,28 +8,34 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from shared.errors import ModelError, ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
+from shared.errors import ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
 from shared.model.wire_format import InputType, ModelOptions
 from shared.parsing import split_path
 from shared.queries.foundry_api import decode_image
-from shared.queries.queries import MAX_QUERIES, Answer, Queries, Query, QueryOptions, QueryReport, cache_use
+from shared.queries.queries import (
+    MAX_QUERIES,
+    Answer,
+    Failure,
+    ImageSource,
+    Outcome,
+    Queries,
+    Query,
+    QueryOptions,
+    QueryReport,
+    cache_use,
+)
 from shared.settings import Settings
 from shared.storage.images import Images
 from shared.storage.names import is_addressable
 
 # The default and the maximum of a skill's batchSize: what an indexer sends in one request.
 MAX_RECORDS = 1000
-# Records are read a few at a time, and a group is embedded once its images exceed this size: an image from storage may
-# have 100 MB, and 96 of those would not fit into an instance's memory.
-_PARALLEL_READS = 4
-_GROUP_BYTES = 32 * 2**20
-
 _MAX_NAME_LENGTH = 1024
 _MESSAGE_LIMIT = 1000
 _CONTAINER = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -37,8 +43,6 @@ _CONTAINER = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 # letters are excluded because URL parsers disagree about them.
 _URL = re.compile(r"(?:[A-Za-z0-9._~:/@!$&'()*+,;=?-]|%[0-9A-Fa-f]{2})*")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
-
-type _Failure = QueryError | ModelError | StorageError
 
 
 class SearchRecord(msgspec.Struct, rename="camel"):
@@ -117,12 +121,14 @@ class AzureAISearch:
         to three times, but never a failed record; with one vector or more the request succeeds, since a failed request
         loses its vectors too.
         """
+        options = self._options("document", time.monotonic() + self._settings.foundry_timeout)
         _check_records(request.values)
-        outcomes: list[Answer | _Failure] = []
-        deadline = time.monotonic() + self._settings.foundry_timeout
-        with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="search") as pool:
-            for group in self._groups(pool, request.values, deadline):
-                outcomes += self._embed(group, report)
+        outcomes: list[Outcome] = []
+        for some in itertools.batched(enumerate(request.values), MAX_QUERIES, strict=False):
+            read = [self._try_to_read(index, record) for index, record in some]
+            queries = [one for one in read if isinstance(one, Query)]
+            answers = iter(self._queries.answer_each(queries, options, report) if queries else [])
+            outcomes += [next(answers) if isinstance(one, Query) else one for one in read]
         _summarize(outcomes, report)
         _raise_if_a_retry_may_help(outcomes)
         results = zip(request.values, outcomes, strict=True)
@@ -134,51 +140,29 @@ class AzureAISearch:
         Raises :class:`~shared.errors.QueryError`, :class:`~shared.errors.ModelError` or ``StorageError`` if it has no
         vector: a search service ignores the errors in an answer and reads only its status.
         """
+        options = self._options("query", time.monotonic() + self._settings.foundry_timeout)
         _check_records(request.values)
         if len(request.values) != 1:
             message = f"The request has {len(request.values)} records; a vectorizer takes one."
             raise QueryError("invalid_request", message, target="values")
         [record] = request.values
         query = self._read(0, record)
-        [answer] = self._queries.answer([query], self._options("query"), report)
+        [answer] = self._queries.answer([query], options, report)
         return SearchAnswer([_result(record, answer)])
 
-    def _groups(
-        self, pool: ThreadPoolExecutor, records: Sequence[SearchRecord], deadline: float
-    ) -> Iterator[list[Query | _Failure]]:
-        """The records as queries, in groups that may be embedded and held in memory at once."""
-        group: list[Query | _Failure] = []
-        for some in itertools.batched(range(len(records)), _PARALLEL_READS, strict=False):
-            group += pool.map(lambda index: self._try_to_read(index, records[index], deadline), some)
-            size = sum(len(one.image or b"") for one in group if isinstance(one, Query))
-            if len(group) + _PARALLEL_READS > MAX_QUERIES or size > _GROUP_BYTES:
-                yield group
-                group = []
-        if group:
-            yield group
+    def _options(self, input_type: InputType, deadline: float) -> QueryOptions:
+        return QueryOptions(
+            ModelOptions(input_type=input_type, dimensions=self._settings.embedding_dimensions), deadline
+        )
 
-    def _embed(self, group: Sequence[Query | _Failure], report: QueryReport) -> list[Answer | _Failure]:
-        queries = [one for one in group if isinstance(one, Query)]
-        answers = iter(self._queries.answer_each(queries, self._options("document"), report) if queries else [])
-        return [next(answers) if isinstance(one, Query) else one for one in group]
-
-    def _options(self, input_type: InputType) -> QueryOptions:
-        return QueryOptions(ModelOptions(input_type=input_type, dimensions=self._settings.embedding_dimensions))
-
-    def _try_to_read(self, index: int, record: SearchRecord, deadline: float) -> Query | _Failure:
-        if time.monotonic() > deadline:
-            seconds = self._settings.foundry_timeout
-            message = (
-                f"The request took over {seconds} s before this record's turn; make the skill's batchSize smaller."
-            )
-            return ModelUnavailable(message, status=503)
+    def _try_to_read(self, index: int, record: SearchRecord) -> Query | QueryError:
         try:
             return self._read(index, record)
-        except (QueryError, StorageError) as error:
+        except QueryError as error:
             return error
 
     def _read(self, index: int, record: SearchRecord) -> Query:
-        """The record as a query, with its image downloaded; raises :class:`QueryError` and ``StorageError``."""
+        """The record as a query, whose image is downloaded when its turn comes; raises :class:`QueryError`."""
         target = f"values[{index}].data"
         try:
             inputs = msgspec.convert(record.data, _Inputs)
@@ -198,24 +182,31 @@ class AzureAISearch:
             return Query(f"{target}.text", text=text)
         return Query(f"{target}.{present[0]}", self._image(inputs, f"{target}.{present[0]}"), text)
 
-    def _image(self, inputs: _Inputs, target: str) -> bytes:
+    def _image(self, inputs: _Inputs, target: str) -> bytes | ImageSource:
         image = inputs.image or inputs.image_binary
         if image:
             return decode_image(image.data if isinstance(image, _File) else image, target)
         container, name = self._blob(inputs.image_url or "", target)
-        try:
-            return self._images.read_blob(container, name)
-        except PictureError as error:
-            raise QueryError(error.code, str(error), status=413, target=target) from error
-        except StorageError as error:
-            if error.status is None or error.status >= 500 or error.status in {408, 429}:
-                raise
-            message = (
-                f"Storage did not return this blob of the container {container} ({error.code or error.status}). Check"
-                " that it exists, is not archived and is not being overwritten, and that the app's identity has the"
-                " role Storage Blob Data Reader on the container."
-            )
-            raise QueryError("image_not_readable", message, target=target) from error
+        return lambda: self._download(container, name, target)
+
+    @contextmanager
+    def _download(self, container: str, name: str, target: str) -> Iterator[bytes]:
+        """The bytes of a blob, for a block; raises :class:`QueryError` for one that cannot be read."""
+        with ExitStack() as held:
+            try:
+                data = held.enter_context(self._images.read_blob(container, name))
+            except PictureError as error:
+                raise QueryError(error.code, str(error), status=413, target=target) from error
+            except StorageError as error:
+                if error.status is None or error.status >= 500 or error.status in {408, 429}:
+                    raise
+                message = (
+                    f"Storage did not return this blob of the container {container} ({error.code or error.status})."
+                    " Check that it exists, is not archived and is not being overwritten, and that the app's identity"
+                    " has the role Storage Blob Data Reader on the container."
+                )
+                raise QueryError("image_not_readable", message, target=target) from error
+            yield data
 
     def _blob(self, url: str, target: str) -> tuple[str, str]:
         """The container and the blob that a URL of this account names; raises :class:`QueryError` for all other URLs.
@@ -266,7 +257,7 @@ def _check_records(records: Sequence[SearchRecord]) -> None:
         seen.add(record.record_id)
 
 
-def _summarize(outcomes: Sequence[Answer | _Failure], report: QueryReport) -> None:
+def _summarize(outcomes: Sequence[Outcome], report: QueryReport) -> None:
     """Fill in the report for the whole request: each group has reported only itself."""
     answers = [one for one in outcomes if isinstance(one, Answer)]
     failed = [one for one in outcomes if not isinstance(one, Answer)]
@@ -278,7 +269,7 @@ def _summarize(outcomes: Sequence[Answer | _Failure], report: QueryReport) -> No
         report.message = f"{len(failed)} of {len(outcomes)} records failed; the first: {_message(failed[0])}"
 
 
-def _raise_if_a_retry_may_help(outcomes: Sequence[Answer | _Failure]) -> None:
+def _raise_if_a_retry_may_help(outcomes: Sequence[Outcome]) -> None:
     """Raise if no record got a vector and one of them is not itself at fault."""
     if any(isinstance(one, Answer) for one in outcomes):
         return
@@ -292,7 +283,7 @@ def _raise_if_a_retry_may_help(outcomes: Sequence[Answer | _Failure]) -> None:
             raise one
 
 
-def _result(record: SearchRecord, outcome: Answer | _Failure) -> SearchResult:
+def _result(record: SearchRecord, outcome: Outcome) -> SearchResult:
     unknown = [name[:100] for name in record.data if name not in _INPUTS]
     warning = f"Unknown inputs were ignored: {', '.join(unknown[:10])}. The inputs are {', '.join(_INPUTS)}."
     warnings = [SearchMessage(warning)] if unknown else None
@@ -301,5 +292,5 @@ def _result(record: SearchRecord, outcome: Answer | _Failure) -> SearchResult:
     return SearchResult(record.record_id, SearchVector(), [SearchMessage(_message(outcome))], warnings)
 
 
-def _message(failure: _Failure) -> str:
+def _message(failure: Failure) -> str:
     return str(failure)[:_MESSAGE_LIMIT]

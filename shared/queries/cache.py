@@ -2,13 +2,14 @@
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 
 import msgspec
 
-from shared.errors import StorageError
+from shared.errors import ModelTimedOut, ModelUnavailable, StorageError
 from shared.log import Report
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
@@ -51,12 +52,24 @@ class QueryCache:
         return record
 
     def single_flight(
-        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, fresh: bool
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
     ) -> tuple[QueryRecord, bool]:
         """Embed and store the answer, or wait for another thread that does; returns it and whether it was shared.
 
-        Raises what ``embed`` raises, in every thread that waits for it. ``fresh`` never takes another thread's answer.
+        Raises what ``embed`` raises, in every thread that waits for it, unless only the embedding thread ran out of
+        time: then one of the others embeds. Each waits until its own ``deadline``. ``fresh`` never takes another
+        thread's answer.
         """
+        while True:
+            try:
+                return self._fly_once(folder, key, embed, deadline=deadline, fresh=fresh)
+            except _OutOfTimeError as error:
+                if time.monotonic() > deadline:
+                    raise error.error from error
+
+    def _fly_once(
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+    ) -> tuple[QueryRecord, bool]:
         place = (folder, key)
         flight: Future[QueryRecord] = Future()
         with self._lock:
@@ -66,7 +79,7 @@ class QueryCache:
                     return record, True
                 self._in_flight[place] = flight
         if running is not None:
-            return running.result(), True
+            return _result(running, deadline), True
         try:
             record = embed()
         except BaseException as error:
@@ -97,6 +110,27 @@ class QueryCache:
             self._blobs.write(query_path(folder, record.id), record)
         except StorageError as error:
             _log_storage_error("write", folder, record.id, error)
+
+
+class _OutOfTimeError(Exception):
+    """The thread that embeds ran out of its time, which says nothing about the time of those who wait."""
+
+    def __init__(self, error: ModelUnavailable) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _result(flight: Future[QueryRecord], deadline: float) -> QueryRecord:
+    """What another thread was told, by ``deadline``."""
+    try:
+        return flight.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError as error:
+        message = "The same query is being asked, and was not answered in the time that this one had."
+        raise ModelTimedOut(message, status=504) from error
+    except ModelUnavailable as error:
+        if isinstance(error, ModelTimedOut) or error.status in {503, 504}:
+            raise _OutOfTimeError(error) from error
+        raise
 
 
 def _log_storage_error(action: str, folder: str, key: str, error: Exception) -> None:

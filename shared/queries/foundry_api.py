@@ -92,7 +92,7 @@ def read_image(body: bytes, parameters: Mapping[str, str]) -> ParsedRequest:
     return ParsedRequest([Query("body", body, parameters.get("text", "").strip() or None)], options)
 
 
-def query_options(options: EmbeddingsOptions, settings: Settings, *, fresh: bool) -> QueryOptions:
+def query_options(options: EmbeddingsOptions, settings: Settings, *, deadline: float, fresh: bool) -> QueryOptions:
     """How to embed the queries; raises :class:`~shared.errors.QueryError` if they name another model than deployed."""
     deployed = settings.foundry_model
     if options.model not in (None, deployed):
@@ -104,7 +104,7 @@ def query_options(options: EmbeddingsOptions, settings: Settings, *, fresh: bool
         encoding_format=options.encoding_format,
         extras=options.extras,
     )
-    return QueryOptions(model_options, fresh, _set_by_caller(options))
+    return QueryOptions(model_options, deadline, fresh, _set_by_caller(options))
 
 
 def write_answers(answers: list[Answer], options: EmbeddingsOptions, settings: Settings) -> EmbeddingsAnswer:

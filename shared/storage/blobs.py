@@ -1,12 +1,11 @@
-"""JSON blobs in the embeddings container, by path: read, written under conditions, listed."""
+"""JSON blobs in a container, by path: read, written under conditions, listed."""
 
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
 
 import msgspec
 
-from shared.settings import Settings
-from shared.storage.listing import Listed, Lister, Page
+from shared.storage.listing import Lister, Page
 from shared.storage.rest import CHANGED, METADATA, Rest, ignoring, metadata_of, quoted, read_etag
 
 IF_MISSING = MappingProxyType({"if-none-match": "*"})
@@ -20,13 +19,13 @@ def if_match(etag: str) -> Mapping[str, str]:
 
 
 class JsonBlobs:
-    """The embeddings container. Safe to call from many threads.
+    """The JSON blobs of one container. Safe to call from many threads.
 
     Raises :class:`~shared.errors.StorageError` where storage fails or a condition does not hold.
     """
 
-    def __init__(self, settings: Settings, rest: Rest) -> None:
-        self._container = settings.embeddings_container
+    def __init__(self, container: str, rest: Rest) -> None:
+        self._container = container
         self._rest = rest
         self._lister = Lister(rest)
 
@@ -86,15 +85,11 @@ class JsonBlobs:
     def pages(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the JSON blobs in ``folder`` whose names there start with ``prefix``, by those names."""
         for page in self._lister.pages(self._container, folder + prefix, marker):
-            blobs = [
-                Listed(blob.name[len(folder) :], blob.etag, blob.metadata)
-                for blob in page.blobs
-                if blob.name.endswith(".json")
-            ]
+            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(".json")]
             yield page._replace(blobs=blobs)
 
-    def spaces(self) -> list[str]:
-        """The spaces that hold anything."""
+    def folders(self) -> list[str]:
+        """The top-level folders: in the embeddings container, the spaces that hold anything."""
         return self._lister.folders(self._container)
 
     def _url(self, path: str) -> str:

@@ -2,14 +2,21 @@
 
 import contextlib
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from shared.errors import PictureError
 from shared.settings import Settings
 from shared.storage.listing import Lister, Page
+from shared.storage.memory_budget import MemoryBudget
 from shared.storage.rest import LARGE, Rest, conflict_if_changed, metadata_of, quoted, read_etag
+
+# What the bytes of pictures may take in a process at once: two of the default IMAGE_MAX_BYTES and some small ones. The
+# rest of an instance's 2,048 MB is for decoding, which takes up to 900 MB (shared.pictures.opening).
+_MAX_HELD = 256 * 2**20
+# Deflate's best ratio (zlib's technical details): an encoded blob becomes at most so many times as large.
+_MAX_INFLATION = 1032
 
 
 @dataclass
@@ -17,6 +24,7 @@ class Image:
     """An image as storage has it now, with its bytes if they came with the same request and were not taken yet.
 
     ``etag`` has no quotes, ``size`` is the stored size in bytes, and the keys of ``metadata`` are lower case.
+    ``forget`` drops the bytes that nobody took.
     """
 
     name: str
@@ -26,6 +34,7 @@ class Image:
     metadata: dict[str, str]
     encoding: str = ""
     content: bytes | None = field(default=None, repr=False)
+    forget: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def text(self, key: str) -> str | None:
         """The text that belongs to the image: the metadata value under ``key``, percent-decoded."""
@@ -44,6 +53,7 @@ class Images:
         self._max_bytes = settings.image_max_bytes
         self._rest = rest
         self._lister = Lister(rest)
+        self._budget = MemoryBudget(_MAX_HELD)
 
     def check(self) -> None:
         """List one image, without retries; raises ``StorageError`` as storage says."""
@@ -53,43 +63,78 @@ class Images:
     def find(self, name: str, *, with_content: bool = False) -> Image | None:
         """The image, or ``None`` if there is none.
 
-        With ``with_content`` its bytes come in the same request, unless they are large: then :meth:`download` fetches
-        them.
+        With ``with_content`` its bytes come in the same request, unless they are large, encoded, or too much for what
+        the process holds already: then :meth:`download` fetches them. Call ``forget`` when the image is done with.
         """
         url = self._rest.blob_url(self._container, name)
-        if with_content:
-            opened = self._rest.open(url, min(LARGE, self._max_bytes))
-            return None if opened is None else _image(name, url, *opened)
-        answer = self._rest.find("HEAD", url)
-        return None if answer is None else _image(name, url, answer.headers, None)
+        if not with_content:
+            answer = self._rest.find("HEAD", url)
+            return None if answer is None else _image(name, url, answer.headers)
+        reserved = 0
 
-    def download(self, image: Image) -> bytes:
-        """The bytes of exactly this version of the image, with any ``Content-Encoding`` undone.
+        def wants(headers: Mapping[str, str]) -> bool:
+            nonlocal reserved
+            size = int(headers["content-length"])
+            if size > min(LARGE, self._max_bytes) or headers.get("content-encoding"):
+                return False
+            reserved = size if self._budget.try_reserve(size) else 0
+            return reserved == size
+
+        def forget() -> None:
+            nonlocal reserved
+            image.content = None
+            self._budget.release(reserved)
+            reserved = 0
+
+        try:
+            opened = self._rest.open(url, wants)
+        except BaseException:
+            self._budget.release(reserved)
+            raise
+        if opened is None:
+            return None
+        image = _image(name, url, opened[0])
+        image.content, image.forget = opened[1], forget
+        return image
+
+    @contextlib.contextmanager
+    def download(self, image: Image) -> Iterator[bytes]:
+        """The bytes of exactly this version of the image, with any ``Content-Encoding`` undone, during the block.
 
         Raises :class:`~shared.errors.Conflict` if the image has changed, and ``PictureError`` if the decoded bytes
-        exceed ``IMAGE_MAX_BYTES``.
+        exceed ``IMAGE_MAX_BYTES``. Waits while the process holds too much already.
         """
-        # The bytes are handed over, not kept: the image object lives on while the model is called.
-        content, image.content = image.content, None
-        if content is None:
-            with conflict_if_changed(image.name):
-                content = self._read(image)
-        return _decoded(content, image.encoding, self._max_bytes)
+        if image.content is None:
+            with self._budget.reserve(self._held(image)):
+                with conflict_if_changed(image.name):
+                    content = self._read(image)
+                yield _decoded(content, image.encoding, self._max_bytes)
+            return
+        try:
+            yield image.content
+        finally:
+            image.forget()
 
-    def read_blob(self, container: str, name: str) -> bytes:
-        """The bytes of any blob in the account; raises ``PictureError`` before reading one that is too large."""
+    @contextlib.contextmanager
+    def read_blob(self, container: str, name: str) -> Iterator[bytes]:
+        """The bytes of any blob in the account, during the block; raises ``PictureError`` for one that is too large."""
         url = self._rest.blob_url(container, name)
         found = self._rest.send("HEAD", url)
-        image = _image(name, url, found.headers, None)
+        image = _image(name, url, found.headers)
         if image.size > self._max_bytes:
             message = f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._max_bytes:,}."
             raise PictureError("too_many_bytes", message)
-        # Only this version: a later one may have any size.
-        return _decoded(self._read(image), image.encoding, self._max_bytes)
+        with self._budget.reserve(self._held(image)):
+            # Only this version: a later one may have any size.
+            yield _decoded(self._read(image), image.encoding, self._max_bytes)
 
     def pages(self, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the images whose names start with ``prefix``."""
         return self._lister.pages(self._container, prefix, marker)
+
+    def _held(self, image: Image) -> int:
+        """What the image's bytes take at most, decoded next to encoded."""
+        return image.size + (min(self._max_bytes, image.size * _MAX_INFLATION) if image.encoding else 0)
 
     def _read(self, image: Image) -> bytes:
         if image.size > LARGE:
@@ -97,9 +142,9 @@ class Images:
         return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
 
 
-def _image(name: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Image:
+def _image(name: str, url: str, headers: Mapping[str, str]) -> Image:
     encoding = headers.get("content-encoding", "")
-    return Image(name, url, read_etag(headers), int(headers["content-length"]), metadata_of(headers), encoding, content)
+    return Image(name, url, read_etag(headers), int(headers["content-length"]), metadata_of(headers), encoding)
 
 
 def _decoded(content: bytes, encoding: str, max_bytes: int) -> bytes:

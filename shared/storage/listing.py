@@ -17,11 +17,15 @@ _FOLDER = "hdi_isfolder"
 
 
 class Listed(NamedTuple):
-    """One blob of a listing. ``etag`` has no quotes; the keys of ``metadata`` are lower case."""
+    """One blob of a listing. ``etag`` has no quotes; the keys of ``metadata`` are lower case.
+
+    ``last_modified`` is as storage writes it ("Sun, 22 Nov 2026 12:00:00 GMT"): few readers need it parsed.
+    """
 
     name: str
     etag: str
     metadata: dict[str, str]
+    last_modified: str = ""
 
 
 class Page(NamedTuple):
@@ -81,7 +85,8 @@ class Lister:
                     metadata = {entry.tag.lower(): entry.text or "" for entry in element.iterfind("Metadata/*")}
                     if _FOLDER not in metadata:
                         etag = element.findtext("Properties/Etag", "").strip('"')
-                        blobs.append(Listed(_name(element), etag, metadata))
+                        last_modified = element.findtext("Properties/Last-Modified", "")
+                        blobs.append(Listed(_name(element), etag, metadata, last_modified))
                     element.clear()
                 elif element.tag == "NextMarker":
                     next_marker = element.text or ""

@@ -7,7 +7,7 @@ and retries each part by itself.
 """
 
 import http.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -105,8 +105,10 @@ class Rest:
         answer = self.find("GET", url)
         return None if answer is None else answer.data
 
-    def open(self, url: str, max_bytes: int) -> tuple[Mapping[str, str], bytes | None] | None:
-        """A blob's headers, with its bytes if there are at most ``max_bytes``; ``None`` if there is no blob.
+    def open(
+        self, url: str, wants: Callable[[Mapping[str, str]], bool]
+    ) -> tuple[Mapping[str, str], bytes | None] | None:
+        """A blob's headers, with its bytes if those headers say so (``wants``); ``None`` if there is no blob.
 
         The bytes are also ``None`` if the connection breaks while they arrive: this does not fetch them again.
         """
@@ -116,7 +118,7 @@ class Rest:
                 answer.drain_conn()
                 return None
             try:
-                if answer.status == HTTPStatus.OK and int(answer.headers["content-length"]) > max_bytes:
+                if answer.status == HTTPStatus.OK and not wants(answer.headers):
                     return answer.headers, None
                 content = answer.read()
                 answer.release_conn()

@@ -1,6 +1,7 @@
 """The HTTP routes, one function each: read the request, call the use case, write the response."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import azure.functions as func
@@ -28,6 +29,7 @@ from shared.triggers.http import (
 )
 
 _MESSAGE_LIMIT = 1000
+_MAX_HEADER = 4096
 
 
 def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
@@ -97,12 +99,13 @@ def _answer_queries(
     """Answer a query in the API's own format."""
 
     def answer(report: QueryReport) -> func.HttpResponse:
+        deadline = time.monotonic() + settings.foundry_timeout
         parsed = read()
-        options = foundry_api.query_options(parsed.options, settings, fresh=_wants_fresh(request))
+        options = foundry_api.query_options(parsed.options, settings, deadline=deadline, fresh=_wants_fresh(request))
         answers = queries.answer(parsed.queries, options, report)
         headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
         if records := [answer.path for answer in answers if answer.path]:
-            headers["x-embedding-record"] = ", ".join(records)
+            headers["x-embedding-record"] = _shortened(records)
         return json_response(foundry_api.write_answers(answers, parsed.options, settings), headers=headers)
 
     return _logged(answer)
@@ -132,6 +135,15 @@ def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResp
 def _extra_parameters(request: func.HttpRequest) -> str:
     """The header that says what to do with fields that the API does not have."""
     return str(request.headers.get("extra-parameters", "error"))
+
+
+def _shortened(records: Sequence[str]) -> str:
+    """As many names as fit into 4,096 bytes, and how many more there are: clients refuse headers of over 8 KiB."""
+    shown = ", ".join(records)
+    if len(shown) <= _MAX_HEADER:
+        return shown
+    kept = shown[: _MAX_HEADER - len(", and 95 more")].rpartition(", ")[0]
+    return f"{kept}, and {len(records) - kept.count(', ') - 1} more"
 
 
 def _wants_fresh(request: func.HttpRequest) -> bool:

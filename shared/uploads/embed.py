@@ -1,26 +1,22 @@
 """One version of an image: downloaded, prepared, embedded, made into its record."""
 
 import hashlib
-import threading
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from shared.clock import now
-from shared.errors import PictureError
-from shared.model.client import ModelClient
+from shared.errors import ModelRefused, PictureError
+from shared.model.client import ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import PREPARATION, Limits, Prepared
 from shared.pictures.prepare import prepare
 from shared.settings import Settings
 from shared.storage.images import Image, Images
-from shared.storage.rest import LARGE
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import Content, EmbeddingRecord, content_key
 from shared.uploads.report import ImageReport
 
 # Embeddings that storage did not take yet stay in the process, so that the platform's next attempt finds them.
 _MAX_UNSTORED = 100
-# Files large enough to be downloaded in parts, in memory at once: 200 MB of them with the default IMAGE_MAX_BYTES.
-_MAX_LARGE = 2
 
 
 class Embedder:
@@ -33,14 +29,13 @@ class Embedder:
         self._model = model
         self._limits = Limits.of(settings)
         self._unstored: dict[str, Content] = {}
-        self._large = threading.BoundedSemaphore(_MAX_LARGE)
 
-    def embed(self, image: Image, report: ImageReport, max_wait: float) -> EmbeddingRecord:
+    def embed(self, image: Image, report: ImageReport, schedule: Schedule) -> EmbeddingRecord:
         """The record of this version of the image, which nothing has stored yet.
 
         Bytes and text that this space knows already cost no model call. Raises
         :class:`~shared.errors.PictureError`, :class:`~shared.errors.ModelError`, ``StorageError``, and ``Conflict`` if
-        the image has changed. The call to the model waits for the rate limiter for at most ``max_wait`` seconds.
+        the image has changed.
         """
         if image.size == 0:
             raise PictureError("empty", "The blob has no bytes.")
@@ -50,32 +45,40 @@ class Embedder:
                 f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}.",
             )
         text = image.text(self._settings.text_metadata) if self._settings.text_metadata else None
-        # Only the prepared picture stays in memory during the model call. Few of the largest files are held at once.
-        with self._large if image.size > LARGE else nullcontext():
+        # Only the prepared picture stays in memory during the model call.
+        with ExitStack() as held:
             with report.step("download"):
-                data = self._images.download(image)
+                data = held.enter_context(self._images.download(image))
             sha256 = hashlib.sha256(data).hexdigest()
             key = content_key(sha256, text, PREPARATION)
             with report.step("look"):
                 known = self._unstored.get(key) or self._records.find_content(key)
-            ready = known or self._prepare(data, report, max_wait)
+            ready = known or self._prepare(data, report, schedule)
             del data
-        content = ready if isinstance(ready, Content) else self._call_model(ready, text, report, max_wait)
+        content = ready if isinstance(ready, Content) else self._call_model(ready, text, report, schedule)
         self._store(key, content, report, is_new=known is None)
         return self._record(image, sha256, text, content)
 
-    def _prepare(self, data: bytes, report: ImageReport, max_wait: float) -> Prepared:
+    def _prepare(self, data: bytes, report: ImageReport, schedule: Schedule) -> Prepared:
         """Prepare a picture that is new to this space; raises ``RateLimited`` if the model call would be too."""
-        self._model.check(max_wait)
+        self._model.check(schedule)
         with report.step("prepare"):
             picture = prepare(data, self._limits)
         report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
         return picture
 
-    def _call_model(self, picture: Prepared, text: str | None, report: ImageReport, max_wait: float) -> Content:
+    def _call_model(self, picture: Prepared, text: str | None, report: ImageReport, schedule: Schedule) -> Content:
+        options = ModelOptions("document", self._settings.embedding_dimensions)
+        without_text = False
         with report.step("embed"):
-            options = ModelOptions("document", self._settings.embedding_dimensions)
-            answer = self._model.embed_image(picture.png, text, options, max_wait=max_wait)
+            try:
+                answer = self._model.embed_image(picture.png, text, options, schedule)
+            except ModelRefused as error:
+                if error.code != "text_not_supported":
+                    raise
+                # A picture with a caption is worth its embedding also where the model takes no captions.
+                without_text = True
+                answer = self._model.embed_image(picture.png, None, options, schedule)
         report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
         return Content(
             media_type=picture.media_type,
@@ -84,6 +87,7 @@ class Embedder:
             prompt_tokens=answer.prompt_tokens,
             total_tokens=answer.total_tokens,
             embedding=answer.embedding,
+            without_text=without_text,
         )
 
     def _store(self, key: str, content: Content, report: ImageReport, *, is_new: bool) -> None:
@@ -110,7 +114,8 @@ class Embedder:
             media_type=content.media_type,
             width=content.width,
             height=content.height,
-            text=text,
+            text=None if content.without_text else text,
+            text_refused=text if content.without_text else None,
             model=self._settings.foundry_model,
             input_type="document",
             dimensions=len(content.embedding),

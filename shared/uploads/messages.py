@@ -2,22 +2,32 @@
 
 import base64
 import binascii
+from urllib.parse import unquote
 
 import msgspec
 
 from shared.uploads.requests import EmbeddingRequest
 
 _SUBJECT = "/blobServices/default/containers/"
+# Stands for a character that got lost.
+_REPLACED = "\ufffd"
 
 
 class UnreadableMessageError(ValueError):
     """The message is of no kind that this queue carries. It says why."""
 
 
+class _Data(msgspec.Struct, frozen=True):
+    """What an event says about its blob."""
+
+    url: str = ""
+
+
 class _Event(msgspec.Struct):
     """The part of a storage event that counts, in Event Grid's own schema or as a CloudEvent."""
 
     subject: str
+    data: _Data = _Data()
 
 
 class _FailedUpload(msgspec.Struct, rename="pascal"):
@@ -74,5 +84,20 @@ def _named(events: list[_Event], container: str) -> list[EmbeddingRequest]:
         if not event.subject.startswith(_SUBJECT) or not blobs or not name:
             raise UnreadableMessageError(f"The event's subject names no blob: {event.subject[:200]!r}")
         if found == container:
-            requests.append(EmbeddingRequest(name=name))
+            requests += [EmbeddingRequest(name=one) for one in _names(name, event.data.url, container)]
     return requests
+
+
+def _names(subject: str, url: str, container: str) -> list[str]:
+    """The name, as the event's subject and its URL have it: one name, or both where they do not agree.
+
+    The subject has the name unescaped, the URL has it percent-encoded (the examples in "Azure Blob Storage as an Event
+    Grid source"). Which characters the service escapes is not documented, and some paths replace characters beyond the
+    first Unicode plane in the subject by U+FFFD. So both readings are synced: a name that no blob has costs three
+    requests and does nothing.
+    """
+    _, _, encoded = url.partition(f"/{container}/")
+    names = [subject, unquote(encoded)] if encoded else [subject]
+    if encoded and _REPLACED in subject:
+        names.remove(subject)
+    return list(dict.fromkeys(name for name in names if name))

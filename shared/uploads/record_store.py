@@ -61,9 +61,11 @@ class RecordStore:
             "etag": record.etag,
             "preparation": str(record.preparation),
             "sha256": record.sha256,
-            "content": content_key(record.sha256, record.text, record.preparation),
+            "content": content_key(record.sha256, record.text or record.text_refused, record.preparation),
             "tokens": str(record.total_tokens or 0),
         }
+        if record.text_refused is not None:
+            metadata["text_refused"] = "1"
         condition = IF_MISSING if replaces is None else if_match(replaces.version)
         with conflict_if_changed(record.name):
             version = self._blobs.write(self._record(record.name), record, metadata=metadata, condition=condition)

@@ -9,12 +9,13 @@ from shared.errors import FailureCode
 from shared.model.wire_format import InputType
 
 
-class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True):
+class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The embedding of one image, flat, so that an Azure AI Search indexer can read it unchanged.
 
     ``etag`` and ``bytes`` are the image's, ``width`` and ``height`` its pixels as stored, before any preparation.
-    ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are ``None`` if the model did not
-    report them.
+    ``text`` is what was embedded together with the image; ``text_refused`` is what should have been, where the model
+    takes no text with a picture. ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are
+    ``None`` if the model did not report them.
     """
 
     id: str
@@ -36,10 +37,14 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True):
     total_tokens: int | None
     embedded_at: datetime
     embedding: list[float]
+    text_refused: str | None = None
 
 
-class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for every image with the same bytes and text, stored under :func:`content_key`."""
+class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds for every image with the same bytes and text, stored under :func:`content_key`.
+
+    ``without_text`` says that the model refused the text, so the embedding is of the picture alone.
+    """
 
     media_type: str
     width: int
@@ -47,6 +52,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None
     total_tokens: int | None
     embedding: list[float]
+    without_text: bool = False
 
 
 class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from shared.storage.queues import Queues
 _FIRST_BACKOFF, _MAX_BACKOFF = 30.0, 3600.0
 # Requests that were told to wait for the same moment come back spread over this share of the wait.
 _JITTER = 0.2
-# A message can be hidden for at most seven days; after one, the image is given up anyway.
-_MAX_RETRY_AFTER = 24 * 3600.0
+# Azure names a whole day when a daily quota is spent; quotas are raised, so an hour is enough.
+_MAX_RETRY_AFTER = 3600.0
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,8 +38,8 @@ class RequestQueue:
     def put_later(self, request: EmbeddingRequest, retry_after: float | None) -> float:
         """Have the image synced later; returns in how many seconds.
 
-        That is the model's ``retry_after`` where it named one, else exponential backoff over the attempts, from 30 s to
-        1 h, with full jitter.
+        That is exponential backoff over the attempts, from 30 s to 1 h, with full jitter, or the model's
+        ``retry_after`` where that is longer, up to 1 h.
         """
         wait = _wait(request.attempt, retry_after)
         self._queues.send(request, hidden_seconds=round(wait))
@@ -47,6 +47,6 @@ class RequestQueue:
 
 
 def _wait(attempt: int, retry_after: float | None) -> float:
-    if retry_after is not None:
-        return min(retry_after, _MAX_RETRY_AFTER) * random.uniform(1, 1 + _JITTER)  # noqa: S311 - jitter, not a secret
-    return random.uniform(1, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** max(0, attempt - 1)))  # noqa: S311 - the same
+    backoff = random.uniform(1, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** max(0, attempt - 1)))  # noqa: S311 - jitter, not a secret
+    asked = min(retry_after or 0.0, _MAX_RETRY_AFTER / (1 + _JITTER)) * random.uniform(1, 1 + _JITTER)  # noqa: S311 - the same
+    return max(backoff, asked)

@@ -22,7 +22,7 @@ from shared.errors import (
     RateLimited,
 )
 from shared.log import Report
-from shared.model.client import MAX_TOTAL_WAIT
+from shared.model.client import MAX_TOTAL_WAIT, Schedule
 from shared.pictures.limits import PREPARATION
 from shared.storage.images import Image, Images
 from shared.storage.names import is_addressable
@@ -41,6 +41,9 @@ _MAX_AGE = timedelta(hours=24)
 # Queue messages wait in hand for a throttled model for so long. Put back at once, the whole queue would be taken and
 # put back over and over.
 _QUEUE_MAX_WAIT = 60.0
+# All waiting and trying of one sync ends after so many seconds: well within functionTimeout (host.json, 300 s), after
+# which the platform restarts the process with everything in it.
+_MAX_TIME = 150.0
 
 # A round is lost only to another writer of the same record, so each lost round means that the other one succeeded.
 _MAX_ROUNDS = 20
@@ -87,28 +90,37 @@ class Sync:
         report = ImageReport(name=name)
         # Without single flight: the sync that crashed may never end.
         with self._logged(report):
-            self._converge(name, report, "crashed", 0)
+            self._converge(name, report, "crashed", Schedule.of(0, _MAX_TIME))
         return report
 
     def _sync(self, request: EmbeddingRequest, max_wait: float) -> ImageReport:
         exhausted = request.attempt >= _MAX_ATTEMPTS or now() - (request.first_seen or now()) >= _MAX_AGE
         report = ImageReport(name=request.name, attempt=request.attempt or None)
-        with self._logged(report), self._single_flight(request.name):
+        schedule = Schedule.of(max_wait, _MAX_TIME)
+        with self._logged(report):
             try:
-                self._converge(request.name, report, "gave_up" if exhausted else None, max_wait)
+                with self._single_flight(request.name, schedule.deadline):
+                    self._converge(request.name, report, "gave_up" if exhausted else None, schedule)
             except (ModelMisconfigured, ModelUnavailable) as error:
                 self._defer(request, error, report)
         return report
 
     @contextmanager
-    def _single_flight(self, name: str) -> Iterator[None]:
-        """One sync of an image at a time: two events at the same moment would otherwise both pay for the model."""
+    def _single_flight(self, name: str, deadline: float) -> Iterator[None]:
+        """One sync of an image at a time: two events at the same moment would otherwise both pay for the model.
+
+        Raises ``RateLimited`` if the other sync is not done by ``deadline``.
+        """
         with self._turns_lock:
             turn = self._turns.setdefault(name, _Turn())
             turn.waiting += 1
         try:
-            with turn.lock:
+            if not turn.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise RateLimited("Another sync of this image takes very long.", status=503)
+            try:
                 yield
+            finally:
+                turn.lock.release()
         finally:
             with self._turns_lock:
                 turn.waiting -= 1
@@ -132,7 +144,7 @@ class Sync:
         """Put the image on the queue for later: nothing is recorded, nothing is lost."""
         retry_after = error.retry_after if isinstance(error, ModelUnavailable) else None
         later = request
-        if not isinstance(error, RateLimited):
+        if not _found_quota_spent(error):
             first_seen = request.first_seen or now()
             later = EmbeddingRequest(name=request.name, attempt=request.attempt + 1, first_seen=first_seen)
         report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
@@ -142,7 +154,7 @@ class Sync:
             self._last_alarm = time.monotonic()
             Report(outcome="error", message=report.message).log("model_misconfigured", logging.ERROR)
 
-    def _converge(self, name: str, report: ImageReport, giving_up: GivenUpCode | None, max_wait: float) -> None:
+    def _converge(self, name: str, report: ImageReport, giving_up: GivenUpCode | None, schedule: Schedule) -> None:
         """Compare image and record, and act, until a comparison finds nothing left to do.
 
         The comparison after every write is what makes this safe: an overwrite or deletion while the record is being
@@ -174,13 +186,16 @@ class Sync:
                     self._records.remove_failure(name)
                 else:
                     if made is None or made.etag != version:
-                        made = self._make(image, report, giving_up, max_wait)
+                        made = self._make(image, report, giving_up, schedule)
                     found = self._write(made, found, report)
                 settled = version
             except Conflict:
                 settled = None
                 with report.step("look"):
                     found = self._records.find_record(name)
+            finally:
+                if image is not None:
+                    image.forget()
         raise Conflict(f"Other writers changed {name} or its record {_MAX_ROUNDS} times during its sync")
 
     def _remove(self, name: str, found: RecordState | None, report: ImageReport) -> None:
@@ -201,26 +216,29 @@ class Sync:
                 report.outcome = "embedded" if report.prepared else "copied"
                 return found
             self._records.write_failure(made, PREPARATION)
+            # Another sync may have embedded the image meanwhile: then the failure must not stay.
+            if self._records.find_record(made.name) != found:
+                raise Conflict(made.name)
             if found is not None:
                 self._records.remove_record(made.name, found)
             report.outcome, report.code, report.message = "failed", made.code, made.message
             return None
 
     def _make(
-        self, image: Image, report: ImageReport, giving_up: GivenUpCode | None, max_wait: float
+        self, image: Image, report: ImageReport, giving_up: GivenUpCode | None, schedule: Schedule
     ) -> EmbeddingRecord | FailureRecord:
         """Embed this version of the image, or say why not: it is impossible, or retries have ended."""
         report.bytes = image.size
         if giving_up == "crashed":
             return self._failure(image, "crashed", "The platform gave up on it after several attempts.", None)
         try:
-            return self._embedder.embed(image, report, max_wait)
+            return self._embedder.embed(image, report, schedule)
         except PictureError as error:
             return self._failure(image, error.code, str(error), None)
         except ModelRefused as error:
             return self._failure(image, error.code, str(error), error.status)
         except (ModelMisconfigured, ModelUnavailable) as error:
-            if giving_up is None or isinstance(error, RateLimited):
+            if giving_up is None or _found_quota_spent(error):
                 raise
             return self._failure(image, giving_up, str(error), error.status)
 
@@ -234,10 +252,16 @@ class Sync:
             message=message,
             status=status,
             permanent=code not in get_args(GivenUpCode),
-            attempts=same.attempts + 1 if same else 1,
+            # By code: an image that the model was not there for has not crashed anything.
+            attempts=same.attempts + 1 if same and same.code == code else 1,
             first_seen=same.first_seen if same else now(),
             last_seen=now(),
         )
+
+
+def _found_quota_spent(error: Exception) -> bool:
+    """Whether this says nothing about the image: the call was never sent, or not taken."""
+    return isinstance(error, RateLimited) or (isinstance(error, ModelUnavailable) and error.status == 429)
 
 
 def _is_current(found: RecordState | None, image: Image) -> bool:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -214,7 +215,7 @@ def messages_of_a_spent_quota() -> list[str]:
     gate = RateLimiter(1)
     gate.throttled(100)
     with pytest.raises(RateLimited) as busy:
-        gate.check(0)
+        gate.check(time.monotonic())
     return [str(failure(429, {}, b"", has_text=False)), str(busy.value)]
 
 

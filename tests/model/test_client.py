@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import io
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,15 +11,27 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from PIL import Image
 
 from local import identity as identity_endpoint
-from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable
-from shared.model.client import MAX_ATTEMPTS, ModelClient
+from shared.errors import (
+    ModelError,
+    ModelMisconfigured,
+    ModelRefused,
+    ModelTimedOut,
+    ModelUnavailable,
+    RateLimited,
+)
+from shared.model.client import _HARMLESS_PNG, MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from tests.conftest import CLIENT_ID, Cloud
+
+
+def within(seconds: float) -> Schedule:
+    return Schedule.of(MAX_TOTAL_WAIT, seconds)
 
 
 def png() -> bytes:
@@ -28,7 +41,7 @@ def png() -> bytes:
 
 
 def embed(client: ModelClient, text: str | None = None) -> int:
-    return len(client.embed_image(png(), text, ModelOptions("document")).embedding)
+    return len(client.embed_image(png(), text, ModelOptions("document"), within(60)).embedding)
 
 
 # Against the model stand-in, which checks what it is sent
@@ -38,14 +51,14 @@ def test_an_image_a_pair_and_a_text_are_embedded_without_a_key(cloud: Cloud) -> 
     client = cloud.model_client()
     assert embed(client) == 1024
     assert embed(client, "a red square") == 1024
-    assert len(client.embed_text("red, naïve \U0001f600", ModelOptions("query")).embedding) == 1024
+    assert len(client.embed_text("red, naïve \U0001f600", ModelOptions("query"), within(60)).embedding) == 1024
     assert [call["text"] for call in cloud.model.calls()] == [None, "a red square", "red, naïve \U0001f600"]
 
 
 def test_dimensions_are_sent_and_checked(cloud: Cloud) -> None:
     client = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0").model_client()
-    assert len(client.embed_text("red", ModelOptions("query", 512)).embedding) == 512
-    assert len(client.embed_text("red", ModelOptions("query")).embedding) == 1536
+    assert len(client.embed_text("red", ModelOptions("query", 512), within(60)).embedding) == 512
+    assert len(client.embed_text("red", ModelOptions("query"), within(60)).embedding) == 1536
 
 
 def test_the_token_is_requested_for_the_scope_in_the_settings(cloud: Cloud) -> None:
@@ -142,7 +155,7 @@ def test_a_vector_of_another_length_is_a_setting_to_fix(cloud: Cloud) -> None:
 
 def test_dimensions_that_the_model_does_not_support_are_a_setting_to_fix(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
-        cloud.model_client().embed_image(png(), None, ModelOptions("document", 512))
+        cloud.model_client().embed_image(png(), None, ModelOptions("document", 512), within(60))
 
 
 def test_an_unknown_model_is_a_setting_to_fix(cloud: Cloud) -> None:
@@ -165,22 +178,30 @@ def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> No
 def test_an_unreachable_model_is_unavailable(cloud: Cloud) -> None:
     with pytest.raises(ModelUnavailable, match=r"did not answer at http://127\.0\.0\.1:9/models/embeddings"):
         cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:9/models").model_client().embed_text(
-            "red", ModelOptions("query")
+            "red", ModelOptions("query"), within(60)
         )
 
 
 # Observed answers of the real service, replayed over HTTP
 
 
+HARMLESS = {"data": [{"index": 0, "embedding": [0.5] * 1024}]}
+
+
 @contextlib.contextmanager
-def answering(status: int, body: object, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """A server that returns the same answer to every request."""
-    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+def answering(
+    status: int, body: object, headers: dict[str, str] | None = None, *, takes_harmless: bool = True
+) -> Iterator[str]:
+    """A server that gives the same answer to every request, but for the harmless one if it takes that."""
+    refusal = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    harmless = _HARMLESS_PNG.encode()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(status)
+            asked = self.rfile.read(int(self.headers["content-length"]))
+            taken = takes_harmless and harmless in asked
+            content = msgspec.json.encode(HARMLESS) if taken else refusal
+            self.send_response(200 if taken else status)
             for name, value in {**(headers or {}), "content-length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -199,7 +220,7 @@ def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **
     with answering(status, body, {name.replace("_", "-"): value for name, value in headers.items()}) as endpoint:
         client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
         with pytest.raises(ModelError) as raised:
-            client.embed_image(png(), text, ModelOptions("document"))
+            client.embed_image(png(), text, ModelOptions("document"), within(60))
     assert raised.value.status == status
     return raised.value
 
@@ -297,5 +318,100 @@ def test_an_answer_without_a_vector_of_numbers_is_an_error(cloud: Cloud, data: A
 
 def test_an_answer_without_usage_is_accepted(cloud: Cloud) -> None:
     with answering(200, {"data": [{"index": 0, "embedding": [0.5] * 1024}]}) as endpoint:
-        answer = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client().embed_text("red", ModelOptions("query"))
+        answer = (
+            cloud.with_settings(FOUNDRY_ENDPOINT=endpoint)
+            .model_client()
+            .embed_text("red", ModelOptions("query"), within(60))
+        )
     assert (answer.prompt_tokens, answer.total_tokens) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b"<html><h1>400 Bad Request</h1></html>"),
+        (400, {"error": {"code": "BadRequest", "message": "Bad request"}}),
+        (422, {"error": "invalid input error"}),
+        (413, b"<html>Request Entity Too Large</html>"),
+    ],
+)
+def test_a_refusal_of_a_harmless_picture_too_is_a_matter_of_configuration(
+    cloud: Cloud, status: int, body: object
+) -> None:
+    with answering(status, body, takes_harmless=False) as endpoint:
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+        for _ in range(2):
+            with pytest.raises(ModelMisconfigured, match="FOUNDRY_API_VERSION"):
+                embed(client)
+        with pytest.raises(ModelMisconfigured, match="FOUNDRY_API_VERSION"):
+            client.embed_text("red", ModelOptions("query"), within(60))
+
+
+def test_a_model_is_asked_for_something_harmless_once_and_its_refusals_count_from_then_on(cloud: Cloud) -> None:
+    with answering(400, {"message": "image could not be decoded"}) as endpoint:
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+        sent: list[httpx.Request] = []
+        client._client.event_hooks["request"].append(sent.append)
+        for _ in range(3):
+            with pytest.raises(ModelRefused):
+                embed(client)
+    assert len(sent) == 4
+
+
+def test_what_speaks_of_the_api_version_is_a_matter_of_configuration(cloud: Cloud) -> None:
+    body = {"error": {"code": "BadRequest", "message": "API version not supported"}}
+    error = failure(cloud, 400, body)
+    assert isinstance(error, ModelMisconfigured)
+    assert "FOUNDRY_API_VERSION" in str(error)
+
+
+def test_an_answer_in_a_broken_encoding_is_no_answer(cloud: Cloud) -> None:
+    with answering(200, b"no gzip", {"content-encoding": "gzip"}) as endpoint:
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+        with pytest.raises(ModelUnavailable, match="DecodingError"):
+            embed(client)
+
+
+@contextlib.contextmanager
+def hanging() -> Iterator[tuple[str, list[socket.socket]]]:
+    """A server that takes every connection and never says a word; and the connections it took."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/models", taken
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in taken:
+        connection.close()
+
+
+def test_a_model_that_hangs_keeps_nobody_beyond_the_deadline_and_is_paid_for_once_a_place(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """28 calls for 8 places, with a hundredth of the real times: 0.6 s for a call and 1.5 s in all."""
+    monkeypatch.setattr("shared.model.client._TIMEOUT", 0.6)
+    monkeypatch.setattr("shared.model.client._HANGS_AFTER", 0.2)
+    ends: list[type[Exception]] = []
+    with hanging() as (endpoint, taken):
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+
+        def call() -> None:
+            try:
+                client.embed_image(png(), None, ModelOptions("document"), Schedule.of(0.05, 1.5))
+            except ModelUnavailable as error:
+                ends.append(type(error))
+
+        threads = [threading.Thread(target=call) for _ in range(28)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    assert len(ends) == 28
+    assert ends.count(ModelTimedOut) == len(taken) == 8, "nobody's call is sent twice, nor into a model that hangs"
+    assert ends.count(RateLimited) == 20

@@ -2,10 +2,11 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from shared.errors import ModelUnavailable
+from shared.errors import ModelUnavailable, RateLimited
 from shared.model.rate_limiter import RateLimiter
 
 
@@ -15,7 +16,7 @@ def peak_in_flight(limiter: RateLimiter, callers: int, seconds: float = 0.02) ->
 
     def call() -> None:
         nonlocal in_flight, peak
-        with limiter.acquire(5):
+        with limiter.acquire(time.monotonic() + 5):
             with lock:
                 in_flight += 1
                 peak = max(peak, in_flight)
@@ -39,7 +40,7 @@ def test_after_a_429_calls_wait_as_long_as_it_says() -> None:
     limiter = RateLimiter(4)
     limiter.throttled(0.3)
     start = time.monotonic()
-    with limiter.acquire(5):
+    with limiter.acquire(time.monotonic() + 5):
         assert time.monotonic() - start >= 0.3
 
 
@@ -47,7 +48,7 @@ def test_a_wait_longer_than_the_max_wait_is_an_error_at_once() -> None:
     limiter = RateLimiter(4)
     limiter.throttled(60)
     start = time.monotonic()
-    with pytest.raises(ModelUnavailable) as raised, limiter.acquire(5):
+    with pytest.raises(ModelUnavailable) as raised, limiter.acquire(time.monotonic() + 5):
         pass
     assert time.monotonic() - start < 1
     assert raised.value.status == 429
@@ -113,3 +114,81 @@ def test_answers_raise_the_limit_quickly_up_to_half_of_what_was_too_many() -> No
         limiter.succeeded()
         limits.append(int(limiter._limit))
     assert limits == [2, 3, 4, 4, 4, 4]
+
+
+class Clock:
+    """Time that passes only while somebody waits, or when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("shared.model.rate_limiter.time.monotonic", lambda: self.now)
+
+    def pass_while(
+        self, limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Let the limiter's own waiting pass at once; ``meanwhile`` happens at the end of each wait."""
+
+        def wait(seconds: float | None = None) -> bool:
+            assert seconds is not None
+            self.now += seconds
+            meanwhile()
+            return True
+
+        monkeypatch.setattr(limiter._changed, "wait", wait)
+
+
+def test_closures_one_after_the_other_do_not_add_up_to_more_than_a_call_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, limiter = Clock(monkeypatch), RateLimiter(8)
+    limiter.throttled(55)
+    clock.pass_while(limiter, monkeypatch, meanwhile=lambda: limiter.throttled(55))
+    started = clock.now
+    with pytest.raises(RateLimited), limiter.acquire(started + 60):
+        pass
+    assert clock.now - started == 55
+
+
+@pytest.mark.parametrize("asked", [86_400, 3600, 301])
+def test_a_wait_of_a_day_is_cut_to_minutes_and_a_single_call_probes_then(
+    monkeypatch: pytest.MonkeyPatch, asked: float
+) -> None:
+    clock, limiter = Clock(monkeypatch), RateLimiter(8)
+    for _ in range(12):
+        limiter.throttled(asked)
+        with pytest.raises(RateLimited) as refused:
+            limiter.check(clock.now + 60)
+        assert refused.value.retry_after == 300
+        clock.now += 300
+        limiter.check(clock.now)
+        assert limiter._limit == 1
+    for _ in range(40):
+        limiter.succeeded()
+    assert limiter._limit == 8
+
+
+def test_a_model_that_hangs_is_probed_by_one_call_at_a_time_and_ever_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, limiter = Clock(monkeypatch), RateLimiter(8)
+    waits = []
+    for _ in range(6):
+        for _ in range(8):
+            limiter.timed_out()  # those that were in flight together count once
+        waits.append(limiter._closed_until - clock.now)
+        assert limiter._limit == 1
+        with pytest.raises(RateLimited) as refused:
+            limiter.check(clock.now)
+        assert refused.value.status == 503
+        clock.now = limiter._closed_until
+    assert waits == [5, 10, 20, 40, 60, 60]
+    limiter.succeeded()
+    limiter.timed_out()
+    assert limiter._closed_until - clock.now == 5
+
+
+def test_a_call_is_not_sent_when_there_is_no_time_left_for_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, limiter = Clock(monkeypatch), RateLimiter(8)
+    for left in (-10, 0, 0.4):
+        with pytest.raises(RateLimited), limiter.acquire(clock.now + 5, deadline=clock.now + left):
+            pass
+    with limiter.acquire(clock.now + 5, deadline=clock.now + 1):
+        pass

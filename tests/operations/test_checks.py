@@ -176,7 +176,7 @@ def watch(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, Any
     caplog.set_level(logging.INFO, "image_embeddings")
     caplog.clear()
     with checks(cloud) as check:
-        Watch(check, cloud.queues())()
+        Watch(check, cloud.queues(), cloud.dead_letters())()
     [line] = lines(caplog, "watch")
     return line, caplog.records[-1].levelno
 

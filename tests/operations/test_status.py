@@ -24,7 +24,14 @@ from tests.conftest import Cloud
 
 def status(cloud: Cloud) -> Any:
     return msgspec.to_builtins(
-        Status(cloud.settings, cloud.blobs(), cloud.record_store(), cloud.report_store(), cloud.queues()).read()
+        Status(
+            cloud.settings,
+            cloud.blobs(),
+            cloud.record_store(),
+            cloud.report_store(),
+            cloud.queues(),
+            cloud.dead_letters(),
+        ).read()
     )
 
 
@@ -40,6 +47,7 @@ def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
         "model": "Cohere-embed-v3-english",
         "space": "Cohere-embed-v3-english",
         "failures": {"total": 0, "by_code": {}, "complete": True},
+        "dead_letters": {"requeued": 0, "unreadable": 0, "waiting": 0},
         "last_audit": None,
         "running_audit": None,
         "spaces": [],

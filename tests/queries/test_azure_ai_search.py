@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -18,10 +19,13 @@ import function_app
 from local.azurite import Azurite
 from shared import application as process
 from shared.errors import StorageError
+from shared.pictures.limits import Limits, Prepared
+from shared.pictures.prepare import prepare
 from shared.queries.azure_ai_search import MAX_RECORDS, AzureAISearch, SearchRequest, SearchVector
-from shared.queries.queries import Query, QueryReport
+from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.settings import Settings
 from shared.storage.images import Images
+from shared.storage.memory_budget import MemoryBudget
 from shared.triggers.blob_name import BlobName
 from shared.uploads.records import EmbeddingRecord
 from tests.conftest import Cloud
@@ -160,22 +164,23 @@ def test_no_records_get_no_results(cloud: Cloud) -> None:
     assert skill() == []
 
 
-def test_images_are_embedded_before_more_are_read_than_fit_into_memory(
+def test_images_of_storage_are_downloaded_one_after_the_other_by_what_fits_into_memory(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queries.azure_ai_search._GROUP_BYTES", 1)
-    queries = process.application().queries
-    answer_each = queries.answer_each
-    groups: list[int] = []
+    images = process.application().azure_ai_search._images
+    monkeypatch.setattr(images, "_budget", MemoryBudget(len(picture()) + 1))
+    held: list[int] = []
 
-    def counted(group: list[Query], *rest: Any) -> Any:
-        groups.append(len(group))
-        return answer_each(group, *rest)
+    def watched(data: bytes, limits: Limits) -> Prepared:
+        held.append(images._budget._free)
+        return prepare(data, limits)
 
-    monkeypatch.setattr(queries, "answer_each", counted)
-    results = skill(*({"image": data_url(picture()), "text": str(index)} for index in range(10)))
+    monkeypatch.setattr("shared.queries.queries.prepare", watched)
+    cloud.upload("a.png", picture())
+    url = cloud.images.get_blob_client("a.png").url
+    results = skill(*({"imageUrl": url, "text": str(index)} for index in range(6)))
     assert all(result["errors"] is None for result in results)
-    assert groups == [4, 4, 2]
+    assert held == [1] * 6
 
 
 def test_search_gets_vectors_of_the_app_s_dimensions(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,14 +262,25 @@ def test_a_request_whose_records_are_all_at_fault_is_not_retried(cloud: Cloud) -
 def test_a_record_whose_turn_comes_too_late_gets_an_error_that_says_what_to_do(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queries.azure_ai_search._GROUP_BYTES", -1)
-    cloud.model.behave(latency_ms=1200)
-    search = AzureAISearch(replace(cloud.settings, foundry_timeout=1), cloud.image_reader(), cloud.queries())
+    monkeypatch.setattr("shared.queries.azure_ai_search.MAX_QUERIES", 4)
+    answerer = cloud.queries()
+    answer_each = answerer.answer_each
+    options: list[QueryOptions] = []
+
+    def slow(group: list[Query], asked: QueryOptions, report: QueryReport) -> Any:
+        options.append(asked)
+        late = len(options) > 1
+        return answer_each(group, replace(asked, deadline=time.monotonic() - 1) if late else asked, report)
+
+    monkeypatch.setattr(answerer, "answer_each", slow)
+    search = AzureAISearch(cloud.settings, cloud.image_reader(), answerer)
     request = msgspec.convert(envelope(*({"text": str(index)} for index in range(5))), SearchRequest)
     *first, last = search.skill(request, QueryReport()).values
     assert all(result.errors is None for result in first)
     assert last.errors is not None
     assert "make the skill's batchSize smaller" in last.errors[0].message
+    assert len({asked.deadline for asked in options}) == 1, "all groups share the deadline of the request"
+    assert len(cloud.model.calls()) == 4, "and nothing is paid for after it"
 
 
 def test_failing_storage_is_a_503_if_every_record_needs_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,10 +245,10 @@ def test_queries_go_ahead_of_uploads_that_wait_for_the_rate_limiter() -> None:
 
     def call(name: str, urgent: bool) -> None:
         started.wait()
-        with limiter.acquire(5, urgent=urgent):
+        with limiter.acquire(time.monotonic() + 5, urgent=urgent):
             order.append(name)
 
-    with limiter.acquire(5):
+    with limiter.acquire(time.monotonic() + 5):
         threads = [threading.Thread(target=call, args=one) for one in (("upload", False), ("query", True))]
         for thread in threads:
             thread.start()

@@ -41,8 +41,8 @@ def test_a_missing_blob_is_none_and_a_missing_container_an_error(cloud: Cloud) -
     rest = cloud.rest()
     assert rest.find("HEAD", url(cloud, rest)) is None
     assert rest.read(url(cloud, rest)) is None
-    assert rest.open(url(cloud, rest), 100) is None
-    for read in (rest.read, lambda gone: rest.open(gone, 100), lambda gone: rest.find("HEAD", gone)):
+    assert rest.open(url(cloud, rest), lambda _: True) is None
+    for read in (rest.read, lambda gone: rest.open(gone, lambda _: True), lambda gone: rest.find("HEAD", gone)):
         with pytest.raises(StorageError) as raised:
             read(rest.blob_url("no-such-container", "a.png"))
         assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
@@ -52,7 +52,7 @@ def test_a_missing_blob_is_none_and_a_missing_container_an_error(cloud: Cloud) -
 def test_a_transient_fault_is_retried(behind: Cloud, faults: StorageFaults, kind: FaultKind) -> None:
     behind.upload("a.png", b"picture")
     rest = behind.rest()
-    for read in (rest.read, lambda blob: (rest.open(blob, 100) or ("", b""))[1]):
+    for read in (rest.read, lambda blob: (rest.open(blob, lambda _: True) or ("", b""))[1]):
         faults.begin(kind, times=1, seconds=0.1)
         assert read(url(behind, rest)) == b"picture"
         assert faults.end() == 1
@@ -145,7 +145,7 @@ def test_threads_share_one_token_until_it_is_about_to_expire(cloud: Cloud, monke
 def test_a_large_image_is_downloaded_in_parts(
     cloud: Cloud, azurite: Azurite, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    for module in ("storage.rest", "storage.images", "uploads.embed"):
+    for module in ("storage.rest", "storage.images"):
         monkeypatch.setattr(f"shared.{module}.LARGE", 100)
     if by == "connection string":
         cloud = cloud.with_settings(ImageStorage=azurite.connection_string)
@@ -177,11 +177,11 @@ def test_a_large_image_that_has_changed_is_a_conflict_and_a_missing_container_an
     assert found is not None
     assert found.content is None
     cloud.upload("a.png", picture("blue"))
-    with pytest.raises(Conflict):
-        reader.download(found)
+    with pytest.raises(Conflict), reader.download(found):
+        pass
     cloud.images.delete_container()
-    with pytest.raises(StorageError) as raised:
-        reader.download(found)
+    with pytest.raises(StorageError) as raised, reader.download(found):
+        pass
     assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
 
 
@@ -208,11 +208,38 @@ def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud)
     reader = cloud.image_reader()
     found = reader.find("a.png", with_content=True)
     assert found is not None
-    assert reader.download(found) == picture()
-    assert found.content is None
-    assert reader.download(found) == picture()
-    with pytest.raises(Conflict):
-        reader.download(replace(found, etag="0x0"))
+    for _ in range(2):
+        with reader.download(found) as data:
+            assert data == picture()
+        assert found.content is None
+        assert reader._budget._free == reader._budget._size
+    with pytest.raises(Conflict), reader.download(replace(found, etag="0x0")):
+        pass
     reader._max_bytes = 10
-    with pytest.raises(PictureError, match="IMAGE_MAX_BYTES"):
-        reader.read_blob(cloud.settings.images_container, "a.png")
+    with (
+        pytest.raises(PictureError, match="IMAGE_MAX_BYTES"),
+        reader.read_blob(cloud.settings.images_container, "a.png"),
+    ):
+        pass
+
+
+def test_bytes_that_nobody_takes_are_let_go_too(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    reader = cloud.image_reader()
+    found = reader.find("a.png", with_content=True)
+    assert found is not None
+    assert reader._budget._free == reader._budget._size - len(picture())
+    for _ in range(2):
+        found.forget()
+        assert (found.content, reader._budget._free) == (None, reader._budget._size)
+
+
+def test_bytes_do_not_come_along_while_the_process_holds_too_much(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    reader = cloud.image_reader()
+    with reader._budget.reserve(reader._budget._size):
+        found = reader.find("a.png", with_content=True)
+        assert found is not None
+        assert found.content is None
+    with reader.download(found) as data:
+        assert data == picture()

@@ -3,6 +3,7 @@
 import base64
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -19,7 +20,7 @@ def event(kind: str, name: str = NAME, container: str = "images") -> dict[str, A
         "id": "1",
         "eventType": f"Microsoft.Storage.{kind}",
         "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
-        "data": {"api": "DeleteBlob", "url": "https://x.blob.core.windows.net/images/x"},
+        "data": {"api": "DeleteBlob", "url": f"https://x.blob.core.windows.net/{container}/{quote(name)}"},
         "eventTime": "2026-11-22T12:00:00Z",
     }
 

@@ -13,6 +13,7 @@ from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.requests import EmbeddingRequest, _wait
 from tests.conftest import Cloud
+from tests.model.test_client import answering
 from tests.uploads.test_sync import picture
 
 
@@ -49,7 +50,10 @@ def test_an_image_is_deferred_while_the_model_is_unavailable_and_nothing_is_reco
     assert cloud.records() == []
 
 
-def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(cloud: Cloud) -> None:
+def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.uploads.requests.random.uniform", lambda least, most: least)
     before = now()
     cloud.request_queue().put_later(EmbeddingRequest(name="Zoë/a b#1.png", attempt=3, first_seen=before), 1.0)
     assert cloud.queue.receive_message() is None
@@ -84,8 +88,24 @@ def test_a_longer_retry_after_is_cut_to_a_day_with_jitter(cloud: Cloud) -> None:
     wait = cloud.request_queue().put_later(
         EmbeddingRequest(name="a.png", attempt=1, first_seen=now()), 30 * 24 * 3600.0
     )
-    assert 24 * 3600 <= wait <= 1.2 * 24 * 3600
+    assert 3000 <= wait <= 3600
     assert waiting(cloud) == 1
+
+
+@pytest.mark.parametrize("asked", [0.0, 1.0, 4.0])
+def test_a_wait_of_a_few_seconds_does_not_shorten_the_backoff(asked: float) -> None:
+    waits = [_wait(8, asked) for _ in range(500)]
+    assert max(waits) > 3000
+
+
+@pytest.mark.parametrize("asked", [0, 4, 55])
+def test_an_image_that_found_the_quota_spent_has_not_been_tried(cloud: Cloud, asked: int) -> None:
+    cloud.upload("a.png", picture())
+    tried = EmbeddingRequest(name="a.png", attempt=30, first_seen=now() - timedelta(days=3))
+    with answering(429, b"", {"retry-after": str(asked)}) as endpoint:
+        report = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync().request(tried)
+    assert report.outcome == "deferred"
+    assert cloud.failure("a.png") is None
 
 
 @pytest.mark.parametrize(("attempt", "longest"), [(1, 30), (2, 60), (5, 480), (8, 3600), (29, 3600)])

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -332,7 +333,7 @@ def test_an_image_changed_before_its_download_is_synced_again(cloud: Cloud, monk
     download = Images.download
     changed: list[str] = []
 
-    def change_first(reader: Images, image: StoredImage) -> bytes:
+    def change_first(reader: Images, image: StoredImage) -> AbstractContextManager[bytes]:
         if not changed:
             changed.append(cloud.upload("a.png", picture("blue")))
         return download(reader, image)
