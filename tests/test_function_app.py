@@ -267,7 +267,7 @@ def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
         ({"input": [{"image": ""}]}, "input[0].image", "no bytes"),
         ({"input": [{"image": "data:image/png,abc"}]}, "input[0].image", "data:image/png;base64"),
         ({"input": [{"image": "https://example.com/a.png"}]}, "input[0].image", "links are not followed"),
-        ({"input": [{"image": "aGVsbG8="}]}, "input[0].image", "no picture"),
+        ({"input": [{"image": "aGVsbG8="}]}, "input[0].image", "not a picture"),
         ({"input": [{"image": "aGk=", "size": 1}]}, "input[0].size", "Extra parameters [input[0].size]"),
         ({"input": [{"image": "aGk="}], "input_type": "search_query"}, "input_type", "text, query and document"),
         ({"input": [{"image": "aGk="}], "dimensions": 0}, "dimensions", ">= 1"),
