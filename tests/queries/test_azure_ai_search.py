@@ -119,7 +119,7 @@ def test_a_bad_record_has_an_error_and_the_others_their_vectors(cloud: Cloud) ->
         ({"image": {"$type": "file"}}, "missing required field `data`"),
         ({"image": "?"}, "not valid base64"),
         ({"image": {"data": ""}}, "no bytes"),
-        ({"image": bare(b"hello")}, "no picture"),
+        ({"image": bare(b"hello")}, "not a picture"),
         ({"image": data_url(picture()), "imageUrl": "https://elsewhere.example/a.png"}, "one image"),
         ({"text": "data:image/png;base64,AAAA"}, "This is an image"),
     ]
@@ -325,7 +325,7 @@ def test_a_query_and_a_document_of_the_same_words_are_not_one_record(cloud: Clou
         ([{}], 400, "values[0].data", "nothing to embed"),
         ([{"text": 1}], 400, "values[0].data.text", "Expected `str"),
         ([{"imageBinary": {"data": "?"}}], 400, "values[0].data.imageBinary", "base64"),
-        ([{"imageBinary": {"data": bare(b"hello")}}], 400, "values[0].data.imageBinary", "no picture"),
+        ([{"imageBinary": {"data": bare(b"hello")}}], 400, "values[0].data.imageBinary", "not a picture"),
         ([{"imageUrl": "https://elsewhere.example/a.png"}], 400, "values[0].data.imageUrl", "own account"),
     ],
 )
@@ -395,7 +395,7 @@ def test_a_blob_that_is_not_there_or_no_picture_says_so(cloud: Cloud) -> None:
         {"imageUrl": f"{account}/{container}/gone.png"},
         {"imageUrl": f"{account}/no-such-container/a.png"},
     )
-    assert "no picture" in error_of(text)
+    assert "not a picture" in error_of(text)
     assert "(BlobNotFound)" in error_of(missing)
     assert "(ContainerNotFound)" in error_of(nowhere)
     assert "Storage Blob Data Reader" in error_of(nowhere)
