@@ -86,7 +86,7 @@ def reconcile(req: func.HttpRequest) -> func.HttpResponse:
 
 @work.timer_trigger("timer", schedule=audit_schedule)
 def reconcile_on_schedule(timer: func.TimerRequest) -> None:
-    """Run the same audit every night, because events can be lost."""
+    """Run the same audit on a schedule, nightly by default, because events can be lost."""
     application().reconcile.start(ReconcileRequest())
 
 

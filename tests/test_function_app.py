@@ -276,7 +276,7 @@ def test_an_unreadable_record_of_a_query_is_replaced(cloud: Cloud) -> None:
         ({"input": [{"image": "aGk="}], "extras": {"truncate": "END"}}, "extras", "Extra parameters [extras]"),
     ],
 )
-def test_the_error_of_a_bad_image_query_names_the_field(
+def test_a_bad_image_query_is_400_and_names_the_field(
     cloud: Cloud, body: object, target: str | None, message: str
 ) -> None:
     status, headers, answer = image_query(body)
