@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.app import LIMITS
 from bench.figures import Measurement
-from shared.pictures.convert import prepare
+from shared.pictures.prepare import prepare
 
 _THREADS = 16
 

@@ -1,8 +1,8 @@
 """How long a picture takes to prepare, in what memory, and how much the result looks like the usual one.
 
 Both sides of every comparison start with the file's bytes in memory and end with the bytes of a PNG in memory, at the
-same limit of pixels (``MODEL_MAX_PIXELS``). Ours is :func:`shared.pictures.prepare` with all of its checks; the usual
-way is :func:`bench.usual.prepare`, which has none.
+same limit of pixels (``MODEL_MAX_PIXELS``). Ours is :func:`shared.pictures.prepare.prepare` with all of its checks; the
+usual way is :func:`bench.usual.prepare`, which has none.
 """
 
 import io
@@ -20,7 +20,7 @@ from bench.figures import Figure, Measurement
 from bench.similarity import ssim
 from bench.timing import speed_up
 from bench.usual import pictures as usual
-from shared.pictures.convert import prepare
+from shared.pictures.prepare import prepare
 
 
 def _speed(picture: Callable[[], Path], rounds: int) -> Callable[[], Measurement]:

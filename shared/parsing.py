@@ -1,4 +1,4 @@
-"""JSON from outside made into typed data; what does not fit is an error that names the field at fault."""
+"""Turn JSON from outside into typed data, with errors that name the field at fault."""
 
 import re
 from typing import Any
@@ -8,9 +8,9 @@ import msgspec
 from shared.errors import QueryError
 
 _CHOICES = {
-    "input_type": "It is one of text, query and document.",
-    "encoding_format": "It is one of float, base64, int8, uint8, binary and ubinary.",
-    "retry_failures": "It is false, or a list of failure codes such as damaged_image.",
+    "input_type": "It must be one of text, query and document.",
+    "encoding_format": "It must be one of float, base64, int8, uint8, binary and ubinary.",
+    "retry_failures": "It must be false or a list of failure codes such as damaged_image.",
 }
 
 
@@ -23,7 +23,7 @@ def read_json(body: bytes) -> object:
 
 
 def convert[Shape](content: object, shape: type[Shape], *, strict: bool = True) -> Shape:
-    """``content`` as ``shape``; raises :class:`~shared.errors.QueryError`. Not ``strict``: strings may be numbers."""
+    """``content`` as ``shape``, or :class:`~shared.errors.QueryError`. Unless ``strict``, numbers may be strings."""
     try:
         return msgspec.convert(content, shape, strict=strict)
     except msgspec.ValidationError as error:
@@ -34,14 +34,14 @@ def convert[Shape](content: object, shape: type[Shape], *, strict: bool = True) 
 
 
 def split_path(error: msgspec.ValidationError) -> tuple[str, str]:
-    """What is wrong, and the path of the field at fault, such as ``.input[0].image``; empty for the whole."""
+    """The message, and the path of the field at fault, such as ``.input[0].image``; empty for the whole body."""
     message, _, path = str(error).partition(" - at `$")
     return message, path.rstrip("`")
 
 
 def check_depth(extras: dict[str, Any]) -> None:
-    """Refuse what is nested so deep that it can be decoded but not encoded again."""
+    """Raise :class:`~shared.errors.QueryError` if this is nested so deeply that it decodes but does not encode."""
     try:
         msgspec.json.encode([[[extras]]])
     except RecursionError as error:
-        raise QueryError("invalid_json", "The body is nested too deep.") from error
+        raise QueryError("invalid_json", "The body is nested too deeply.") from error

@@ -1,4 +1,4 @@
-"""The cloud for tests: real storage (Azurite over https), tokens from the identity endpoint, the model stand-in."""
+"""The cloud for tests: real storage (Azurite over https), tokens from the identity endpoint, a model stand-in."""
 
 import functools
 import itertools
@@ -47,13 +47,13 @@ CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """Azurite, one for the whole run; each test takes containers of its own."""
+    """Azurite, one for the whole run; each test has its own containers."""
     with azurite_emulator.running(log=tmp_path_factory.mktemp("azurite") / "azurite.log") as emulator:
         yield emulator
 
 
 class Model:
-    """The model stand-in, seen from a test: how it behaves, and what it was asked."""
+    """The model stand-in, as a test controls it: set its behaviour, read the calls it received."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -76,12 +76,12 @@ class Model:
 
 @contextmanager
 def model_at(url: str) -> Iterator[Model]:
-    """The model stand-in of a running stack, behaving well and asked nothing yet, before and after."""
-    seen = Model(url)
-    seen.reset()
-    yield seen
-    seen.reset()
-    seen.close()
+    """The model stand-in of a running stack, reset before and after: normal behaviour, no calls yet."""
+    model = Model(url)
+    model.reset()
+    yield model
+    model.reset()
+    model.close()
 
 
 @pytest.fixture(scope="session")
@@ -103,14 +103,14 @@ def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 @pytest.fixture
 def model(model_process: Model) -> Model:
-    """The model stand-in, behaving well and asked nothing yet."""
+    """The model stand-in with normal behaviour and no calls yet."""
     model_process.reset()
     return model_process
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What a test needs of the cloud, with containers of its own, and the application's parts that run in it."""
+    """What a test needs of the cloud, with containers of its own, and the parts of the app that run against it."""
 
     environment: Mapping[str, str]
     settings: Settings
@@ -155,7 +155,7 @@ class Cloud:
         return identity
 
     def sync(self, images: Images | None = None, records: RecordStore | None = None) -> Sync:
-        """With parts of the test's own where it has some."""
+        """The app's ``Sync``, with the test's own parts if given."""
         images, records = images or self.image_reader(), records or self.record_store()
         embedder = Embedder(self.settings, images, records, self.model_client())
         return Sync(images, records, embedder, self.request_queue())
@@ -181,7 +181,7 @@ class Cloud:
         return etag.strip('"')
 
     def stored(self, path: str) -> Any:
-        """The JSON blob at this path below the space's folder, or ``None``."""
+        """The JSON blob at this path in the space's folder, or ``None``."""
         try:
             return json.loads(self.embeddings.download_blob(f"{self.settings.foundry_model}/{path}").readall())
         except ResourceNotFoundError:
@@ -194,7 +194,7 @@ class Cloud:
         return self.stored(f"failures/{name}.json")
 
     def records(self) -> list[str]:
-        """The names of all blobs that were written, but for the vectors that are kept by content."""
+        """The names of all blobs that were written, except the vectors stored by content."""
         return [name for name in self.embeddings.list_blob_names() if "/contents/" not in name]
 
     def with_settings(self, **changes: str) -> "Cloud":
@@ -204,18 +204,18 @@ class Cloud:
 
 @pytest.fixture(scope="session", autouse=True)
 def _authorities_read_once() -> Iterator[None]:
-    """Many tests have an application of their own, and each would read the certificate authorities anew, for 20 ms."""
+    """Read the certificate authorities once: it takes 20 ms, and many tests have an application of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        create_of_httpx = httpx.create_ssl_context
-        create = functools.cache(lambda authorities: create_of_httpx())
+        original = httpx.create_ssl_context
+        create = functools.cache(lambda authorities: original())
         patch.setattr("httpx.create_ssl_context", lambda: create(os.environ.get("SSL_CERT_FILE")))
-        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(create_of_httpx))
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(original))
         yield
 
 
 @pytest.fixture(scope="session")
 def tls(azurite: Azurite) -> ssl.SSLContext:
-    """What the app trusts: Azurite's certificate."""
+    """A context that trusts Azurite's certificate."""
     return ssl.create_default_context(cafile=azurite.ca_file)
 
 
@@ -233,7 +233,7 @@ _numbers = itertools.count()
 def cloud(
     azurite: Azurite, identity: Identity, model: Model, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cloud]:
-    """The cloud, and this process with the app settings and the identity of a deployed app."""
+    """The cloud, with this process given the app settings and the identity of a deployed app."""
     number = next(_numbers)
     with (
         ExitStack() as resources,

@@ -1,1 +1,1 @@
-"""Any picture, turned into the PNG that the model accepts."""
+"""Turn any picture into the PNG that the model accepts."""

@@ -1,16 +1,16 @@
-"""What a picture is prepared to, for the model, and how large it may be before and after."""
+"""How large a picture may be before and after preparation, and what preparation returns."""
 
 from dataclasses import dataclass
 
 from shared.settings import Settings
 
-# Raise this whenever the same picture would come out with other pixels: records with a lower number are stale.
+# Increase this whenever the same picture would come out with different pixels: records with a lower number are stale.
 PREPARATION = 1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a picture may be when it comes (pixels), and when it goes to the model (pixels and PNG bytes)."""
+    """Limits of the picture as uploaded (pixels) and as sent to the model (pixels and bytes of the PNG)."""
 
     image_max_pixels: int
     model_max_pixels: int
@@ -18,13 +18,13 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """The limits that the app settings name."""
+        """The limits in the app settings."""
         return cls(settings.image_max_pixels, settings.model_max_pixels, settings.model_max_bytes)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An upright 8-bit PNG of ``width`` x ``height`` pixels, and what it was made from."""
+    """An upright 8-bit PNG of ``width`` x ``height`` pixels, with the media type and size of the original."""
 
     png: bytes
     width: int

@@ -1,4 +1,4 @@
-"""PNG files as far as this app needs them: the chunks of one that came, and the bytes of one that goes."""
+"""Read and write PNG files, as far as this app needs to: split one into chunks, check its pixels, write a new one."""
 
 import struct
 
@@ -11,15 +11,15 @@ _GREY, _RGB = 0, 2
 _FILTER_UP = 2
 _LAST_FILTER = 4
 _FASTEST = 1
-# Encoders make chunks of 8 kB or more: this is 800 MB of them. Taking millions apart would take seconds.
-_MOST_CHUNKS = 100_000
+# Encoders write chunks of 8 kB or more, so this allows 800 MB. Splitting millions of tiny ones would take seconds.
+_MAX_CHUNKS = 100_000
 
 
 def chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
-    """Return the chunks of a PNG before its end, each as its kind and its content.
+    """Return the type and content of each chunk up to ``IEND``.
 
-    Raises ``ValueError`` for a chunk that breaks off or whose checksum is wrong, and for more chunks than any
-    encoder makes.
+    Raises ``ValueError`` for a chunk that is cut off or has a wrong checksum, and for more chunks than any encoder
+    writes.
     """
     view = memoryview(data)
     found: list[tuple[bytes, memoryview]] = []
@@ -27,40 +27,40 @@ def chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
     while (kind := data[position + 4 : position + 8]) not in {b"IEND", b""}:
         end = position + 8 + int.from_bytes(data[position : position + 4])
         if data[end : end + 4] != isal_zlib.crc32(view[position + 4 : end]).to_bytes(4):
-            raise ValueError(f"the chunk {kind!r} breaks off, or its checksum is wrong")
-        if len(found) == _MOST_CHUNKS:
-            raise ValueError(f"there are more than {_MOST_CHUNKS:,} chunks")
+            raise ValueError(f"the chunk {kind!r} is cut off or its checksum is wrong")
+        if len(found) == _MAX_CHUNKS:
+            raise ValueError(f"there are more than {_MAX_CHUNKS:,} chunks")
         found.append((kind, view[position + 8 : end]))
         position = end + 4
     return found
 
 
-def holds_just(compressed: bytes, stride: int, height: int) -> bool:
-    """Whether the content of the ``IDAT`` chunks is ``height`` rows of ``stride`` bytes, and nothing else.
+def holds_exactly(compressed: bytes, stride: int, height: int) -> bool:
+    """Whether the content of the ``IDAT`` chunks inflates to exactly ``height`` rows of ``stride`` bytes.
 
-    That and the chunks' checksums are all that can be wrong with pixels of 8 bits: no value of theirs is invalid.
+    With the chunks' checksums, this is all that can be wrong with 8-bit pixels: every value is valid.
     """
     inflate = isal_zlib.decompressobj()
-    size = height * (1 + stride)  # a byte in front of each row names its filter
+    size = height * (1 + stride)  # each row begins with a byte that names its filter
     rows = inflate.decompress(compressed, size + 1)
-    whole = len(rows) == size and inflate.eof and not inflate.unused_data
-    return whole and max(rows[:: 1 + stride]) <= _LAST_FILTER
+    complete = len(rows) == size and inflate.eof and not inflate.unused_data
+    return complete and max(rows[:: 1 + stride]) <= _LAST_FILTER
 
 
 def assemble(header: bytes, compressed: bytes) -> bytes:
-    """Return the PNG of this header (the content of ``IHDR``) and these pixels (that of ``IDAT``)."""
+    """Return the PNG with this content of ``IHDR`` and of ``IDAT``."""
     return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", compressed), END))
 
 
 def write(image: Image.Image) -> bytes:
-    """Return an ``L`` or ``RGB`` picture as a PNG whose rows all have the filter "Up": the difference to the row above.
+    """Return an ``L`` or ``RGB`` picture as a PNG whose rows all use the filter "Up", the difference to the row above.
 
-    That one filter and the fastest deflate there is are 17 times faster than zlib's level 6 and cost 6 % more bytes
+    This one filter with the fastest deflate is 17 times faster than zlib's level 6 and takes 6 % more bytes
     (docs/design.md).
     """
     width, height = image.size
     stride = width * len(image.getbands())
-    # Seen as bytes, the picture is a grey one of that width, so that Pillow subtracts and lays out the rows.
+    # Pillow does the subtraction and the layout if the rows are treated as a grey picture ``stride`` pixels wide.
     rows = image.tobytes()
     flat = Image.frombuffer("L", (stride, height), rows)
     above = Image.frombuffer("L", flat.size, bytes(stride) + memoryview(rows)[:-stride])

@@ -11,8 +11,8 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageDraw, PngImagePlugin
 
 from shared.errors import PictureError
-from shared.pictures.convert import prepare
 from shared.pictures.limits import Limits, Prepared
+from shared.pictures.prepare import prepare
 
 pillow_heif.register_heif_opener()
 
@@ -86,7 +86,7 @@ def test_the_format_is_told_by_content_and_the_pixels_are_kept(
 
 
 def stored(orientation: int) -> Image.Image:
-    """The four quarters as a camera stores them that says how to turn them by this EXIF orientation."""
+    """The four quarters as a camera stores them with this EXIF orientation."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -111,7 +111,7 @@ def test_every_orientation_comes_out_upright(format: str, orientation: int) -> N
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_what_is_transparent_becomes_white(mode: str) -> None:
+def test_transparent_pixels_become_white(mode: str) -> None:
     image = Image.new("RGBA", (80, 80), (255, 0, 0, 0)).convert(mode)
     assert corners(prepare(save(image, "PNG"), LIMITS)) == [WHITE] * 4
 
@@ -135,25 +135,25 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.5, 127), (128.0, 128), (32768.0, 127)])
-def test_numbers_without_a_range_fill_the_usual_range_that_they_fit(value: float, shown: int) -> None:
+def test_floats_are_scaled_by_the_smallest_usual_range_that_holds_them(value: float, shown: int) -> None:
     image = Image.new("F", (80, 80), value)
     low, high = pixels(prepare(save(image, "TIFF"), LIMITS)).getextrema()
     assert low == high
     assert abs(int(low) - shown) <= 1  # type: ignore[arg-type]
 
 
-def test_numbers_that_are_not_finite_are_damage() -> None:
+def test_values_that_are_not_finite_are_damage() -> None:
     assert code_of(save(Image.new("F", (80, 80), float("nan")), "TIFF")) == "damaged_image"
 
 
-def test_black_and_white_and_cmyk_come_out_in_their_colours() -> None:
+def test_black_and_white_and_cmyk_keep_their_colours() -> None:
     assert near(
         corners(prepare(save(quarters().convert("CMYK"), "JPEG", quality=95), LIMITS)), [RED, GREEN, BLUE, WHITE]
     )
     assert corners(prepare(save(Image.new("1", (80, 80), 1), "TIFF"), LIMITS)) == [WHITE] * 4
 
 
-def test_a_colour_profile_is_converted_and_left_out() -> None:
+def test_a_colour_profile_is_applied_and_dropped() -> None:
     lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ"))
     data = save(quarters(), "PNG", icc_profile=lab_like.tobytes())
     assert b"iCCP" not in prepare(data, LIMITS).png
@@ -163,32 +163,32 @@ def test_a_colour_profile_is_converted_and_left_out() -> None:
     )
 
 
-def test_an_unusable_profile_leaves_the_colours_as_they_are() -> None:
+def test_an_unusable_profile_is_ignored() -> None:
     prepared = prepare(save(quarters(), "PNG", icc_profile=b"no profile"), LIMITS)
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
 
 
-def test_the_first_frame_of_an_animation_counts() -> None:
+def test_an_animation_is_its_first_frame() -> None:
     frames = [quarters(), Image.new("RGB", (120, 80), "black")]
     for format in ("GIF", "WEBP", "PNG", "TIFF"):
         data = save(frames[0], format, save_all=True, append_images=frames[1:])
         assert near(corners(prepare(data, LIMITS)), [RED, GREEN, BLUE, WHITE], tolerance=40)
 
 
-def test_a_png_that_fits_is_passed_on_byte_for_byte() -> None:
+def test_a_png_that_fits_passes_through_byte_for_byte() -> None:
     for mode in ("RGB", "L", "RGBA"):
         data = save(quarters().convert(mode), "PNG")
         assert prepare(data, LIMITS).png == data
 
 
-def test_a_png_that_fits_loses_its_metadata_and_keeps_its_pixels_as_they_are() -> None:
+def test_a_png_that_fits_loses_its_metadata_and_keeps_its_compressed_pixels() -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("where", "a secret place")
     plain = save(quarters(), "PNG")
     assert prepare(save(quarters(), "PNG", pnginfo=text) + b"trailing bytes", LIMITS).png == plain
 
 
-def test_a_png_with_more_than_its_pixels_is_made_anew_from_its_pixels() -> None:
+def test_a_png_with_data_after_its_pixels_is_encoded_again() -> None:
     data = save(quarters(), "PNG")
     start, end = data.index(b"IDAT") + 4, data.index(b"IEND") - 8
     pixels_and_more = data[start:end] + b"smuggled"
@@ -199,7 +199,7 @@ def test_a_png_with_more_than_its_pixels_is_made_anew_from_its_pixels() -> None:
     assert pixels(prepared).tobytes() == quarters().tobytes()
 
 
-def test_a_png_in_a_form_of_its_own_is_made_anew() -> None:
+def test_a_png_with_a_palette_or_of_one_bit_is_encoded_again() -> None:
     for image in (quarters().quantize(8), quarters().convert("1")):
         prepared = prepare(save(image, "PNG"), LIMITS)
         assert pixels(prepared).mode in {"RGB", "L"}
@@ -213,7 +213,7 @@ def test_a_large_picture_is_scaled_into_the_pixel_limit_and_keeps_its_shape() ->
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
 
 
-def test_a_png_too_large_in_bytes_is_scaled_again() -> None:
+def test_a_png_with_too_many_bytes_is_scaled_down_further() -> None:
     noise = Image.effect_noise((1200, 900), 120).convert("RGB")
     limits = Limits(200_000_000, 2_458_624, model_max_bytes=200_000)
     prepared = prepare(save(noise, "BMP"), limits)
@@ -222,7 +222,7 @@ def test_a_png_too_large_in_bytes_is_scaled_again() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (56, 55), (1, 400)])
-def test_a_tiny_picture_is_enlarged_to_the_model_s_fewest_pixels(size: tuple[int, int]) -> None:
+def test_a_tiny_picture_is_enlarged_to_the_model_s_minimum(size: tuple[int, int]) -> None:
     prepared = prepare(save(Image.new("RGB", size, "red"), "PNG"), LIMITS)
     assert prepared.width * prepared.height >= 3136
     assert corners(prepared) == [(255, 0, 0)] * 4
@@ -260,7 +260,7 @@ def test_documents_and_drawings_are_an_unsupported_format(data: bytes) -> None:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"])
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_half_a_picture_is_damaged(format: str, part: float) -> None:
+def test_a_truncated_picture_is_damaged(format: str, part: float) -> None:
     data = save(Image.effect_noise((300, 200), 90).convert("RGB"), format)
     assert code_of(data[: int(len(data) * part)]) in {"damaged_image", "not_an_image"}
 
@@ -272,7 +272,7 @@ def test_a_png_with_a_flipped_bit_in_its_pixels_is_damaged() -> None:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG whose header promises far more pixels than its few bytes hold."""
+    """A PNG whose header claims far more pixels than its few bytes hold."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -286,13 +286,13 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
-def test_too_many_pixels_are_refused_from_the_header() -> None:
+def test_too_many_pixels_are_rejected_by_the_header() -> None:
     assert code_of(bomb(20_000, 20_000)) == "too_many_pixels"
     assert code_of(save(quarters(), "PNG"), Limits(9_599, 2_458_624, 5_000_000)) == "too_many_pixels"
 
 
 @pytest.mark.parametrize("make", [lambda: quarters(), lambda: quarters().convert("L")])
-def test_the_png_we_write_says_just_what_pillow_says(make: Callable[[], Image.Image]) -> None:
+def test_pillow_reads_the_same_pixels_from_the_png_we_write(make: Callable[[], Image.Image]) -> None:
     image = make()
     assert pixels(prepare(save(image, "BMP"), LIMITS)).tobytes() == image.tobytes()
 
@@ -303,6 +303,6 @@ def test_a_png_with_one_wrong_byte_is_damaged_whatever_its_size(size: tuple[int,
     Image.effect_noise(size, 50).convert("RGB").save(file, "PNG")
     data = bytearray(file.getvalue())
     data[len(data) * 3 // 4] ^= 1
-    with pytest.raises(PictureError) as refused:
+    with pytest.raises(PictureError) as raised:
         prepare(bytes(data), LIMITS)
-    assert refused.value.code == "damaged_image"
+    assert raised.value.code == "damaged_image"

@@ -1,4 +1,4 @@
-"""The formats that people really have, beyond the plain ones: each by its pixels."""
+"""Formats and variants that people really upload: each is decoded to the right pixels."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ import png as pypng
 import pytest
 from PIL import Image, PngImagePlugin
 
-from shared.pictures.convert import prepare
+from shared.pictures.prepare import prepare
 from tests.pictures.test_convert import BLUE, GREEN, LIMITS, RED, WHITE, corners, near, pixels, quarters, save
 
 ALL = [RED, GREEN, BLUE, WHITE]
@@ -57,15 +57,15 @@ def test_png_with_megabytes_of_text_is_still_a_picture() -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_grey_png_of_few_bits_covers_black_to_white(bits: int) -> None:
+def test_grey_png_of_few_bits_spans_black_to_white(bits: int) -> None:
     file = io.BytesIO()
-    most = 2**bits - 1
-    pypng.Writer(80, 60, greyscale=True, bitdepth=bits).write(file, [[0] * 40 + [most] * 40] * 60)
+    largest = 2**bits - 1
+    pypng.Writer(80, 60, greyscale=True, bitdepth=bits).write(file, [[0] * 40 + [largest] * 40] * 60)
     assert pixels(prepare(file.getvalue(), LIMITS)).getextrema() == (0, 255)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_palette_png_of_few_bits_has_its_colours(bits: int) -> None:
+def test_palette_png_of_few_bits_keeps_its_colours(bits: int) -> None:
     file = io.BytesIO()
     pypng.Writer(80, 60, palette=[(255, 0, 0), (0, 0, 255)], bitdepth=bits).write(file, [[0] * 40 + [1] * 40] * 60)
     red, blue = (255, 0, 0), (0, 0, 255)
@@ -79,7 +79,7 @@ def test_heic_is_decoded(options: dict[str, Any]) -> None:
     assert near(corners(prepared), ALL)
 
 
-def test_heic_of_ten_bits_and_with_alpha() -> None:
+def test_heic_of_ten_bits_or_with_alpha() -> None:
     deep = pillow_heif.from_bytes("RGB;16", (80, 60), struct.pack("<3H", 65535, 32768, 0) * 4800)
     file = io.BytesIO()
     deep.save(file, quality=-1)
@@ -106,7 +106,7 @@ def test_tiff_of_every_compression(compression: str) -> None:
     assert near(corners(prepare(save(quarters(), "TIFF", compression=compression), LIMITS)), ALL, tolerance=20)
 
 
-def test_fax_in_tiff() -> None:
+def test_tiff_of_a_fax() -> None:
     fax = Image.new("1", (80, 60), 1)
     fax.paste(0, (0, 0, 40, 60))
     black, white = (0, 0, 0), (255, 255, 255)
@@ -123,7 +123,7 @@ def test_tiff_in_other_colour_spaces(mode: str) -> None:
 
 
 def tiff(order: str, tiled: bool, bits: int = 8) -> bytes:
-    """A TIFF written by hand: big- or little-endian, in one strip or in tiles of 16 x 16, 64 x 48 pixels of grey."""
+    """A hand-written TIFF of 64 x 48 grey pixels: big- or little-endian, in one strip or in tiles of 16 x 16."""
     width, height, side = 64, 48, 16
     value = 200 if bits == 8 else 200 * 257
     pixel = struct.pack(order + ("B" if bits == 8 else "H"), value)
@@ -170,13 +170,13 @@ def test_an_icon_is_its_largest_picture() -> None:
     assert near(corners(prepared), ALL)
 
 
-@pytest.mark.parametrize("most", [100, 255, 1000, 65535])
-def test_portable_pixmaps_of_any_range(most: int) -> None:
-    size = "H" if most > 255 else "B"
-    body = struct.pack(f">{80 * 60 * 3}{size}", *([most, most // 2, 0] * 4800))
-    data = b"P6\n# a comment\n80 60\n%d\n" % most + body
+@pytest.mark.parametrize("largest", [100, 255, 1000, 65535])
+def test_portable_pixmaps_of_any_range(largest: int) -> None:
+    size = "H" if largest > 255 else "B"
+    body = struct.pack(f">{80 * 60 * 3}{size}", *([largest, largest // 2, 0] * 4800))
+    data = b"P6\n# a comment\n80 60\n%d\n" % largest + body
     assert near(corners(prepare(data, LIMITS)), [(255, 127, 0)] * 4, tolerance=2)
-    plain = b"P3\n80 60\n%d\n" % most + b" ".join(b"%d %d 0" % (most, most // 2) for _ in range(4800))
+    plain = b"P3\n80 60\n%d\n" % largest + b" ".join(b"%d %d 0" % (largest, largest // 2) for _ in range(4800))
     assert near(corners(prepare(plain, LIMITS)), [(255, 127, 0)] * 4, tolerance=2)
 
 
@@ -186,7 +186,7 @@ def test_a_dark_grey_map_of_sixteen_bits_stays_dark() -> None:
 
 
 def display_p3() -> bytes:
-    """An ICC profile of Display P3's primaries with a gamma of 2.2, as the specification lays profiles out."""
+    """An ICC profile with Display P3's primaries and a gamma of 2.2, laid out as the specification says."""
 
     def number(value: float) -> bytes:
         return struct.pack(">i", round(value * 65536))
@@ -226,14 +226,14 @@ def display_p3() -> bytes:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "HEIF", "WEBP", "TIFF", "AVIF"])
-def test_wide_gamut_colours_are_brought_to_srgb(format: str) -> None:
-    # P3 (0.8, 0.4, 0.2) at gamma 2.2 in sRGB's primaries and curve, computed by the two matrices.
+def test_wide_gamut_colours_are_converted_to_srgb(format: str) -> None:
+    # The expected colour is P3 (0.8, 0.4, 0.2) at gamma 2.2 in sRGB's primaries and curve, by the two matrices.
     options = {} if format in {"PNG", "TIFF"} else {"lossless": True} if format == "WEBP" else {"quality": 98}
     data = save(Image.new("RGB", (80, 60), (204, 102, 51)), format, icc_profile=display_p3(), **options)
     assert near(corners(prepare(data, LIMITS)), [(221, 94, 24)] * 4, tolerance=5)
 
 
-def test_no_place_camera_or_profile_reaches_the_model() -> None:
+def test_no_location_camera_or_profile_reaches_the_model() -> None:
     exif = Image.Exif()
     exif[271] = "SecretCamera"
     exif.get_ifd(34853)[1] = "N"
@@ -248,18 +248,18 @@ def test_no_place_camera_or_profile_reaches_the_model() -> None:
 @pytest.mark.parametrize(
     "make", [quarters, lambda: quarters().convert("L"), lambda: Image.new("RGB", (1, 5000), "red")]
 )
-def test_a_second_decoder_reads_the_png_we_write_alike(make: Callable[[], Image.Image]) -> None:
+def test_a_second_decoder_reads_the_same_pixels_from_the_png_we_write(make: Callable[[], Image.Image]) -> None:
     image = make()
     width, height, rows, _ = pypng.Reader(bytes=prepare(save(image, "TIFF"), LIMITS).png).asDirect()
     assert (width, height) == image.size
     assert b"".join(bytes(row) for row in rows) == image.tobytes()
 
 
-def test_sixteen_large_photographs_at_once_stay_in_a_gigabyte() -> None:
+def test_sixteen_large_photographs_at_once_take_less_than_a_gigabyte() -> None:
     script = """
 import io, threading
 from PIL import Image, PngImagePlugin
-from shared.pictures.convert import prepare
+from shared.pictures.prepare import prepare
 from shared.pictures.limits import Limits
 file = io.BytesIO()
 Image.effect_noise((6000, 4000), 40).convert("RGB").save(file, "JPEG", quality=85)

@@ -1,4 +1,4 @@
-"""Whatever somebody uploads, the process lives: a picture within the limits or a code, in 5 seconds and a gigabyte."""
+"""No upload kills the process: each ends as a picture within the limits or a code, in 5 seconds and a gigabyte."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import PictureError
-from shared.pictures.convert import prepare
+from shared.pictures.prepare import prepare
 from tests.pictures.hostile import INPUTS, LIMITS
 from tests.pictures.hostile.catalogue import save
 from tests.pictures.hostile.runner import SECONDS, Result
@@ -22,12 +22,12 @@ _RUNNERS = 2
 
 
 def run(names: list[str]) -> list[Result]:
-    """Give the inputs of these names to a runner, which prepares each in a process of its own."""
+    """Have a runner prepare the inputs of these names, each in a process of its own."""
     done = subprocess.run(
-        # All warnings, so that one which is shown only once a place is heard from every input.
+        # Always: by default a warning is shown once per line of code, so only the first input would show it.
         [sys.executable, "-W", "always", "-m", "tests.pictures.hostile.runner", *names],
         cwd=_ROOT,
-        # An arena for every thread would be address space that nobody uses.
+        # Arenas reserve address space, which the limit counts.
         env={**os.environ, "MALLOC_ARENA_MAX": "1"},
         capture_output=True,
         text=True,
@@ -49,7 +49,7 @@ def results() -> dict[str, Result]:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_a_hostile_file_ends_as_a_picture_in_limits_or_a_code(name: str, results: dict[str, Result]) -> None:
+def test_a_hostile_file_ends_as_a_picture_within_the_limits_or_a_code(name: str, results: dict[str, Result]) -> None:
     result = results[name]
     assert result["end"] in INPUTS[name].ends, result
     assert result["status"] == 0, result
@@ -83,24 +83,24 @@ def noise(size: tuple[int, int] = (96, 64)) -> Image.Image:
         ("PPM", {}),
     ],
 )
-def test_a_file_cut_anywhere_is_the_whole_picture_or_a_code_and_nothing_is_said(
+def test_a_file_cut_anywhere_is_the_whole_picture_or_a_code_and_stderr_stays_empty(
     format: str, options: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = save(noise(), format, **options)
     whole = prepare(data, LIMITS).png
     cuts = {*range(0, 40, 3), *range(0, len(data), len(data) // 30), *range(len(data) - 13, len(data))}
-    halves = [cut for cut in sorted(cuts) if not is_refused(data[:cut], but_not=whole)]
-    assert halves == [], f"of {len(data)} bytes"
+    wrong = [cut for cut in sorted(cuts) if not is_whole_or_rejected(data[:cut], whole)]
+    assert wrong == [], f"of {len(data)} bytes"
     assert capfd.readouterr().err == ""
 
 
-def is_refused(data: bytes, but_not: bytes) -> bool:
+def is_whole_or_rejected(data: bytes, whole: bytes) -> bool:
     try:
-        return prepare(data, LIMITS).png == but_not
+        return prepare(data, LIMITS).png == whole
     except PictureError as error:
         return error.code in {"empty", "damaged_image", "not_an_image"}
 
 
-def test_every_kind_of_end_is_known_to_the_contract() -> None:
+def test_the_hostile_files_reach_every_code_of_the_contract() -> None:
     codes = {"prepared", "empty", "not_an_image", "unsupported_format", "damaged_image", "too_many_pixels"}
     assert set().union(*(hostile.ends for hostile in INPUTS.values())) == codes

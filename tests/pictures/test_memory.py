@@ -1,4 +1,4 @@
-"""What pictures take of memory is kept for the next ones, up to a limit."""
+"""Memory that pictures took is kept for the next ones, up to a limit."""
 
 import platform
 import subprocess
@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
 
 PICTURES = """
 import io, resource
 from PIL import Image
-from shared.pictures.convert import prepare
+from shared.pictures.prepare import prepare
 from shared.pictures.limits import Limits
 
 file = io.BytesIO()
@@ -30,9 +30,9 @@ def resident_pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 
 keep_large_blocks()
-# Room in the heap for what is small, as there is in a process that has been running: it must not lie behind the blocks.
+# Free room in the heap for small objects, as in any process that has run for a while: none may end up above the blocks.
 small = [bytes(3_000) for _ in range(1_000)]
-behind = bytes(3_000)
+above = bytes(3_000)
 del small
 before = resident_pages()
 blocks = [b"x" * 10 * 2**20 for _ in range(20)]
@@ -43,18 +43,18 @@ print((crowded - before) / 256, (resident_pages() - before) / 256)
 
 
 def measured(script: str) -> list[float]:
-    """The numbers that a fresh process prints: the settings are the whole process's, and so is its heap."""
+    """The numbers that a fresh process prints: the settings and the heap belong to the whole process."""
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return [float(number) for number in ran.stdout.split()]
 
 
-def test_a_picture_is_prepared_in_the_memory_of_the_last_one() -> None:
+def test_a_picture_reuses_the_memory_of_the_one_before() -> None:
     (page_faults,) = measured(PICTURES)
-    # Its memory is 16,000 pages, which would be fetched from the kernel one by one.
+    # The picture takes 16,000 pages, and each would cost a page fault.
     assert page_faults < 1_000
 
 
-def test_what_a_crowd_of_pictures_took_is_given_back_but_for_the_next_ones() -> None:
+def test_a_crowd_of_pictures_gives_its_memory_back_except_for_what_the_next_ones_need() -> None:
     crowded, kept = measured(CROWD)
     assert crowded > 190
     assert 90 < kept < 130

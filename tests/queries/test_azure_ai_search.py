@@ -123,7 +123,7 @@ def test_a_bad_record_gets_an_error_and_the_others_get_vectors(cloud: Cloud) -> 
         ({"image": {"$type": "file"}}, "missing required field `data`"),
         ({"image": "?"}, "not valid base64"),
         ({"image": {"data": ""}}, "no bytes"),
-        ({"image": bare(b"hello")}, "no picture"),
+        ({"image": bare(b"hello")}, "not a picture"),
         ({"image": data_url(picture()), "imageUrl": "https://elsewhere.example/a.png"}, "one image"),
         ({"text": "data:image/png;base64,AAAA"}, "data URL of an image"),
     ]
@@ -341,7 +341,7 @@ def test_a_query_and_a_document_of_the_same_words_are_cached_separately(cloud: C
         ([{}], 400, "values[0].data", "nothing to embed"),
         ([{"text": 1}], 400, "values[0].data.text", "Expected `str"),
         ([{"imageBinary": {"data": "?"}}], 400, "values[0].data.imageBinary", "base64"),
-        ([{"imageBinary": {"data": bare(b"hello")}}], 400, "values[0].data.imageBinary", "no picture"),
+        ([{"imageBinary": {"data": bare(b"hello")}}], 400, "values[0].data.imageBinary", "not a picture"),
         ([{"imageUrl": "https://elsewhere.example/a.png"}], 400, "values[0].data.imageUrl", "own account"),
     ],
 )
@@ -411,7 +411,7 @@ def test_a_missing_blob_and_one_that_is_no_picture_get_errors_that_say_so(cloud:
         {"imageUrl": f"{account}/{container}/gone.png"},
         {"imageUrl": f"{account}/no-such-container/a.png"},
     )
-    assert "no picture" in error_of(text)
+    assert "not a picture" in error_of(text)
     assert "(BlobNotFound)" in error_of(missing)
     assert "(ContainerNotFound)" in error_of(nowhere)
     assert "Storage Blob Data Reader" in error_of(nowhere)

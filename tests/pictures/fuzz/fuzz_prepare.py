@@ -1,19 +1,19 @@
-"""Fuzz ``prepare``: any bytes end as a picture within the limits or as a failure code, and nothing else happens.
+"""Fuzz ``prepare``: any bytes end as a picture within the limits or as a failure code, without side effects.
 
     .venv/bin/python -m tests.pictures.fuzz.fuzz_prepare --seconds 60
 
-Coverage of our own code and of Pillow's Python parts guides it (Atheris, on libFuzzer); the native decoders are run as
-they are. It starts from ``.local/fuzz/corpus``, which ``make_corpus`` makes where it is missing and every run adds to,
-so that each goes on where the last one ended. A finding is
+It is guided by the coverage of our own code and of Pillow's Python parts (Atheris, on libFuzzer); the native decoders
+are not instrumented. It starts from ``.local/fuzz/corpus``, which ``make_corpus`` creates if it is missing. Every run
+adds to the corpus, so the next one continues where it ended. A finding is
 
-- an exception that is no ``PictureError``, a code outside the contract, or a result that breaks the limits, does not
-  decode with a second decoder, or carries more than its pixels;
-- anything written to stderr by a library, or a warning that a user would see;
+- an exception other than ``PictureError``, a code outside the contract, or a result that breaks the limits, does not
+  decode with a second decoder, or holds more than its pixels;
+- anything that a library writes to stderr, or a warning that a user would see;
 - more than 5 seconds of processor time, or more than 1 GiB of memory, for one input;
 - a crash of the process.
 
-Its input is then in ``.local/fuzz/`` as ``crash-…``, ``timeout-…`` or ``oom-…``, and the exit status is not 0. To run
-one again: ``.venv/bin/python -m tests.pictures.fuzz.fuzz_prepare .local/fuzz/crash-…``.
+The fuzzer then exits with a status other than 0 and leaves the input in ``.local/fuzz/`` as ``crash-…``, ``timeout-…``
+or ``oom-…``. To run it again: ``.venv/bin/python -m tests.pictures.fuzz.fuzz_prepare .local/fuzz/crash-…``.
 """
 
 import argparse
@@ -28,32 +28,32 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
 _FOLDER = _ROOT / ".local" / "fuzz"
-_SECONDS = 5
-_BYTES = 2**30
-_LONGEST = 16_384
-# Enough for every path through our code; the largest pictures are the hostile tests' part, each would take a second.
+_MAX_SECONDS = 5
+_MAX_MEMORY = 2**30
+_MAX_INPUT_BYTES = 16_384
+# Enough for every path through our code. The hostile tests cover the largest pictures, which take a second each.
 _PIXELS, _MODEL_PIXELS, _MODEL_BYTES = 4_000_000, 20_000, 50_000
 
 
 class Finding(Exception):
-    """What an input did that the contract does not allow."""
+    """An input did what the contract does not allow."""
 
 
 def main() -> None:
-    """Fuzz for so many seconds, or prepare the files given, once each."""
+    """Fuzz for ``--seconds``, or prepare each of the given files once."""
     parser = argparse.ArgumentParser(description="Fuzz the preparation of pictures.")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("files", nargs="*", help="inputs to run again instead")
+    parser.add_argument("files", nargs="*", help="inputs to run once each, instead of fuzzing")
     arguments = parser.parse_args()
     try:
         atheris = importlib.import_module("atheris")
     except ImportError:
-        sys.exit("The fuzzer needs Atheris, which has wheels for Linux only: run it there, or in a container.")
+        sys.exit("The fuzzer needs Atheris, which has wheels for Linux only: run it on Linux or in a container.")
     with atheris.instrument_imports(include=["PIL", "shared"]):
         runner = importlib.import_module("tests.pictures.hostile.runner")
         pictures = importlib.import_module("shared.pictures.convert")
     if not (_FOLDER / "corpus").exists():
-        # In a process of its own: some of what it makes, and throws away, is a gigabyte.
+        # In a process of its own: some of the inputs that it makes and discards take a gigabyte.
         subprocess.run(
             [sys.executable, "-m", "tests.pictures.fuzz.make_corpus", str(_FOLDER / "corpus")], cwd=_ROOT, check=True
         )
@@ -61,9 +61,9 @@ def main() -> None:
     ends = {"prepared", *runner.get_args(runner.PictureCode)}
     watch = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the fuzzer runs
     stderr = os.dup(2)
-    # What is taken for good before the first input, decoders' tables and all, is nobody's fault.
+    # Memory that is taken once, such as decoders' tables, counts for no input.
     runner.end_of((_FOLDER / "corpus" / "jpeg").read_bytes(), limits)
-    usual = _peak()
+    baseline = _peak()
 
     def prepare_one(data: bytes) -> None:
         sys.stderr.flush()
@@ -79,18 +79,18 @@ def main() -> None:
             raise Finding(f"{end}: {message}")
         if watch.seek(0, os.SEEK_END):
             watch.seek(0)
-            raise Finding(f"It says on stderr: {watch.read(1000)!r}")
-        if seconds > _SECONDS:
+            raise Finding(f"It writes to stderr: {watch.read(1000)!r}")
+        if seconds > _MAX_SECONDS:
             raise Finding(f"It takes {seconds:.1f} seconds.")
-        if _peak() > usual + _BYTES:
-            raise Finding(f"It takes {(_peak() - usual) / 2**30:.1f} GiB.")
+        if _peak() > baseline + _MAX_MEMORY:
+            raise Finding(f"It takes {(_peak() - baseline) / 2**30:.1f} GiB.")
 
     options = [
         f"-max_total_time={arguments.seconds}",
         f"-artifact_prefix={_FOLDER}/",
-        f"-timeout={4 * _SECONDS}",  # for what hangs without working; work is measured above
-        f"-rss_limit_mb={(usual + 2 * _BYTES) >> 20}",
-        f"-max_len={_LONGEST}",
+        f"-timeout={4 * _MAX_SECONDS}",  # for inputs that hang without using the processor, which is measured above
+        f"-rss_limit_mb={(baseline + 2 * _MAX_MEMORY) >> 20}",
+        f"-max_len={_MAX_INPUT_BYTES}",
         "-print_final_stats=1",
     ]
     atheris.Setup([sys.argv[0], *options, *(arguments.files or [str(_FOLDER / "corpus")])], prepare_one)
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _peak() -> int:
-    """The most memory that this process ever held, in bytes."""
+    """The peak memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,6 +1,6 @@
-"""Files made to hurt whoever opens them, each from a few lines, and what may become of each."""
+"""Files made to hurt whoever opens them, each made by a few lines, with the ends that each may come to."""
 
-# Each of these puts its files into INPUTS.
+# Each of these adds its files to INPUTS.
 from tests.pictures.hostile import (  # noqa: F401
     avif_heic,
     gif_bmp_ico,

@@ -1,7 +1,8 @@
-"""What a hostile input is, the ends it may come to, and what the makers of several formats share.
+"""The hostile inputs, the ends that each may come to, and what the makers of several formats share.
 
-Limits are the app's defaults: 200 megapixels may come, so "just under" is 14142 x 14142, which must be survived, not
-only refused. Where a picture of that size may be too large to decode in a gigabyte, ``too_many_pixels`` is as good.
+The limits are the app's defaults. They allow 200 megapixels, so "just under the limit" is 14142 x 14142, which the app
+must survive and not only reject. If a picture of that size may not decode within a gigabyte, ``too_many_pixels`` is
+right as well.
 """
 
 import io
@@ -27,13 +28,13 @@ TOO_LARGE = frozenset({"too_many_pixels"})
 BROKEN = frozenset({"damaged_image", "not_an_image"})
 NO_IMAGE = frozenset({"not_an_image"})
 DOCUMENT = frozenset({"unsupported_format"})
-TURNED_AWAY = BROKEN | TOO_LARGE | DOCUMENT
-ANYTHING = TURNED_AWAY | PREPARED
+REJECTED = BROKEN | TOO_LARGE | DOCUMENT
+ANYTHING = REJECTED | PREPARED
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """``make()`` gives the bytes; ``ends`` are the ends it may come to: ``prepared`` or failure codes."""
+    """``make()`` returns the bytes; ``ends`` are the ends that it may come to: ``prepared`` or failure codes."""
 
     make: Callable[..., bytes]
     ends: frozenset[str]
@@ -62,18 +63,18 @@ def gradient(size: tuple[int, int] = (64, 48)) -> Image.Image:
 
 
 def zeroes_deflated(count: int) -> bytes:
-    """``count`` zero bytes as a zlib stream, made without touching them: one block, said again and again."""
+    """``count`` zero bytes as a zlib stream, made without compressing them all: one compressed block, repeated."""
     block = 1 << 20
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    again = deflate.compress(bytes(block)) + deflate.flush(zlib.Z_FULL_FLUSH)
+    repeated = deflate.compress(bytes(block)) + deflate.flush(zlib.Z_FULL_FLUSH)
     rest = zlib.compressobj(9, zlib.DEFLATED, -15)
     last = rest.compress(bytes(count % block)) + rest.flush()
-    # Adler-32 of zeroes: the sum stays 1, the sum of sums counts them.
-    return b"\x78\xda" + again * (count // block) + last + struct.pack(">I", (count % 65_521) << 16 | 1)
+    # Adler-32 of zeroes: the first sum stays 1, the second one counts them.
+    return b"\x78\xda" + repeated * (count // block) + last + struct.pack(">I", (count % 65_521) << 16 | 1)
 
 
 def patched(data: bytes, before: bytes, *numbers: int) -> bytes:
-    """``data`` with big-endian 32-bit numbers written over those that follow ``before``."""
+    """``data`` with the big-endian 32-bit numbers after ``before`` replaced by ``numbers``."""
     at = data.index(before) + len(before)
     packed = struct.pack(f">{len(numbers)}I", *numbers)
     return data[:at] + packed + data[at + len(packed) :]

@@ -1,4 +1,4 @@
-"""GIF, BMP, and ICO, which holds bitmaps and PNGs."""
+"""GIF, BMP and ICO, which contains bitmaps and PNGs."""
 
 import struct
 
@@ -7,10 +7,10 @@ from tests.pictures.hostile.catalogue import (
     BROKEN,
     MEGABYTE,
     PREPARED,
+    REJECTED,
     SIDE,
     SMALL,
     TOO_LARGE,
-    TURNED_AWAY,
     gradient,
     hostile,
     save,
@@ -31,8 +31,8 @@ def gif(
 
 
 hostile("gif_of_a_screen_of_65535_by_65535", lambda: gif((65_535, 65_535), (1, 1)), TOO_LARGE)
-hostile("gif_of_a_frame_of_65535_by_65535", lambda: gif((10, 10), (65_535, 65_535)), TURNED_AWAY)
-hostile("gif_of_a_frame_far_outside", lambda: gif((10, 10), (10, 10), at=(65_535, 65_535)), TURNED_AWAY)
+hostile("gif_of_a_frame_of_65535_by_65535", lambda: gif((10, 10), (65_535, 65_535)), REJECTED)
+hostile("gif_of_a_frame_far_outside", lambda: gif((10, 10), (10, 10), at=(65_535, 65_535)), REJECTED)
 hostile(
     "gif_just_under_the_limit_transparent",
     lambda: gif((SIDE, SIDE), (10, 10), before=b"!\xf9\x04\x01\0\0\x01\0"),
@@ -56,9 +56,9 @@ hostile(
         + b"\0\x02"
         + b"\x01\x04" * 47_000_000
     ),
-    TURNED_AWAY,
+    REJECTED,
 )
-hostile("gif_of_more_pixels_than_it_says", lambda: gif((10, 10), (1000, 1000)), TURNED_AWAY, SMALL)
+hostile("gif_of_more_pixels_than_it_says", lambda: gif((10, 10), (1000, 1000)), REJECTED, SMALL)
 
 
 def bmp(size: tuple[int, int], bits: int, compression: int = 0, data: bytes = b"") -> bytes:
@@ -75,7 +75,7 @@ for name, bits, compression in [("rgb", 24, 0), ("black_and_white", 1, 0), ("rle
         lambda bits=bits, compression=compression: bmp((100_000, 100_000), bits, compression, bytes(100)),
         TOO_LARGE,
     )
-hostile("bmp_of_the_largest_numbers", lambda: bmp((2**31 - 1, -(2**31) + 1), 24), TURNED_AWAY)
+hostile("bmp_of_the_largest_numbers", lambda: bmp((2**31 - 1, -(2**31) + 1), 24), REJECTED)
 hostile(
     "bmp_of_the_os_2_kind_65535_by_65535",
     lambda: b"BM" + bytes(8) + struct.pack("<IIHHHH", 26, 12, 65_535, 65_535, 1, 24),
@@ -112,11 +112,11 @@ for name, bits, compression in [("rle8", 8, 1), ("rle4", 4, 2)]:
         lambda bits=bits, compression=compression: bmp((SIDE, SIDE), bits, compression, b"\0\x02\xff\xff" * 100),
         ANYTHING,
     )
-hostile("bmp_holding_a_jpeg", lambda: bmp((64, 64), 24, 4, jpeg((64, 64))), TURNED_AWAY)
+hostile("bmp_holding_a_jpeg", lambda: bmp((64, 64), 24, 4, jpeg((64, 64))), REJECTED)
 hostile(
     "bmp_of_4_billion_colours",
     lambda: bmp((64, 64), 8).replace(struct.pack("<IIii", 0, 0, 0, 0), b"\xff" * 16),
-    TURNED_AWAY,
+    REJECTED,
 )
 
 
@@ -134,12 +134,12 @@ def dib(size: tuple[int, int], bits: int, data: bytes) -> bytes:
 
 
 hostile("ico_holding_a_png_of_400_megapixels", lambda: ico(png((20_000, 20_000), 1, 0)), TOO_LARGE)
-hostile("ico_holding_a_png_of_10_gigapixels", lambda: ico(png((100_000, 100_000), data=b"")), TURNED_AWAY)
+hostile("ico_holding_a_png_of_10_gigapixels", lambda: ico(png((100_000, 100_000), data=b"")), REJECTED)
 hostile("ico_holding_a_png_just_under_the_limit", lambda: ico(png((SIDE, SIDE))), ANYTHING)
 hostile("ico_holding_a_png_of_another_size", lambda: ico(png((100, 100))), PREPARED | BROKEN)
-hostile("ico_holding_a_bitmap_of_30000_by_30000", lambda: ico(dib((30_000, 30_000), 32, bytes(1000))), TURNED_AWAY)
+hostile("ico_holding_a_bitmap_of_30000_by_30000", lambda: ico(dib((30_000, 30_000), 32, bytes(1000))), REJECTED)
 hostile("ico_holding_a_bitmap_of_another_size", lambda: ico(dib((32, 32), 32, bytes(32 * 32 * 5))), PREPARED | BROKEN)
-hostile("ico_holding_itself", lambda: ico(b"\0" * 100, at=0), TURNED_AWAY)
+hostile("ico_holding_itself", lambda: ico(b"\0" * 100, at=0), REJECTED)
 hostile("ico_of_65535_entries", lambda: ico(*[png((64, 64))] * 1000, claims=65_535), ANYTHING)
 hostile("ico_without_entries", lambda: ico(), BROKEN)
 hostile("ico_pointing_beyond_its_end", lambda: ico(png((64, 64)), at=2**32 - 1), BROKEN)
@@ -150,4 +150,4 @@ hostile(
 )
 
 
-hostile("ico_of_more_pixels_than_it_says", lambda: ico(save(gradient((1000, 1000)), "PNG")), TURNED_AWAY, SMALL)
+hostile("ico_of_more_pixels_than_it_says", lambda: ico(save(gradient((1000, 1000)), "PNG")), REJECTED, SMALL)

@@ -1,9 +1,9 @@
-"""JPEG, from its parts: with codes of one bit, a block of one colour takes two bits, all of them zero."""
+"""JPEG built from its parts. With one-bit codes a block of one colour takes two bits, both zero."""
 
 import struct
 from collections.abc import Iterable
 
-from tests.pictures.hostile.catalogue import ANYTHING, BROKEN, MEGABYTE, PREPARED, SIDE, TOO_LARGE, TURNED_AWAY, hostile
+from tests.pictures.hostile.catalogue import ANYTHING, BROKEN, MEGABYTE, PREPARED, REJECTED, SIDE, TOO_LARGE, hostile
 
 
 def segment(marker: int, body: bytes = b"") -> bytes:
@@ -37,12 +37,12 @@ def jpeg(size: tuple[int, int], components: int = 1) -> bytes:
 
 
 def jpeg_of_scans(size: tuple[int, int], scans: int, components: int = 1) -> bytes:
-    """A progressive JPEG that goes over all of its blocks again in every scan, in runs of 16,384 blocks."""
+    """A progressive JPEG in which every scan passes over all blocks again, in runs of 16,384 blocks."""
     blocks = -(-size[0] // 8) * -(-size[1] // 8)
     start = jpeg_scan(range(components), 0, 0, 0x01, -(-blocks * components // 8))
-    again = jpeg_scan([0], 1, 63, 0x01, -(-blocks // 16_384) * 15 // 8 + 1)
+    repeated = jpeg_scan([0], 1, 63, 0x01, -(-blocks // 16_384) * 15 // 8 + 1)
     frame = jpeg_frame(size, components, 0xC2)
-    return b"\xff\xd8" + jpeg_tables(0xE0) + frame + start + again * scans + b"\xff\xd9"
+    return b"\xff\xd8" + jpeg_tables(0xE0) + frame + start + repeated * scans + b"\xff\xd9"
 
 
 def jpeg_behind(before: bytes) -> bytes:
@@ -54,18 +54,18 @@ def exif(*entries: tuple[int, int, int, int], next_at: int = 0) -> bytes:
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + struct.pack("<I", next_at)
 
 
-# GPS, Exif and interoperability directories that all lie where the first one does, which is its own successor.
+# The GPS, Exif and interoperability directories are all the first directory, which is also its own successor.
 LOOPING_EXIF = exif((0x112, 3, 1, 6), (0x8769, 4, 1, 8), (0x8825, 4, 1, 8), (0xA005, 4, 1, 8), next_at=8)
 
 
 def mpo(count: int, at: int = 0) -> bytes:
-    """A JPEG whose index of pictures has ``count`` entries, all of them at ``at``."""
+    """A JPEG whose index of pictures has ``count`` entries, each pointing to ``at``."""
     entries = b"".join(struct.pack("<IIIHH", 0, 1000, at, 0, 0) for _ in range(min(count, 1000)))
     head = exif((0xB000, 7, 4, 0x30303130), (0xB001, 4, 1, count), (0xB002, 7, 16 * min(count, 1000), 50))
     return jpeg_behind(segment(0xE2, b"MPF\0" + head + entries))
 
 
-hostile("jpeg_of_65500_by_65500", lambda: b"\xff\xd8" + jpeg_tables() + jpeg_frame((65_500, 65_500), 3), TURNED_AWAY)
+hostile("jpeg_of_65500_by_65500", lambda: b"\xff\xd8" + jpeg_tables() + jpeg_frame((65_500, 65_500), 3), REJECTED)
 hostile("jpeg_of_65500_by_65500_with_a_scan", lambda: jpeg((65_500, 65_500))[:-100_000], TOO_LARGE)
 hostile("jpeg_of_1_by_65500", lambda: jpeg((1, 65_500)), PREPARED)
 for name, components in [("grey", 1), ("cmyk", 4)]:
@@ -77,17 +77,17 @@ for name, components in [("grey", 1), ("cmyk", 4)]:
 hostile("jpeg_just_under_the_limit_without_pixels", lambda: jpeg((SIDE, SIDE))[:1000], BROKEN)
 hostile("jpeg_progressive_just_under_the_limit", lambda: jpeg_of_scans((SIDE, SIDE), 10, 3), ANYTHING)
 hostile("jpeg_of_5000_scans_over_9_megapixels", lambda: jpeg_of_scans((3000, 3000), 5_000), ANYTHING)
-hostile("jpeg_of_5000_scans_over_200_megapixels", lambda: jpeg_of_scans((SIDE, SIDE), 5_000), TURNED_AWAY)
+hostile("jpeg_of_5000_scans_over_200_megapixels", lambda: jpeg_of_scans((SIDE, SIDE), 5_000), REJECTED)
 hostile("jpeg_of_4_million_scans", lambda: jpeg_of_scans((64, 64), 4_000_000), ANYTHING)
 for width, height in [(0, 0), (0, 100), (100, 0)]:
     hostile(f"jpeg_of_{width}_by_{height}", lambda size=(width, height): jpeg(size), BROKEN)
-hostile("jpeg_of_255_components", lambda: jpeg((64, 64), 255), TURNED_AWAY)
-hostile("jpeg_of_two_components", lambda: jpeg((64, 64), 2), TURNED_AWAY)
-hostile("jpeg_of_12_bits", lambda: jpeg((64, 64)).replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c"), TURNED_AWAY)
+hostile("jpeg_of_255_components", lambda: jpeg((64, 64), 255), REJECTED)
+hostile("jpeg_of_two_components", lambda: jpeg((64, 64), 2), REJECTED)
+hostile("jpeg_of_12_bits", lambda: jpeg((64, 64)).replace(b"\xff\xc0\0\x0b\x08", b"\xff\xc0\0\x0b\x0c"), REJECTED)
 hostile(
     "jpeg_that_changes_its_size",
     lambda: jpeg_behind(jpeg_frame((64, 64))).replace(b"\xff\xda", jpeg_frame((60_000, 60_000)) + b"\xff\xda", 1),
-    TURNED_AWAY,
+    REJECTED,
 )
 hostile("jpeg_of_a_start_and_an_end", lambda: b"\xff\xd8\xff\xd9", BROKEN)
 hostile("jpeg_behind_24_million_segments", lambda: jpeg_behind(segment(0xFE) * 24_000_000), PREPARED | BROKEN)

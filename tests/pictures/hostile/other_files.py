@@ -1,4 +1,4 @@
-"""No pictures, and pictures that are something else too."""
+"""Files that are not pictures, and pictures that are something else as well."""
 
 from tests.pictures.hostile.catalogue import (
     DOCUMENT,
@@ -6,7 +6,7 @@ from tests.pictures.hostile.catalogue import (
     MEGABYTE,
     NO_IMAGE,
     PREPARED,
-    TURNED_AWAY,
+    REJECTED,
     gradient,
     hostile,
     save,
@@ -51,14 +51,14 @@ for start, name in [
     (b"\0\0\0\x18ftypavif", "avif"),
     (b"\x89PNG\r\n\x1a\n", "png"),
 ]:
-    hostile(f"start_of_a_{name}_and_zeroes", lambda start=start: start + bytes(50 * MEGABYTE), TURNED_AWAY)
-    hostile(f"start_of_a_{name}_and_ones", lambda start=start: start + b"\xff" * 1000, TURNED_AWAY)
-    hostile(f"start_of_a_{name}_only", lambda start=start: start, TURNED_AWAY)
+    hostile(f"start_of_a_{name}_and_zeroes", lambda start=start: start + bytes(50 * MEGABYTE), REJECTED)
+    hostile(f"start_of_a_{name}_and_ones", lambda start=start: start + b"\xff" * 1000, REJECTED)
+    hostile(f"start_of_a_{name}_only", lambda start=start: start, REJECTED)
 hostile("png_and_zip_in_one", lambda: png((64, 64)) + b"PK\x03\x04" + bytes(1000), PREPARED)
 hostile("jpeg_and_html_in_one", lambda: jpeg_behind(segment(0xFE, HTML)) + HTML, PREPARED)
 hostile("jpeg_and_pdf_in_one", lambda: jpeg_behind(segment(0xFE, b"%PDF-1.7")) + b"%%EOF", PREPARED)
 hostile("gif_and_script_in_one", lambda: save(gradient(), "GIF") + b"/*" + HTML + b"*/", PREPARED)
-hostile("script_that_starts_as_a_gif", lambda: b"GIF89a/*" + bytes(100) + b"*/=1;alert(1)", TURNED_AWAY)
+hostile("script_that_starts_as_a_gif", lambda: b"GIF89a/*" + bytes(100) + b"*/=1;alert(1)", REJECTED)
 hostile("html_and_jpeg_in_one", lambda: HTML + jpeg((64, 64)), NO_IMAGE)
 hostile("pdf_and_jpeg_in_one", lambda: b"%PDF-1.7\n" + jpeg((64, 64)), DOCUMENT)
 hostile("two_pngs_in_one", lambda: png((64, 64)) + png((30_000, 30_000), data=b""), PREPARED)

@@ -1,4 +1,4 @@
-"""PNG, from its chunks."""
+"""PNG built from its chunks."""
 
 import struct
 import zlib
@@ -9,9 +9,9 @@ from tests.pictures.hostile.catalogue import (
     HTML,
     MEGABYTE,
     PREPARED,
+    REJECTED,
     SIDE,
     TOO_LARGE,
-    TURNED_AWAY,
     hostile,
     zeroes_deflated,
 )
@@ -24,7 +24,7 @@ def chunk(kind: bytes, body: bytes = b"") -> bytes:
 def png(
     size: tuple[int, int], depth: int = 8, colour: int = 2, before: bytes = b"", data: bytes | None = None
 ) -> bytes:
-    """A PNG of zeroes, complete unless ``data`` says otherwise, with ``before`` ahead of its pixels."""
+    """A PNG whose pixels are all zero, or ``data`` if given, with ``before`` in front of its pixels."""
     if data is None:
         channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
         data = zeroes_deflated(size[1] * (1 + (size[0] * depth * channels + 7) // 8))
@@ -51,7 +51,7 @@ for name, depth, colour in [("black_and_white", 1, 0), ("palette", 8, 3), ("rgba
         lambda depth=depth, colour=colour: png((SIDE, SIDE), depth, colour),
         PREPARED if name == "black_and_white" else PREPARED | TOO_LARGE,
     )
-hostile("png_just_under_the_limit_without_pixels", lambda: png((SIDE, SIDE), data=zeroes_deflated(9)), TURNED_AWAY)
+hostile("png_just_under_the_limit_without_pixels", lambda: png((SIDE, SIDE), data=zeroes_deflated(9)), REJECTED)
 hostile("png_of_200_million_by_1", lambda: png((200_000_000, 1), 1, 0), PREPARED | TOO_LARGE)
 hostile("png_of_1_by_200_million", lambda: png((1, 200_000_000), 1, 0), PREPARED | TOO_LARGE)
 hostile("png_with_gigabytes_behind_its_pixels", lambda: png((100, 100), data=zeroes_deflated(4 * 10**9)), ANYTHING)
@@ -114,10 +114,10 @@ hostile("png_with_a_chunk_of_4_gigabytes", lambda: png((9, 9), before=b"\xff\xff
 hostile(
     "png_that_changes_its_size",
     lambda: png((64, 64), before=chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0))),
-    TURNED_AWAY,
+    REJECTED,
 )
 hostile("png_with_a_palette_of_nothing", lambda: png((64, 64), 8, 3, before=chunk(b"PLTE")), PREPARED | BROKEN)
-hostile("png_with_a_depth_that_does_not_exist", lambda: png((64, 64), 7, 2), TURNED_AWAY)
+hostile("png_with_a_depth_that_does_not_exist", lambda: png((64, 64), 7, 2), REJECTED)
 for frames in (0, 1, 2**31 - 1, 2**32 - 1):
     hostile(
         f"png_that_claims_{frames}_frames",

@@ -1,6 +1,6 @@
-"""PPM and its kin."""
+"""PPM and its relatives."""
 
-from tests.pictures.hostile.catalogue import ANYTHING, BROKEN, MEGABYTE, PREPARED, SIDE, TOO_LARGE, TURNED_AWAY, hostile
+from tests.pictures.hostile.catalogue import ANYTHING, BROKEN, MEGABYTE, PREPARED, REJECTED, SIDE, TOO_LARGE, hostile
 
 hostile("ppm_of_10_gigapixels", lambda: b"P6 100000 100000 255\n", TOO_LARGE)
 hostile("ppm_plain_of_10_gigapixels", lambda: b"P3 100000 100000 255\n" + b"0 " * 1000, TOO_LARGE)
@@ -30,7 +30,7 @@ for kind, name in [(b"P1", "bits"), (b"P2", "grey"), (b"P3", "colours")]:
     hostile(
         f"ppm_plain_without_pixels_{name}",
         lambda kind=kind, top=top: kind + b" 14142 14142\n" + top,
-        TURNED_AWAY,
+        REJECTED,
     )
 hostile("ppm_of_31_megapixels_of_100_shades", lambda: b"P6 5600 5600 100\n" + bytes(5600 * 5600 * 3), ANYTHING)
 hostile("pgm_of_47_megapixels_of_1000_shades", lambda: b"P5 6800 6800 1000\n" + bytes(6800 * 6800 * 2), ANYTHING)

@@ -1,9 +1,9 @@
-"""Prepare hostile inputs, each in a process of its own, and say what became of them.
+"""Prepare hostile inputs, each in a process of its own, and report what became of them.
 
-``python -m tests.pictures.hostile.runner NAME...`` writes one line of JSON for each name. Each child is forked warm
-(imports done), makes its input, and may then take 1 GiB of address space (``RLIMIT_AS``) on top of what it has: the
-interpreter and the libraries, less than 0.1 GiB, and the input. Time is processor time, so that a busy machine does not
-fail the test; a child that waits instead of working is ended as well, later.
+``python -m tests.pictures.hostile.runner NAME...`` writes one line of JSON for each name. Each child is forked with the
+imports done and makes its input. From then on it may take 1 GiB of address space (``RLIMIT_AS``) in addition to what it
+has: the interpreter and the libraries, less than 0.1 GiB, and the input. Time is processor time, so that a busy machine
+does not fail the test; a child that only waits is ended later.
 """
 
 import contextlib
@@ -25,16 +25,17 @@ import png
 from PIL import Image
 
 from shared.errors import PictureCode, PictureError
-from shared.pictures.convert import prepare
+from shared.pictures import convert  # noqa: F401 - imports the decoders before the children are forked
 from shared.pictures.limits import Limits, Prepared
+from shared.pictures.prepare import prepare
 from tests.pictures.hostile import INPUTS
 
 SECONDS = 5
 BYTES = 2**30
-# Waiting is not working: a child that does nothing at all is ended too.
-_WAIT_SECONDS = 6 * SECONDS
-# What a child may take altogether: to make the input, and to look at the result, is not what is measured.
-_ENOUGH_SECONDS = 10 * SECONDS
+# In wall-clock time: a child that hangs without working is ended, too.
+_MAX_WAIT_SECONDS = 6 * SECONDS
+# In processor time, with what is not measured: making the input and checking the result.
+_MAX_TOTAL_SECONDS = 10 * SECONDS
 
 
 class Result(TypedDict):
@@ -50,10 +51,10 @@ class Result(TypedDict):
 
 
 def violations(prepared: Prepared, limits: Limits) -> Iterator[str]:
-    """What is wrong with a result, by the limits and by two PNG decoders."""
+    """What is wrong with a result, according to the limits and to two PNG decoders."""
     size = prepared.width, prepared.height
     if not 0 < prepared.width * prepared.height <= limits.model_max_pixels:
-        yield f"{size} are too many pixels or too few"
+        yield f"{size} is too many pixels, or none"
     if len(prepared.png) > limits.model_max_bytes:
         yield f"{len(prepared.png)} bytes are too many"
     if prepared.original_width * prepared.original_height > limits.image_max_pixels:
@@ -73,31 +74,31 @@ def violations(prepared: Prepared, limits: Limits) -> Iterator[str]:
         return
     width, height, rows, info = png.Reader(bytes=prepared.png).read()
     if (width, height) != size or info["bitdepth"] != 8:
-        yield f"the PNG is {width} x {height} of {info['bitdepth']} bits to the second decoder"
+        yield f"the second decoder sees {width} x {height} pixels of {info['bitdepth']} bits"
     if sum(1 for row in rows if len(row) == width * info["planes"]) != height:
-        yield "the PNG has rows too few or too many, or of the wrong length"
+        yield "the PNG has too few or too many rows, or rows of the wrong length"
 
 
 def _surplus(prepared: Prepared) -> str:
-    """Whether the pixels inflate to anything but what the size needs: a bomb passed on would hurt the model."""
+    """What is wrong if the pixels do not inflate to exactly their size: a bomb that passes would hurt the model."""
     chunks = list(png.Reader(bytes=prepared.png).chunks())
     channels = {0: 1, 2: 3, 6: 4}[chunks[0][1][9]]
     needed = prepared.height * (1 + prepared.width * channels)
     inflate = zlib.decompressobj()
     pixels = inflate.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT"), needed + 1)
     if len(pixels) != needed or not inflate.eof or inflate.unused_data:
-        return f"the PNG's pixels do not inflate to just the {needed} bytes that they need"
+        return f"the PNG's pixels do not inflate to exactly {needed} bytes"
     return ""
 
 
 def end_of(data: bytes, limits: Limits) -> tuple[str, str]:
-    """``prepared`` or a failure code, with its message; anything else comes as words that are neither."""
+    """``prepared`` or a failure code, with its message; any other end is named in words that are neither."""
     outcome = attempt(data, limits)
-    return judged(outcome, limits) if isinstance(outcome, Prepared) else outcome
+    return verdict(outcome, limits) if isinstance(outcome, Prepared) else outcome
 
 
 def attempt(data: bytes, limits: Limits) -> Prepared | tuple[str, str]:
-    """What ``prepare`` gives, or the code and the message of what it raises."""
+    """What ``prepare`` returns, or the code and message of what it raises."""
     try:
         return prepare(data, limits)
     except PictureError as error:
@@ -107,15 +108,15 @@ def attempt(data: bytes, limits: Limits) -> Prepared | tuple[str, str]:
                 return "out of memory", f"{error.code}: {error}"
             cause = cause.__cause__ or cause.__context__
         return (error.code, str(error)) if error.code in get_args(PictureCode) else ("no such code", error.code)
-    except Exception as error:  # noqa: BLE001 - it is what the test looks for
+    except Exception as error:  # noqa: BLE001 - any other exception is what the test looks for
         return type(error).__name__, "".join(traceback.format_exception(error, limit=-3))
 
 
-def judged(prepared: Prepared, limits: Limits) -> tuple[str, str]:
-    """``prepared`` where the result is as promised, and else what is wrong with it."""
+def verdict(prepared: Prepared, limits: Limits) -> tuple[str, str]:
+    """``prepared`` if the result is as promised, or what is wrong with it."""
     try:
         found = "; ".join(violations(prepared, limits))
-    except Exception as error:  # noqa: BLE001 - a decoder says that the PNG is none
+    except Exception as error:  # noqa: BLE001 - a decoder may raise anything about a wrong PNG
         found = f"a decoder fails on the PNG: {error!r}"
     return ("not as promised", found) if found else ("prepared", "")
 
@@ -134,17 +135,17 @@ def _child(name: str, results: int, stderr: int) -> NoReturn:
         before = _address_space("VmSize")
         resource.setrlimit(resource.RLIMIT_AS, (before + BYTES, before + BYTES))
     used = int(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS + 1, _ENOUGH_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS + 1, _MAX_TOTAL_SECONDS))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-    signal.alarm(_WAIT_SECONDS)
+    signal.alarm(_MAX_WAIT_SECONDS)
     start = time.process_time()
     outcome = attempt(data, hostile.limits)
     seconds = time.process_time() - start
     peak = _address_space("VmPeak") - before if sys.platform == "linux" else 0
-    resource.setrlimit(resource.RLIMIT_CPU, (_ENOUGH_SECONDS, _ENOUGH_SECONDS))
-    end, message = judged(outcome, hostile.limits) if isinstance(outcome, Prepared) else outcome
+    resource.setrlimit(resource.RLIMIT_CPU, (_MAX_TOTAL_SECONDS, _MAX_TOTAL_SECONDS))
+    end, message = verdict(outcome, hostile.limits) if isinstance(outcome, Prepared) else outcome
     os.write(results, json.dumps([end, message[:1000], seconds, peak / 1e6]).encode())
-    # The usual way out, so that what is said at exit is heard too.
+    # Not os._exit, so that what libraries write at exit is caught, too.
     sys.exit(0)
 
 
@@ -175,9 +176,9 @@ def run(name: str) -> Result:
 
 
 def main(names: list[str]) -> None:
-    """Run the inputs of these names, one after the other."""
-    # What Pillow loads on first use is loaded before the children part. Nothing is decoded yet: a decoder's threads
-    # would not be there in a child.
+    """Run the inputs of these names, one after another."""
+    # Pillow loads its plugins before the children are forked. Nothing is decoded yet: a decoder's threads would be
+    # missing in a child.
     Image.init()
     for name in names:
         sys.stdout.flush()

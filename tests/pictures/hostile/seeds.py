@@ -1,4 +1,4 @@
-"""A small valid file of every kind that a picture may be, to mutate."""
+"""A small valid file of every format and variant, to mutate."""
 
 import struct
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def turned() -> Image.Exif:
 
 
 def bmp_rle() -> bytes:
-    """Runs, a row of literal pixels, a jump, and the codes for the ends of rows and of the picture."""
+    """A BMP with runs, a row of literal pixels, a jump, and the codes for end of row and end of picture."""
     data = bytearray(save(picture("P"), "BMP"))
     struct.pack_into("<I", data, 30, 1)
     start = data[: struct.unpack_from("<I", data, 10)[0]]

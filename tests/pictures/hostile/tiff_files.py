@@ -1,4 +1,4 @@
-"""TIFF, from its tags."""
+"""TIFF built from its tags."""
 
 import io
 import struct
@@ -10,9 +10,9 @@ from tests.pictures.hostile.catalogue import (
     BROKEN,
     MEGABYTE,
     PREPARED,
+    REJECTED,
     SIDE,
     TOO_LARGE,
-    TURNED_AWAY,
     gradient,
     hostile,
     zeroes_deflated,
@@ -25,7 +25,7 @@ type Tags = dict[int, tuple[int, list[int]]]
 
 
 def tiff(entries: Tags, data: bytes = b"", next_at: int = 0) -> bytes:
-    """A little-endian TIFF: its directory at 8, then what does not fit in it, then ``data``, where ``-1`` points to."""
+    """A little-endian TIFF: its directory at 8, then longer values, then ``data``; ``-1`` stands for its offset."""
     packed = {
         tag: struct.pack(f"<{len(v)}{'HI'[kind == LONG]}", *(max(x, 0) for x in v))
         for tag, (kind, v) in entries.items()
@@ -55,7 +55,7 @@ def tiff_of(
     samples: int = 1,
     next_at: int = 0,
 ) -> bytes:
-    """One strip of ``data``, 8-bit grey or RGB, with ``more`` tags."""
+    """A TIFF of 8-bit grey or RGB with one strip, ``data``, and ``more`` tags."""
     entries = {
         256: (LONG, [size[0]]),
         257: (LONG, [size[1]]),
@@ -128,7 +128,7 @@ hostile(
         more={322: (LONG, [2**31]), 323: (LONG, [2**31]), 324: (LONG, [-1]), 325: (LONG, [10])},
         compression=DEFLATE,
     ),
-    TURNED_AWAY,
+    REJECTED,
 )
 hostile(
     "tiff_of_tiles_of_no_size",
@@ -138,12 +138,12 @@ hostile(
 
 
 def tiff_of_strips(count: int, compression: int) -> bytes:
-    """A picture of one row a strip, with the list of strips as its pixels."""
+    """A picture with one row per strip, and the list of strips as its pixels."""
     start = tiff_of((8, count), b"", {278: (LONG, [1])}, compression)
-    where = struct.pack("<I", len(start))
+    offset = struct.pack("<I", len(start))
     for tag in (273, 279):
         at = start.index(struct.pack("<HHI", tag, LONG, 1))
-        start = start[: at + 4] + struct.pack("<I", count) + where + start[at + 12 :]
+        start = start[: at + 4] + struct.pack("<I", count) + offset + start[at + 12 :]
     return start + b"\x09\0\0\0" * count
 
 
@@ -209,7 +209,7 @@ for name, compression in [
             compression,
             3 if compression in (JPEG_IN_TIFF, 6) else 1,
         ),
-        TURNED_AWAY,
+        REJECTED,
     )
 hostile(
     "tiff_whose_jpeg_is_larger_than_it_says",
@@ -222,7 +222,7 @@ hostile(
 
 
 def dng_like() -> bytes:
-    """A TIFF that keeps its picture in a directory of a directory, as cameras do."""
+    """A TIFF with a picture in a nested directory, as camera raw files have."""
     file = io.BytesIO()
     info = TiffImagePlugin.ImageFileDirectory_v2()
     info[ExifTags.Base.SubIFDs] = 8

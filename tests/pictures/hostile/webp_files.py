@@ -1,4 +1,4 @@
-"""WebP, from its chunks."""
+"""WebP built from its chunks."""
 
 import struct
 
@@ -7,10 +7,10 @@ from PIL import Image
 from tests.pictures.hostile.catalogue import (
     BROKEN,
     PREPARED,
+    REJECTED,
     SIDE,
     SMALL,
     TOO_LARGE,
-    TURNED_AWAY,
     gradient,
     hostile,
     save,
@@ -23,9 +23,9 @@ def webp_of(kind: bytes, body: bytes) -> bytes:
 
 
 def webp_lossless(size: tuple[int, int]) -> bytes:
-    """All pixels of one colour, whose codes take no bits at all: a bomb in 30 bytes."""
+    """All pixels of one colour, whose codes take no bits: a bomb in 30 bytes."""
     bits = 0x2F | size[0] - 1 << 8 | size[1] - 1 << 22 | 1 << 36
-    # No transform, no cache, no groups; then five codes, each "simple, one symbol, of one bit, zero".
+    # No transform, no cache, no groups; then five codes, each "simple, one symbol of one bit, zero".
     at = 8 + 14 + 14 + 1 + 3 + 3
     for code in range(5):
         bits |= 1 << at + 4 * code
@@ -43,12 +43,12 @@ hostile(
 hostile(
     "webp_of_a_canvas_of_16777216_squared",
     lambda: webp_of(b"VP8X", b"\x02\0\0\0" + b"\xff" * 6) + webp_lossless((9, 9))[12:],
-    TURNED_AWAY,
+    REJECTED,
 )
 hostile(
     "webp_of_a_canvas_of_20000_by_20000",
     lambda: webp_of(b"VP8X", b"\x02\0\0\0" + b"\x1f\x4e\0" * 2) + webp_lossless((9, 9))[12:],
-    TURNED_AWAY,
+    REJECTED,
 )
 hostile(
     "webp_of_100000_frames",
@@ -64,6 +64,6 @@ hostile("webp_of_a_header_only", lambda: b"RIFF\x04\0\0\0WEBP", BROKEN)
 hostile(
     "webp_of_more_pixels_than_it_says",
     lambda: webp_of(b"VP8X", b"\0\0\0\0" + b"\x0f\0\0" * 2) + webp_lossless((1000, 1000))[12:],
-    TURNED_AWAY,
+    REJECTED,
     SMALL,
 )
