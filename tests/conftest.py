@@ -7,9 +7,12 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,6 +26,7 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
+from shared import throttle
 from shared.foundry import Foundry
 from shared.identity import Identity as AppIdentity
 from shared.intake import Intake
@@ -36,6 +40,8 @@ from shared.store import Store
 from shared.sync import Sync
 
 CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+# Seconds after which what has not happened never will, however busy the machine is.
+PATIENCE = 240.0
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +49,58 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """Azurite, one for the whole run; each test takes containers of its own."""
     with azurite_emulator.running(log=tmp_path_factory.mktemp("azurite") / "azurite.log") as emulator:
         yield emulator
+
+
+class Clock:
+    """The app's clock, in place of the module ``time``: it stands still until the app waits, and no wait takes time."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+        self.waits: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What happens during each wait."""
+
+    def monotonic(self) -> float:
+        return 1000 + self._passed
+
+    def time(self) -> float:
+        return time.time() + self._passed
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.pass_(seconds)
+        self.meanwhile()
+
+    def pass_(self, seconds: float) -> None:
+        self._passed += seconds
+
+    def condition(self) -> threading.Condition:
+        """A condition whose waits are this clock's, but for those that only a notification ends."""
+        clock = self
+
+        class Condition(threading.Condition):
+            def wait(self, timeout: float | None = None) -> bool:
+                if timeout is None:
+                    return super().wait()
+                clock.sleep(timeout)
+                return False
+
+        return Condition()
+
+    def __getattr__(self, name: str) -> Any:
+        """What only measures is none of its business."""
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for all of the app that runs in this process."""
+    clock = Clock()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("shared.") and getattr(module, "time", None) is time:
+            monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(throttle, "threading", SimpleNamespace(Condition=clock.condition))
+    return clock
 
 
 class Model:
@@ -58,6 +116,10 @@ class Model:
     def calls(self, status: int | None = None) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = self._http.get("/admin/calls").raise_for_status().json()["calls"]
         return [call for call in calls if status in (None, call["status"])]
+
+    def most_at_once(self) -> int:
+        most: int = self._http.get("/admin/calls").raise_for_status().json()["peak"]
+        return most
 
     def reset(self) -> None:
         self._http.delete("/admin/behaviour").raise_for_status()

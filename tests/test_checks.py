@@ -16,7 +16,7 @@ from shared import api
 from shared.checks import Checks, Problem
 from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.watch import Watch
-from tests.conftest import CLIENT_ID, Cloud
+from tests.conftest import CLIENT_ID, Clock, Cloud
 
 
 @pytest.fixture(autouse=True)
@@ -110,12 +110,14 @@ def test_another_deployments_name_is_misconfigured(cloud: Cloud) -> None:
     assert found(cloud.with_settings(FOUNDRY_MODEL="no-such-model")) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_endpoint_where_nothing_answers_cannot_be_reached(cloud: Cloud) -> None:
     assert found(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) == {
         ("unreachable", "FOUNDRY_ENDPOINT")
     }
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     "behaviour",
     [{"throttle": {"calls": 0, "window_s": 60}}, {"fault": {"kind": "503"}}, {"fault": {"kind": "content_filter"}}],
@@ -127,15 +129,19 @@ def test_a_model_that_is_throttled_or_down_is_no_fault_of_the_deployment(
     assert found(cloud) == set()
 
 
-def test_health_does_not_ask_again_for_a_while(cloud: Cloud) -> None:
+def test_health_does_not_ask_again_for_a_while(cloud: Cloud, clock: Clock) -> None:
     with checks(cloud) as look:
         look()
         cloud.images.delete_container()
         assert look() == []
         assert len(cloud.model.calls()) == 1
         assert [problem.code for problem in look.look()] == ["missing_container"]
+        cloud.images.create_container()
+        clock.pass_(3600)
+        assert look() == []
 
 
+@pytest.mark.usefixtures("clock")
 def test_health_says_all_that_is_wrong_and_nothing_that_is_nobodys_business(cloud: Cloud) -> None:
     cloud.images.delete_container()
     with checks(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) as look:

@@ -332,6 +332,7 @@ def test_an_image_too_large_is_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 # What the model did
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "retry_after"),
     [

@@ -5,7 +5,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from shared.records import EmbeddingRecord
 from shared.search import MOST_RECORDS, Search, SearchRequest, SearchVector
 from shared.settings import Settings
 from shared.store import Store
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 from tests.test_function_app import bindings, call, data_url, picture, start_anew
 
 DEFINITIONS = Path(__file__).parent.parent / "infra" / "search"
@@ -219,6 +218,7 @@ def test_a_malformed_envelope_is_a_400_that_names_the_field(
 # When the model or storage cannot be had
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "retry_after"),
     [
@@ -254,10 +254,19 @@ def test_records_that_are_all_at_fault_are_not_asked_for_again(cloud: Cloud) -> 
     assert "base64" in error_of(bad)
 
 
-def test_records_whose_turn_does_not_come_in_time_say_what_to_do(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_whose_turn_does_not_come_in_time_say_what_to_do(
+    cloud: Cloud, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.search._GROUP_BYTES", -1)
-    cloud.model.behave(latency_ms=1200)
-    search = Search(replace(cloud.settings, foundry_timeout=1), cloud.store(), cloud.queries())
+    embed = Search._embed
+
+    def embed_slowly(self: Search, *arguments: Any) -> Any:
+        answers = embed(self, *arguments)
+        clock.pass_(cloud.settings.foundry_timeout + 1)
+        return answers
+
+    monkeypatch.setattr(Search, "_embed", embed_slowly)
+    search = Search(cloud.settings, cloud.store(), cloud.queries())
     request = msgspec.convert(envelope(*({"text": str(index)} for index in range(5))), SearchRequest)
     *first, last = search.skill(request, QueryReport()).values
     assert all(result.errors is None for result in first)
