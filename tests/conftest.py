@@ -51,6 +51,10 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
         yield emulator
 
 
+# The modules that wait: the app's own, and those of its libraries that pause between two tries.
+WAITING = ("shared.", "urllib3.util.retry", "azure.core.pipeline.transport._base")
+
+
 class Clock:
     """The app's clock, in place of the module ``time``: it stands still until the app waits, and no wait takes time."""
 
@@ -94,10 +98,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock for all of the app that runs in this process."""
+    """A clock for all of the app that runs in this process, and for what tries again on its behalf."""
     clock = Clock()
     for name, module in list(sys.modules.items()):
-        if name.startswith("shared.") and getattr(module, "time", None) is time:
+        if name.startswith(WAITING) and getattr(module, "time", None) is time:
             monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(throttle, "threading", SimpleNamespace(Condition=clock.condition))
     return clock
@@ -108,7 +112,7 @@ class Model:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url)
+        self._http = httpx.Client(base_url=url, timeout=PATIENCE)
 
     def behave(self, **behaviour: Any) -> None:
         self._http.post("/admin/behaviour", json=behaviour).raise_for_status()
@@ -149,7 +153,7 @@ def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         environment={"PATH": os.defpath},
     )
     try:
-        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=30))
+        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=PATIENCE))
         yield model
         model.close()
     finally:

@@ -48,6 +48,7 @@ def test_what_is_not_there_is_none_and_a_missing_container_an_error(cloud: Cloud
         assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("kind", ["cut", "lost", "slow", "401", "500", "503"])
 def test_what_passes_is_tried_again(behind: Cloud, faults: StorageFaults, kind: FaultKind) -> None:
     behind.upload("a.png", b"picture")
@@ -69,6 +70,7 @@ def test_what_does_not_pass_is_an_error_that_says_what_was_asked(
         rest.read(url(behind, rest))
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_connection_that_breaks_off_while_a_blob_is_sent_costs_another_request_not_the_image(
     behind: Cloud, faults: StorageFaults
 ) -> None:
@@ -101,6 +103,7 @@ def test_the_usual_emulator_s_key_is_known(cloud: Cloud) -> None:
     assert "sig=" in cloud.with_settings(ImageStorage="UseDevelopmentStorage=true").rest()._signature()
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_identity_that_gives_no_token_is_an_error_of_storage_that_says_what_to_check(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +113,7 @@ def test_an_identity_that_gives_no_token_is_an_error_of_storage_that_says_what_t
         rest.read(url(cloud, rest))
 
 
+@pytest.mark.usefixtures("clock")
 def test_many_threads_fetch_a_token_once_and_a_fresh_one_when_it_is_about_to_end(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:

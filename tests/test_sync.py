@@ -19,7 +19,7 @@ from shared.records import EmbeddingRequest, content_key, now
 from shared.store import Image as StoredImage
 from shared.store import RecordState, Store
 from shared.sync import Sync
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 
 
 def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str = "PNG") -> bytes:
@@ -477,14 +477,16 @@ def test_a_look_that_never_reached_the_model_is_not_counted_as_an_attempt(cloud:
     assert sync.again(again).attempt == 3
 
 
-def test_what_comes_from_the_queue_waits_for_the_model_with_its_message_in_hand(cloud: Cloud) -> None:
-    cloud.model.behave(throttle={"calls": 1, "window_s": 8, "retry_after": "seconds"})
+def test_what_comes_from_the_queue_waits_for_the_model_with_its_message_in_hand(cloud: Cloud, clock: Clock) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 8})
     sync = cloud.sync()
-    for index in range(3):
+    for index in range(2):
         cloud.upload(f"{index}.png", picture(size=(30 + index, 30)))
-    assert sync("0.png").outcome == "embedded"
-    assert sync("1.png").outcome == "deferred", "an upload is not kept waiting for so long"
-    assert sync.again(EmbeddingRequest(name="2.png")).outcome == "embedded"
+    assert sync("0.png").outcome == "deferred", "an upload is not kept waiting for so long"
+    assert clock.waits == []
+    cloud.model.behave()
+    assert sync.again(EmbeddingRequest(name="1.png")).outcome == "embedded"
+    assert clock.waits == [8]
 
 
 def test_an_answer_that_storage_would_not_take_is_not_asked_for_again(
@@ -505,7 +507,7 @@ def test_an_answer_that_storage_would_not_take_is_not_asked_for_again(
 
 
 def test_an_event_that_comes_twice_at_once_is_paid_for_once(cloud: Cloud) -> None:
-    cloud.model.behave(latency_ms=300)
+    cloud.model.behave(latency_ms=100)
     cloud.upload("a.png", picture())
     sync = cloud.sync()
     with ThreadPoolExecutor(4) as threads:
