@@ -350,23 +350,16 @@ def test_throttled_it_asks_again_when_it_was_told_to_and_by_then_there_is_an_ans
     running: Stack, endpoint: str, model: Model
 ) -> None:
     """With a real wait: the model, the app and the client each have a clock of their own."""
-
-    class LiftingThrottle(Waiting):
-        def sleep(self, duration: float) -> None:
-            model.behave()
-            super().sleep(duration)
-            time.sleep(duration)
-
-    # The shortest wait that the app leaves to its callers.
+    # A little longer than the app keeps a caller waiting.
     model.behave(throttle={"calls": 0, "window_s": 6})
-    with LiftingThrottle() as transport, EmbeddingsClient(
-        endpoint, AzureKeyCredential("unused"), headers={"x-functions-key": running.functions_key}, transport=transport
-    ) as client:
+    hasty = Client("async", endpoint, running.functions_key)
+    hasty.options["retry_total"] = 0
+    with pytest.raises(HttpResponseError) as raised:
+        hasty.texts("a red thing that nobody has asked for")
+    assert said(raised)[:2] == (429, "too_many_requests")
+    assert cast(Any, raised.value.response).headers["retry-after"] == "6"
+    model.behave()
+    key = {"x-functions-key": running.functions_key}
+    with EmbeddingsClient(endpoint, AzureKeyCredential("unused"), headers=key) as client:
         assert len(client.embed(input=["a red thing that nobody has asked for"]).data) == 1
-    assert transport.waits == [6]
     assert [call["status"] for call in model.calls()] == [429, 200]
-
-
-def test_throttled_it_says_so_and_the_model_is_not_asked_again(client: Client, model: Model) -> None:
-    model.behave(throttle={"calls": 0, "window_s": 6})
-    client.options["retry_total"] = 0
