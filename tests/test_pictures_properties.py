@@ -23,9 +23,16 @@ from tests.hostile.seeds import SEEDS
 
 # Small, so that what mutation makes of a size stays quick to decode, and every limit is met.
 LIMITS = Limits(image_max_pixels=1_000_000, model_max_pixels=5_000, model_max_bytes=12_000)
-# Other tests reach the same lines; counting them takes longer here than preparing the pictures.
-pytestmark = pytest.mark.no_cover
 ENDS = {"prepared", *get_args(PictureCode)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _uncounted() -> Iterator[None]:
+    """Other tests reach the same lines; counting them takes longer here than preparing the pictures."""
+    counting = sys.gettrace()
+    sys.settrace(None)
+    yield
+    sys.settrace(counting)
 
 
 def bounded(examples: int) -> settings:

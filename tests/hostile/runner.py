@@ -1,12 +1,14 @@
 """Prepare hostile inputs, each in a process of its own, and say what became of them.
 
-``python -m tests.hostile.runner NAME...`` writes one line of JSON for each name. Each child is forked warm (imports
-done), makes its input, and may then take 1 GiB of address space (``RLIMIT_AS``) on top of what it has: the interpreter
-and the libraries, less than 0.1 GiB, and the input. Time is processor time, so that a busy machine does not fail the
-test; a child that waits instead of working is ended as well, later.
+``python -m tests.hostile.runner NAME...`` writes one line of JSON for each name; without names it reads them, one a
+line, and answers each before it reads the next. Each child is forked warm (imports done), makes its input, and may then
+take 1 GiB of address space (``RLIMIT_AS``) on top of what it has: the interpreter and the libraries, less than 0.1 GiB,
+and the input. Time is processor time, so that a busy machine does not fail the test; a child that waits instead of
+working is ended as well, later.
 """
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -16,7 +18,7 @@ import tempfile
 import time
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, NoReturn, TypedDict, get_args
@@ -31,8 +33,8 @@ from tests.hostile import INPUTS
 
 SECONDS = 5
 BYTES = 2**30
-# Waiting is not working: a child that does nothing at all is ended too.
-_WAIT_SECONDS = 6 * SECONDS
+# Waiting is not working: a child that does nothing at all is ended too. One that works may have to wait for its turn.
+_WAIT_SECONDS = 60 * SECONDS
 # What a child may take altogether: to make the input, and to look at the result, is not what is measured.
 _ENOUGH_SECONDS = 10 * SECONDS
 
@@ -174,16 +176,18 @@ def run(name: str) -> Result:
         )
 
 
-def main(names: list[str]) -> None:
+def main(names: Iterable[str]) -> None:
     """Run the inputs of these names, one after the other."""
     # What Pillow loads on first use is loaded before the children part. Nothing is decoded yet: a decoder's threads
     # would not be there in a child.
     Image.init()
+    # A child that ends need not look through all that was there before it: that is most of what it would do.
+    gc.freeze()
     for name in names:
-        sys.stdout.flush()
         sys.stdout.write(json.dumps(run(name)) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        main(sys.argv[1:] or list(INPUTS))
+        main(sys.argv[1:] or map(str.strip, sys.stdin))
