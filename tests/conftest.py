@@ -38,6 +38,7 @@ from shared.rest import Rest
 from shared.settings import Settings, read_settings
 from shared.store import Store
 from shared.sync import Sync
+from tests import workers
 
 CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 # Seconds after which what has not happened never will, however busy the machine is.
@@ -49,6 +50,20 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """Azurite, one for the whole run; each test takes containers of its own."""
     with azurite_emulator.running(log=tmp_path_factory.mktemp("azurite") / "azurite.log") as emulator:
         yield emulator
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return workers.processes(config.args)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Sharing:
+    config.option.loadscopereorder = False
+    return workers.Sharing(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: workers.turn(item.nodeid))
 
 
 # The modules that wait: the app's own, and those of its libraries that pause between two tries.

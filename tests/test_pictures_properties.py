@@ -131,19 +131,19 @@ def test_every_seed_is_a_picture(name: str) -> None:
         assert end_of(_SEEDS[name], LIMITS) == ("prepared", "")
 
 
-@bounded(2000)
+@bounded(1000)
 @given(mutated())
 def test_a_mutated_picture_is_prepared_or_refused(data: bytes) -> None:
     assert_prepared_or_refused(data)
 
 
-@bounded(300)
+@bounded(200)
 @given(cut())
 def test_a_cut_picture_is_prepared_or_refused(data: bytes) -> None:
     assert_prepared_or_refused(data)
 
 
-@bounded(800)
+@bounded(400)
 @given(spliced())
 def test_a_spliced_picture_is_prepared_or_refused(data: bytes) -> None:
     assert_prepared_or_refused(data)
