@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from local.processes import Child, StackError
+from local.processes import STARTING, Child, StackError
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 ACCOUNT = "devstoreaccount1"
@@ -98,7 +98,7 @@ def running(
 
 def _address(child: Child, service: str) -> str:
     line = re.compile(rf"{service} service is successfully listening at (https://127\.0\.0\.1:\d+)")
-    return child.announcement(line, seconds=30)
+    return child.announcement(line, seconds=STARTING)
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:

@@ -41,6 +41,8 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
 # Azurite closes a connection that has been idle for five seconds. A request sent at that moment would be lost.
 _LONGEST_IDLE = 2.0
 _PIECE = 64 * 1024
+# How often a server looks whether it is to stop, in seconds.
+_STOPPING = {"poll_interval": 0.05}
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _serving(url: str, storage: Azurite, faults: StorageFaults) -> Iterator[str]
         context.load_cert_chain(storage.ca_file, storage.key_file)
         # Shaking hands belongs to each connection's own thread: a client that is slow at it must not stop the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, name="storage faults", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs=_STOPPING, name="storage faults", daemon=True)
         thread.start()
         try:
             yield f"https://127.0.0.1:{server.server_port}{service.path}"

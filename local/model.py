@@ -55,13 +55,14 @@ type Vector = NDArray[np.float32]
 type Answer = NDArray[np.float32 | np.int16]
 
 TOKENS_PER_IMAGE = 1000
+NANOSECONDS = 10**9  # a second
 
 
 class Throttle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many calls a window, the rest 429; `retry_after` is the one place that says how long to wait."""
 
     calls: Annotated[int, msgspec.Meta(ge=0)]
-    window_s: Annotated[float, msgspec.Meta(gt=0)]
+    window_s: Annotated[float, msgspec.Meta(ge=1e-9)]
     retry_after: Literal["seconds", "date", "ms", "body", "none"] = "seconds"
 
 
@@ -144,7 +145,7 @@ class Service:
         self.behaviour = behaviour
         fault = behaviour.fault
         self.faults_left = math.inf if fault is None or fault.times is None else fault.times
-        self.window_end = 0.0
+        self.window_end = 0
         self.admitted = 0
 
     def forget(self) -> None:
@@ -197,13 +198,14 @@ class Service:
         throttle = self.behaviour.throttle
         if throttle is None:
             return
-        now = time.monotonic()
+        # In whole nanoseconds: what floats make of a wait of 6 seconds may be a little more, and is 7 when rounded up.
+        now, window = time.monotonic_ns(), round(throttle.window_s * 1e9)
         if not self.window_end:
             self.window_end = now
         if now >= self.window_end:
             # The first window begins with the first call; from then on they follow each other, asked for or not.
-            unused = (now - self.window_end) // throttle.window_s
-            self.window_end += (unused + 1) * throttle.window_s
+            unused = (now - self.window_end) // window
+            self.window_end += (unused + 1) * window
             self.admitted = 0
         if self.admitted >= throttle.calls:
             raise rate_limited(throttle, self.window_end - now)
@@ -322,23 +324,29 @@ def printed(vector: Answer, encoding_format: str | msgspec.UnsetType) -> str | l
     return numbers
 
 
-def rate_limited(throttle: Throttle, wait: float) -> Refusal:
-    """429, with the time to wait in the one place the behaviour asks for."""
+def rate_limited(throttle: Throttle, wait_ns: int) -> Refusal:
+    """429, with the time to wait, rounded up, in the one place the behaviour asks for."""
     message = f"Rate limit of {throttle.calls} per {throttle.window_s:g}s exceeded for UserByModelByMinute."
+    seconds = rounded_up(wait_ns, NANOSECONDS)
     headers = {}
     match throttle.retry_after:
         case "seconds":
-            headers["Retry-After"] = str(math.ceil(wait))
+            headers["Retry-After"] = str(seconds)
         case "date":
-            headers["Retry-After"] = formatdate(math.ceil(time.time() + wait), usegmt=True)
+            headers["Retry-After"] = formatdate(rounded_up(time.time_ns() + wait_ns, NANOSECONDS), usegmt=True)
         case "ms":
-            headers["retry-after-ms"] = str(math.ceil(wait * 1000))
+            headers["retry-after-ms"] = str(rounded_up(wait_ns, NANOSECONDS // 1000))
         case "body":
-            message += f" Please wait {math.ceil(wait)} seconds before retrying."
+            message += f" Please wait {seconds} seconds before retrying."
         case "none":
             pass
     error = {"code": "RateLimitReached", "message": message, "details": message}
     return Refusal(429, {"error": error}, headers)
+
+
+def rounded_up(nanoseconds: int, unit: int) -> int:
+    """Return how many whole units that is, the last of them begun."""
+    return -(-nanoseconds // unit)
 
 
 class NoAnswer(Response):

@@ -13,6 +13,9 @@ from pathlib import Path
 # What a service of this stack prints when it is ready, and where.
 LISTENING = re.compile(r"^listening on (http://127\.0\.0\.1:\d+)$")
 
+# Seconds that a part may take to start on a busy machine. One that cannot start ends before that.
+STARTING = 120.0
+
 # On Linux the kernel kills the child when its parent is gone, however that came about. The setting survives exec.
 _DIE_WITH_PARENT = """
 import ctypes, os, sys

@@ -30,7 +30,7 @@ from local.azurite import REPO_ROOT, Azurite
 from local.events import EventGrid, Subscription, to_queue, to_webhook
 from local.faults import StorageFaults
 from local.identity import Identity
-from local.processes import LISTENING, Child, wait_until
+from local.processes import LISTENING, STARTING, Child, wait_until
 from local.processes import StackError as StackError
 from local.storage import Storage
 
@@ -109,7 +109,7 @@ def _start(
     client_id, key = str(uuid.uuid4()), secrets.token_urlsafe(32)
     tokens = parts.enter_context(identity.running([client_id]))
     foundry = _start_model(_fresh(logs / "model.log"), system, parts)
-    foundry_url = foundry.announcement(LISTENING, seconds=30)
+    foundry_url = foundry.announcement(LISTENING, seconds=STARTING)
     warden.watch(foundry)
 
     blob_url, queue_url = emulator.blob_url, emulator.queue_url
@@ -217,8 +217,8 @@ class _Functions:
     def start(self) -> None:
         """Start it and wait until it answers. Raises StackError when it does not: the app can not be loaded, say."""
         self._child = child = self._process(port=0)
-        self.url = child.announcement(LISTENING, seconds=60)
-        if not wait_until(self._answers, seconds=30):
+        self.url = child.announcement(LISTENING, seconds=STARTING)
+        if not wait_until(self._answers, seconds=STARTING):
             raise child.error("does not answer")
         self._keeper = threading.Thread(target=self._keep, args=[child], name="functions watch", daemon=True)
         self._keeper.start()

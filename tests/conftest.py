@@ -7,9 +7,12 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,6 +30,7 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
+from shared.model import rate_limiter
 from shared.model.client import ModelClient
 from shared.operations.dead_letters import DeadLetters
 from shared.queries.cache import QueryCache
@@ -41,8 +45,11 @@ from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
 from shared.uploads.requests import RequestQueue
 from shared.uploads.sync import Sync
+from tests import workers
 
 CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+# Seconds after which what has not happened never will, however busy the machine is.
+PATIENCE = 240.0
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +59,82 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
         yield emulator
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return workers.processes(config.args)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Sharing:
+    config.option.loadscopereorder = False
+    return workers.Sharing(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: workers.turn(item.nodeid))
+
+
+# The modules that wait: the app's own, and those of its libraries that pause between two tries.
+WAITING = ("shared.", "urllib3.util.retry", "azure.core.pipeline.transport._base")
+
+
+class Clock:
+    """The app's clock, in place of the module ``time``: it stands still until the app waits, and no wait takes time."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+        self.waits: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What happens during each wait."""
+
+    def monotonic(self) -> float:
+        return 1000 + self._passed
+
+    def time(self) -> float:
+        return time.time() + self._passed
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.pass_(seconds)
+        self.meanwhile()
+
+    def pass_(self, seconds: float) -> None:
+        self._passed += seconds
+
+    def condition(self) -> threading.Condition:
+        """A condition whose waits are this clock's, but for those that only a notification ends."""
+        clock = self
+
+        class Condition(threading.Condition):
+            def wait(self, timeout: float | None = None) -> bool:
+                if timeout is None:
+                    return super().wait()
+                clock.sleep(timeout)
+                return False
+
+        return Condition()
+
+    def __getattr__(self, name: str) -> Any:
+        """What only measures is none of its business."""
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for all of the app that runs in this process, and for what tries again on its behalf."""
+    clock = Clock()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(WAITING) and getattr(module, "time", None) is time:
+            monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(rate_limiter, "threading", SimpleNamespace(Condition=clock.condition))
+    return clock
+
+
 class Model:
     """The model stand-in, as a test controls it: set its behaviour, read the calls it received."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url)
+        self._http = httpx.Client(base_url=url, timeout=PATIENCE)
 
     def behave(self, **behaviour: Any) -> None:
         self._http.post("/admin/behaviour", json=behaviour).raise_for_status()
@@ -65,6 +142,10 @@ class Model:
     def calls(self, status: int | None = None) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = self._http.get("/admin/calls").raise_for_status().json()["calls"]
         return [call for call in calls if status in (None, call["status"])]
+
+    def most_at_once(self) -> int:
+        most: int = self._http.get("/admin/calls").raise_for_status().json()["peak"]
+        return most
 
     def reset(self) -> None:
         self._http.delete("/admin/behaviour").raise_for_status()
@@ -94,7 +175,7 @@ def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         environment={"PATH": os.defpath},
     )
     try:
-        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=30))
+        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=PATIENCE))
         yield model
         model.close()
     finally:

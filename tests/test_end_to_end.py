@@ -20,7 +20,7 @@ from PIL import Image
 
 from local import stack
 from local.stack import Stack
-from tests.conftest import Model, model_at
+from tests.conftest import PATIENCE, Model, model_at
 from tests.pictures.hostile import INPUTS
 
 pillow_heif.register_heif_opener()
@@ -71,8 +71,8 @@ def read(storage: BlobServiceClient, path: str) -> Any:
         return None
 
 
-def eventually[Found](find: Callable[[], Found | None], seconds: float = 30) -> Found:
-    deadline = time.monotonic() + seconds
+def eventually[Found](find: Callable[[], Found | None]) -> Found:
+    deadline = time.monotonic() + PATIENCE
     while (found := find()) is None:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
@@ -80,9 +80,18 @@ def eventually[Found](find: Callable[[], Found | None], seconds: float = 30) -> 
 
 
 def post(running: Stack, route: str, body: object) -> httpx.Response:
-    return httpx.post(
-        f"{running.functions_url}/api/models/{route}", json=body, headers={"x-functions-key": running.functions_key}
-    )
+    key = {"x-functions-key": running.functions_key}
+    return httpx.post(f"{running.functions_url}/api/models/{route}", json=body, headers=key, timeout=PATIENCE)
+
+
+def nothing_waits(running: Stack) -> bool:
+    """Whether no queue holds a message, hidden or not."""
+    return not any(status(running)["queues"].values())
+
+
+def status(running: Stack) -> Any:
+    key = {"x-functions-key": running.functions_key}
+    return httpx.get(f"{running.functions_url}/api/status", headers=key, timeout=PATIENCE).raise_for_status().json()
 
 
 def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobServiceClient) -> None:
@@ -104,7 +113,7 @@ def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobSer
     for name, data in pictures.items():
         record = eventually(lambda name=name: read(storage, f"images/{name}"))  # type: ignore[misc]
         assert (record["name"], record["bytes"], len(record["embedding"])) == (name, len(data), 1024)
-        response = httpx.head(record["url"], verify=False)
+        response = httpx.head(record["url"], verify=False, timeout=PATIENCE)
         assert response.status_code in {401, 403, 404}, "storage must return nothing without a token"
 
 
@@ -133,7 +142,7 @@ def test_a_file_that_is_not_a_picture_gets_a_failure_record_and_no_retry(
     upload(storage, "notes.jpg", b"these are words")
     failure = eventually(lambda: read(storage, "failures/notes.jpg"))
     assert (failure["code"], failure["attempts"]) == ("not_an_image", 1)
-    time.sleep(0.5)
+    eventually(lambda: True if nothing_waits(running) else None)
     assert read(storage, "failures/notes.jpg") == failure
     assert model.calls() == []
 
@@ -193,6 +202,7 @@ def test_a_body_that_is_too_large_is_413_from_the_app_or_the_host(running: Stack
         f"{running.functions_url}/api/models/images/embeddings",
         content=itertools.repeat(bytes(2**20), mebibytes),
         headers={"x-functions-key": running.functions_key, "content-type": "image/png"},
+        timeout=PATIENCE,
     )
     assert answer.status_code == 413
     assert (answer.headers.get("x-ms-error-code") == "request_too_large") == by_app
@@ -217,7 +227,7 @@ def test_an_audit_restores_a_lost_record(running: Stack, storage: BlobServiceCli
         f"{running.functions_url}/api/reconcile",
         json={"prefix": "lost"},
         headers={"x-functions-key": running.functions_key},
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert (answer.status_code, answer.json()["missing"], answer.json()["requested"]) == (200, 1, 1)
     assert eventually(lambda: read(storage, "images/lost.png"))["name"] == "lost.png"
@@ -227,16 +237,15 @@ def test_an_audit_runs_on_schedule_and_the_status_reports_it(running: Stack, sto
     upload(storage, "audited.png", picture("lime"))
     eventually(lambda: read(storage, "images/audited.png"))
     key = {"x-functions-key": running.functions_key}
-    httpx.post(
-        f"{running.functions_url}/admin/functions/reconcile_on_schedule", headers=key, json={}
-    ).raise_for_status()
+    timer = f"{running.functions_url}/admin/functions/reconcile_on_schedule"
+    httpx.post(timer, headers=key, json={}, timeout=PATIENCE).raise_for_status()
 
-    def status() -> Any:
-        answer = httpx.get(f"{running.functions_url}/api/status", headers=key).raise_for_status().json()
-        audit = answer["last_audit"]
-        return answer if audit and audit["prefix"] == "" else None
+    def audited() -> Any:
+        told = status(running)
+        audit = told["last_audit"]
+        return told if audit and audit["prefix"] == "" else None
 
-    report = eventually(status)
+    report = eventually(audited)
     assert report["last_audit"]["current"] >= 1
     assert report["queues"]["embedding-requests"] is not None
     assert any(queue.startswith("azure-webjobs-blobtrigger-") for queue in report["queues"])
@@ -265,10 +274,11 @@ def test_a_bad_query_is_400_and_names_the_field(running: Stack) -> None:
 
 
 def test_the_routes_need_the_key_and_health_does_not(running: Stack) -> None:
-    for route in ("models/embeddings", "models/images/embeddings"):
-        assert httpx.post(f"{running.functions_url}/api/{route}", json={}).status_code == 401
-    assert httpx.get(f"{running.functions_url}/api/models/info").status_code == 401
-    assert httpx.get(f"{running.functions_url}/api/health").json() == {"status": "ok"}
+    with httpx.Client(base_url=f"{running.functions_url}/api", timeout=PATIENCE) as anybody:
+        for route in ("models/embeddings", "models/images/embeddings"):
+            assert anybody.post(f"/{route}", json={}).status_code == 401
+        assert anybody.get("/models/info").status_code == 401
+        assert anybody.get("/health").json() == {"status": "ok"}
 
 
 def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs: Path) -> None:
@@ -282,10 +292,14 @@ def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs:
 
 
 def test_an_app_with_a_missing_setting_serves_only_health_which_names_it(tmp_path: Path) -> None:
-    with stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started:
-        health = httpx.get(f"{started.functions_url}/api/health")
+    with (
+        stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started,
+        httpx.Client(base_url=f"{started.functions_url}/api", timeout=PATIENCE) as http,
+    ):
+        health = http.get("/health")
         assert health.status_code == 503
         assert "FOUNDRY_MODEL is missing" in health.json()["error"]["message"]
-        key = {"x-functions-key": started.functions_key}
-        assert httpx.post(f"{started.functions_url}/api/models/embeddings", headers=key).status_code == 404
+        for method, path in (("POST", "/models/embeddings"), ("GET", "/openapi.json")):
+            other = http.request(method, path, headers={"x-functions-key": started.functions_key})
+            assert (other.status_code, other.content) == (404, b"")
     assert "FOUNDRY_MODEL is missing" in (tmp_path / "functions.log").read_text()

@@ -334,6 +334,7 @@ def test_an_image_too_large_is_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 # Errors of the model
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "retry_after"),
     [

@@ -10,6 +10,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.host import BODY_LIMIT, read_host_json
+from tests.conftest import PATIENCE
 from tests.local.conftest import APP, KEY, Host, eventually, host_process
 
 EMPTY_404 = (404, b"")
@@ -81,7 +82,7 @@ def test_a_function_that_raises_is_an_empty_500_and_its_traceback_is_in_the_log(
 
 def test_a_body_that_announces_more_than_the_limit_is_a_413(host: Host) -> None:
     address = urlsplit(str(host.http.base_url))
-    with closing(http.client.HTTPConnection(f"{address.hostname}:{address.port}", timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(f"{address.hostname}:{address.port}", timeout=PATIENCE)) as connection:
         connection.putrequest("POST", "/api/any")
         connection.putheader("Content-Length", str(BODY_LIMIT + 1))
         connection.endheaders()
@@ -143,7 +144,7 @@ def test_host_json_has_the_hosts_own_defaults() -> None:
     assert defaults.timeout == 1800
     assert (defaults.blobs.batch, defaults.blobs.refill_at, defaults.blobs.attempts) == (9, 7, 5)
     assert (defaults.queues.batch, defaults.queues.refill_at, defaults.queues.attempts) == (16, 8, 5)
-    assert (defaults.queues.retry_after, defaults.queues_encoding) == (0, "base64")
+    assert (defaults.blobs.retry_after, defaults.queues.retry_after, defaults.queues_encoding) == (0, 0, "base64")
 
 
 def test_host_json_is_obeyed() -> None:

@@ -5,10 +5,11 @@ import http.server
 import io
 import socket
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -25,9 +26,10 @@ from shared.errors import (
     ModelUnavailable,
     RateLimited,
 )
+from shared.identity import Identity
 from shared.model.client import _HARMLESS_PNG, MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
-from tests.conftest import CLIENT_ID, Cloud
+from tests.conftest import CLIENT_ID, Clock, Cloud
 
 
 def within(seconds: float) -> Schedule:
@@ -78,14 +80,22 @@ def test_a_401_fetches_one_fresh_token_and_no_more(cloud: Cloud) -> None:
     assert len(cloud.model.calls(401)) == 2
 
 
-def test_an_expired_token_is_replaced(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    with identity_endpoint.running([CLIENT_ID], lifetime=1) as short_lived:
+def test_a_token_is_replaced_before_it_expires(cloud: Cloud, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    fetch = Identity._fetch
+
+    def noted(self: Identity, scope: str, fresh: bool) -> Any:
+        fetched.append(scope)
+        return fetch(self, scope, fresh)
+
+    monkeypatch.setattr(Identity, "_fetch", noted)
+    with identity_endpoint.running([CLIENT_ID], lifetime=7200) as short_lived:
         monkeypatch.setenv("IDENTITY_ENDPOINT", short_lived.endpoint)
         monkeypatch.setenv("IDENTITY_HEADER", short_lived.header)
         client = cloud.model_client()
-        assert embed(client) == 1024
-        time.sleep(1.1)
-        assert embed(client) == 1024
+        assert (embed(client), embed(client), len(fetched)) == (1024, 1024, 1)
+        clock.pass_(7000)
+        assert (embed(client), len(fetched)) == (1024, 2)
 
 
 def test_a_missing_identity_is_an_error_that_names_its_setting(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +112,7 @@ def test_a_key_is_sent_if_the_settings_have_one(cloud: Cloud) -> None:
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("kind", ["500", "502_html", "503", "drop", "malformed_json", "nan", "zeros"])
 def test_a_transient_failure_is_retried(cloud: Cloud, kind: str) -> None:
     cloud.model.behave(fault={"kind": kind, "times": 2})
@@ -109,35 +120,33 @@ def test_a_transient_failure_is_retried(cloud: Cloud, kind: str) -> None:
     assert len(cloud.model.calls()) == 3
 
 
-def test_retries_end_after_a_few_attempts(cloud: Cloud) -> None:
+def test_retries_end_after_a_few_attempts(cloud: Cloud, clock: Clock) -> None:
     cloud.model.behave(fault={"kind": "503"})
-    start = time.monotonic()
     with pytest.raises(ModelUnavailable) as raised:
         embed(cloud.model_client())
     assert raised.value.status == 503
     assert len(cloud.model.calls()) == MAX_ATTEMPTS
-    assert time.monotonic() - start < 10
+    assert (len(clock.waits), sum(clock.waits) <= MAX_TOTAL_WAIT) == (MAX_ATTEMPTS - 1, True)
 
 
-@pytest.mark.parametrize("retry_after", ["seconds", "date", "ms", "body"])
-def test_a_short_retry_after_is_waited_for(cloud: Cloud, retry_after: str) -> None:
-    cloud.model.behave(throttle={"calls": 1, "window_s": 2, "retry_after": retry_after})
+@pytest.mark.parametrize("retry_after", ["seconds", "ms", "body"])
+def test_a_short_retry_after_is_waited_for(cloud: Cloud, clock: Clock, retry_after: str) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 3, "retry_after": retry_after})
+    clock.meanwhile = cloud.model.behave
+    assert embed(cloud.model_client()) == 1024
+    assert clock.waits == [3]
+    assert [call["status"] for call in cloud.model.calls()] == [429, 200]
+
+
+def test_a_long_retry_after_is_left_to_the_caller(cloud: Cloud, clock: Clock) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 60})
     client = cloud.model_client()
-    assert embed(client) == 1024
-    assert embed(client) == 1024
-    assert 1 <= len(cloud.model.calls(429)) <= 2
-
-
-def test_a_long_retry_after_is_left_to_the_caller(cloud: Cloud) -> None:
-    cloud.model.behave(throttle={"calls": 1, "window_s": 60, "retry_after": "seconds"})
-    client = cloud.model_client()
-    embed(client)
-    with pytest.raises(ModelUnavailable) as raised:
-        embed(client)
-    assert raised.value.status == 429
-    assert raised.value.retry_after is not None
-    assert 50 < raised.value.retry_after <= 60
-    assert len(cloud.model.calls(429)) == 1
+    for _ in range(2):
+        with pytest.raises(ModelUnavailable) as raised:
+            embed(client)
+        assert (raised.value.status, raised.value.retry_after) == (429, 60)
+    assert clock.waits == []
+    assert len(cloud.model.calls()) == 1
 
 
 def test_an_empty_200_is_an_error_that_names_the_missing_path(cloud: Cloud) -> None:
@@ -164,17 +173,14 @@ def test_an_unknown_model_is_a_setting_to_fix(cloud: Cloud) -> None:
 
 
 def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> None:
-    cloud.model.behave(latency_ms=200)
+    cloud.model.behave(latency_ms=100)
     client = cloud.with_settings(FOUNDRY_CONCURRENCY="2").model_client()
-    start = time.monotonic()
-    threads = [threading.Thread(target=embed, args=(client,)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - start > 0.58
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(embed, [client] * 6)) == [1024] * 6
+    assert cloud.model.most_at_once() <= 2
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_unreachable_model_is_unavailable(cloud: Cloud) -> None:
     with pytest.raises(ModelUnavailable, match=r"did not answer at http://127\.0\.0\.1:9/models/embeddings"):
         cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:9/models").model_client().embed_text(
@@ -303,14 +309,16 @@ def test_the_wait_is_read_from_every_place_where_the_service_names_it(
     assert error.retry_after == seconds
 
 
-def test_the_wait_may_be_a_date(cloud: Cloud) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
-    error = failure(cloud, 429, b"", retry_after=date)
+@pytest.mark.parametrize(("later", "wait"), [(60, 60), (-60, 0)])
+def test_the_wait_may_be_a_date(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, later: int, wait: int) -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    monkeypatch.setattr("shared.model.wire_format.datetime", SimpleNamespace(now=lambda _: now))
+    error = failure(cloud, 429, b"", retry_after=format_datetime(now + timedelta(seconds=later), usegmt=True))
     assert isinstance(error, ModelUnavailable)
-    assert error.retry_after is not None
-    assert 55 < error.retry_after <= 60
+    assert error.retry_after == wait
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("data", [[], [{"index": 0, "embedding": "AAAA"}], [{"index": 0, "embedding": []}]])
 def test_an_answer_without_a_vector_of_numbers_is_an_error(cloud: Cloud, data: Any) -> None:
     failure(cloud, 200, {"data": data, "usage": {}})

@@ -16,7 +16,7 @@ from shared.operations.checks import Checks, Problem
 from shared.operations.watch import Watch
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.triggers import routes
-from tests.conftest import CLIENT_ID, Cloud
+from tests.conftest import CLIENT_ID, Clock, Cloud
 
 
 @pytest.fixture(autouse=True)
@@ -117,12 +117,14 @@ def test_an_unknown_deployment_is_misconfigured(cloud: Cloud) -> None:
     assert problems(cloud.with_settings(FOUNDRY_MODEL="no-such-model")) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_endpoint_that_does_not_answer_is_unreachable(cloud: Cloud) -> None:
     assert problems(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) == {
         ("unreachable", "FOUNDRY_ENDPOINT")
     }
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     "behaviour",
     [{"throttle": {"calls": 0, "window_s": 60}}, {"fault": {"kind": "503"}}, {"fault": {"kind": "content_filter"}}],
@@ -134,15 +136,19 @@ def test_a_model_that_is_throttled_or_down_is_no_problem_of_the_deployment(
     assert problems(cloud) == set()
 
 
-def test_health_is_cached(cloud: Cloud) -> None:
+def test_health_is_cached(cloud: Cloud, clock: Clock) -> None:
     with checks(cloud) as check:
         check()
         cloud.images.delete_container()
         assert check() == []
         assert len(cloud.model.calls()) == 1
         assert [problem.code for problem in check.run()] == ["missing_container"]
+        cloud.images.create_container()
+        clock.pass_(3600)
+        assert check() == []
 
 
+@pytest.mark.usefixtures("clock")
 def test_health_lists_every_problem_and_shows_no_private_value(cloud: Cloud) -> None:
     cloud.images.delete_container()
     with checks(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) as check:

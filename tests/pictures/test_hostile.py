@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import IO, cast
 
 import pytest
 from PIL import Image
@@ -18,39 +19,43 @@ from tests.pictures.hostile.catalogue import save
 from tests.pictures.hostile.runner import SECONDS, Result
 
 _ROOT = Path(__file__).parents[2]
-_RUNNERS = 2
-
-
-def run(names: list[str]) -> list[Result]:
-    """Have a runner prepare the inputs of these names, each in a process of its own."""
-    done = subprocess.run(
-        # Always: by default a warning is shown once per line of code, so only the first input would show it.
-        [sys.executable, "-W", "always", "-m", "tests.pictures.hostile.runner", *names],
-        cwd=_ROOT,
-        # Arenas reserve address space, which the limit counts.
-        env={**os.environ, "MALLOC_ARENA_MAX": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-    assert done.stderr == ""
-    results: list[Result] = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [result["name"] for result in results] == names
-    return results
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, Result]:
-    names = list(INPUTS)
-    with ThreadPoolExecutor(_RUNNERS) as pool:
-        shares = pool.map(run, [names[number::_RUNNERS] for number in range(_RUNNERS)])
-        return {result["name"]: result for share in shares for result in share}
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Result]]:
+    """A runner, which prepares the input of a name in a process of its own."""
+    said = tmp_path_factory.mktemp("hostile") / "stderr"
+    with (
+        said.open("w") as stderr,
+        subprocess.Popen(
+            # All warnings, so that one which is shown only once a place is heard from every input.
+            [sys.executable, "-W", "always", "-m", "tests.pictures.hostile.runner"],
+            cwd=_ROOT,
+            # An arena for every thread would be address space that nobody uses.
+            env={**os.environ, "MALLOC_ARENA_MAX": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as runner,
+    ):
+        names, results = cast(IO[str], runner.stdin), cast(IO[str], runner.stdout)
+
+        def run(name: str) -> Result:
+            names.write(f"{name}\n")
+            names.flush()
+            result: Result = json.loads(results.readline())
+            return result
+
+        yield run
+        names.close()
+        assert (runner.wait(), said.read_text()) == (0, "")
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_a_hostile_file_ends_as_a_picture_within_the_limits_or_a_code(name: str, results: dict[str, Result]) -> None:
-    result = results[name]
+def test_a_hostile_file_ends_as_a_picture_within_the_limits_or_a_code(name: str, run: Callable[[str], Result]) -> None:
+    result = run(name)
+    assert result["name"] == name
     assert result["end"] in INPUTS[name].ends, result
     assert result["status"] == 0, result
     assert result["stderr"] == ""

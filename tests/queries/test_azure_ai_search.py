@@ -224,6 +224,7 @@ def test_a_malformed_envelope_is_a_400_that_names_the_field(
 # A model or storage that is unavailable
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "retry_after"),
     [

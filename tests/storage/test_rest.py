@@ -48,6 +48,7 @@ def test_a_missing_blob_is_none_and_a_missing_container_an_error(cloud: Cloud) -
         assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("kind", ["cut", "lost", "slow", "401", "500", "503"])
 def test_a_transient_fault_is_retried(behind: Cloud, faults: StorageFaults, kind: FaultKind) -> None:
     behind.upload("a.png", b"picture")
@@ -69,6 +70,7 @@ def test_a_lasting_fault_is_an_error_that_names_the_request(
         rest.read(url(behind, rest))
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_image_is_embedded_even_if_connections_break_while_its_bytes_arrive(
     behind: Cloud, faults: StorageFaults
 ) -> None:
@@ -101,6 +103,7 @@ def test_the_short_connection_string_of_the_emulator_works(cloud: Cloud) -> None
     assert "sig=" in cloud.with_settings(ImageStorage="UseDevelopmentStorage=true").rest()._signature()
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_identity_without_a_token_is_a_storage_error_that_says_what_to_check(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +113,7 @@ def test_an_identity_without_a_token_is_a_storage_error_that_says_what_to_check(
         rest.read(url(cloud, rest))
 
 
+@pytest.mark.usefixtures("clock")
 def test_threads_share_one_token_until_it_is_about_to_expire(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
     fetch = Identity._fetch

@@ -23,7 +23,7 @@ from shared.uploads.record_store import RecordState, RecordStore
 from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
 from shared.uploads.sync import Sync
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 
 
 def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str = "PNG") -> bytes:
@@ -481,14 +481,16 @@ def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud
     assert sync.request(EmbeddingRequest(name="b.png", attempt=3)).attempt == 3
 
 
-def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(cloud: Cloud) -> None:
-    cloud.model.behave(throttle={"calls": 1, "window_s": 8, "retry_after": "seconds"})
+def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(cloud: Cloud, clock: Clock) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 8})
     sync = cloud.sync()
-    for index in range(3):
+    for index in range(2):
         cloud.upload(f"{index}.png", picture(size=(30 + index, 30)))
-    assert sync.upload("0.png").outcome == "embedded"
-    assert sync.upload("1.png").outcome == "deferred", "an upload does not wait for so long"
-    assert sync.request(EmbeddingRequest(name="2.png")).outcome == "embedded"
+    assert sync.upload("0.png").outcome == "deferred", "an upload is not kept waiting for so long"
+    assert clock.waits == []
+    cloud.model.behave()
+    assert sync.request(EmbeddingRequest(name="1.png")).outcome == "embedded"
+    assert clock.waits == [8]
 
 
 def test_an_embedding_that_storage_rejected_needs_no_second_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,7 +509,7 @@ def test_an_embedding_that_storage_rejected_needs_no_second_call(cloud: Cloud, m
 
 
 def test_an_event_delivered_several_times_at_once_costs_one_call(cloud: Cloud) -> None:
-    cloud.model.behave(latency_ms=300)
+    cloud.model.behave(latency_ms=100)
     cloud.upload("a.png", picture())
     sync = cloud.sync()
     with ThreadPoolExecutor(4) as threads:
