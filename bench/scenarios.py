@@ -28,7 +28,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from bench.site import PATIENCE, SPACE, Site, picture, pictures
 from local.events import Change, event
 from local.faults import FaultKind, StorageFaults
-from local.model import Fault
+from local.model.behaviour import Fault
 from local.processes import wait_until
 
 MODEL_FAULTS: tuple[str, ...] = get_args(get_type_hints(Fault)["kind"])

@@ -61,14 +61,16 @@ def test_the_app_gets_no_key_and_nothing_of_this_process(running: Stack) -> None
     assert not any("AccountKey" in value or running.functions_key in value for value in environment.values())
 
 
-def test_a_function_that_runs_too_long_ends_the_host_which_is_started_again_on_the_same_port(
+def test_a_function_that_runs_too_long_ends_the_host_which_restarts_on_the_same_port(
     running: Stack, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with images(running) as container:
         container.upload_blob("slow 6", b"")
         eventually(lambda: runs(running, "slow 6"))
         container.delete_blob("slow 6")
-    eventually(lambda: "longer than functionTimeout allows: the process ends\nIt is started" in capfd.readouterr().err)
+    eventually(
+        lambda: "longer than functionTimeout allows: ending the process\nRestarting it" in capfd.readouterr().err
+    )
     eventually(lambda: answers(running))
 
 
@@ -88,12 +90,12 @@ def test_a_part_that_dies_ends_the_stack_with_an_error_that_names_its_log(tmp_pa
             os.kill(next(child for child in started if "azurite" in command_line(child)), signal.SIGKILL)
             time.sleep(10)
 
-    with pytest.raises(StackError, match=r"(?s)Azurite ended on its own\. Its log is .*azurite\.log"):
+    with pytest.raises(StackError, match=r"(?s)Azurite stopped unexpectedly\. Its log is .*azurite\.log"):
         lose_azurite()
     assert children(os.getpid()) == before
 
 
-def test_an_app_that_can_not_be_loaded_is_an_error_with_its_own_message(tmp_path: Path) -> None:
+def test_an_app_that_cannot_be_loaded_is_an_error_with_its_own_message(tmp_path: Path) -> None:
     before = children(os.getpid())
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text("raise RuntimeError('FOUNDRY_MODEL is not set')")
