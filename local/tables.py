@@ -57,11 +57,11 @@ def table(console: Console, *headings: str) -> Table:
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table; in a file or a pipe, without blanks at the ends of its lines."""
+    """Print a table between two empty lines; in a file or a pipe, without blanks at the ends of its lines."""
     if console.is_terminal:
         console.print(table)
         return
     with console.capture() as printed:
         console.print(table)
-    for line in printed.get().splitlines():
+    for line in ["", *printed.get().splitlines(), ""]:
         console.print(Text(line.rstrip()), soft_wrap=True)
