@@ -16,4 +16,5 @@ FIGURES = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(command.run("bench", FIGURES, REPO_ROOT / ".local" / "bench.json"))
+    purpose = "Measure how fast and how lean the app is, next to what people use instead."
+    sys.exit(command.run("bench", purpose, FIGURES, REPO_ROOT / ".local" / "bench.json"))

@@ -11,12 +11,12 @@ from bench.figures import Figure
 from local import tables
 
 
-def run(program: str, figures: Sequence[Figure], results: Path) -> int:
+def run(program: str, purpose: str, figures: Sequence[Figure], results: Path) -> int:
     """Measure the figures that the command line names, or all of them; print a table and write the results as JSON.
 
     Returns the exit status: 1 when a figure misses its target.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {program}")
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=purpose)
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", default=[], help="measure only these: names, or beginnings of names"
     )

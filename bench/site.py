@@ -139,7 +139,7 @@ class Site:
         return sorted(stored) == sorted(self._image_versions(prefix).items())
 
     def settle(self, prefix: str, *kinds: Literal["images", "failures"]) -> None:
-        """Wait until everything is at rest; what is not after some minutes is lost."""
+        """Wait until everything is at rest, for at most ``PATIENCE`` seconds: what is not by then is lost."""
         wait_until(lambda: self.at_rest(prefix, *kinds), seconds=PATIENCE, every=0.25)
 
     def lost(self, prefix: str) -> set[str]:

@@ -89,7 +89,7 @@ class _Load:
         if self._chance.random() < 0.5:
             body = json.dumps({"input": [f"a red bicycle, number {number}"]}).encode()
             return lambda: self._ask("embeddings", body, "application/json")
-        image = picture(f"asked {number}")
+        image = picture(f"query {number}")
         return lambda: self._ask("images/embeddings", image, "image/png")
 
     def _picture(self) -> bytes:
@@ -120,7 +120,7 @@ def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
         samples: list[tuple[float, float]] = []
         start = time.monotonic()
         end = start + minutes * 60
-        with _going_on(site, load.change, rate) as changes, _going_on(site, load.query, _QUERIES_PER_S) as queries:
+        with _repeating(site, load.change, rate) as changes, _repeating(site, load.query, _QUERIES_PER_S) as queries:
             # A load that has ended has failed; leaving the block raises why.
             while time.monotonic() < end and not (changes.done() or queries.done()):
                 time.sleep(_SAMPLE_EVERY)
@@ -145,11 +145,11 @@ def _rate(site: Site, load: _Load) -> float:
 
 
 @contextmanager
-def _going_on(site: Site, choose: Callable[[], Callable[[], object]], rate: float) -> Iterator[Future[None]]:
+def _repeating(site: Site, choose: Callable[[], Callable[[], object]], rate: float) -> Iterator[Future[None]]:
     """Do so many things a second until the block ends, which waits for all of them and raises what went wrong."""
     left = Event()
 
-    def go_on() -> None:
+    def repeat() -> None:
         start = time.monotonic()
         doing: set[Future[object]] = set()
         for number in count():
@@ -171,12 +171,12 @@ def _going_on(site: Site, choose: Callable[[], Callable[[], object]], rate: floa
             each.result()
 
     with ThreadPoolExecutor(1) as one:
-        going = one.submit(go_on)
+        repeating = one.submit(repeat)
         try:
-            yield going
+            yield repeating
         finally:
             left.set()
-        going.result()
+        repeating.result()
 
 
 def _resident_mb(process: Path) -> float:

@@ -110,7 +110,7 @@ def _serving(url: str, storage: Azurite, faults: StorageFaults) -> Iterator[str]
     with _Server(("127.0.0.1", 0), Handler) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(storage.ca_file, storage.key_file)
-        # Each connection shakes hands in its own thread: a client that is slow to must not hold up the others.
+        # Each connection does its handshake in its own thread: a slow client must not hold up the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, name="storage faults", daemon=True)
         thread.start()

@@ -84,10 +84,10 @@ class Child:
 
         with self._changed:
             self._changed.wait_for(lambda: found() or self._ended, timeout=seconds)
-            said = found()
-        if said is None:
+            announced = found()
+        if announced is None:
             raise self.error("did not start" if self._ended else f"was not ready within {seconds:g} seconds")
-        return said
+        return announced
 
     def error(self, what: str) -> StackError:
         """An error about this child that names its log and shows the log's end."""

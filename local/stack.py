@@ -90,14 +90,14 @@ def running(
     in the main thread, wherever that is. SIGTERM and SIGHUP act like Ctrl-C.
     """
     options = _Options(app, model, settings, logs or _log_folder(), lease, storage_faults, show, node_options)
-    with _Warden() as warden, ExitStack() as parts:
+    with _Supervisor() as supervisor, ExitStack() as parts:
         try:
-            yield _start(options, warden, parts)
+            yield _start(options, supervisor, parts)
         finally:
-            warden.off_duty()
+            supervisor.stop_watching()
 
 
-def _start(options: _Options, warden: "_Warden", parts: ExitStack) -> Stack:
+def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> Stack:
     """Start one part after the other; `parts` stops them in the opposite order."""
     logs = options.logs
     logs.mkdir(parents=True, exist_ok=True)
@@ -108,12 +108,12 @@ def _start(options: _Options, warden: "_Warden", parts: ExitStack) -> Stack:
     emulator = parts.enter_context(
         azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read, node_options=options.node_options)
     )
-    warden.watch(emulator.child)
+    supervisor.watch(emulator.child)
     client_id, key = str(uuid.uuid4()), secrets.token_urlsafe(32)
     tokens = parts.enter_context(identity.running([client_id]))
     foundry = _start_model(_fresh(logs / "model.log"), system, parts)
     foundry_url = foundry.announcement(LISTENING, seconds=30)
-    warden.watch(foundry)
+    supervisor.watch(foundry)
 
     blob_url, queue_url = emulator.blob_url, emulator.queue_url
     if options.storage_faults:
@@ -153,7 +153,7 @@ def _start(options: _Options, warden: "_Warden", parts: ExitStack) -> Stack:
     )
 
 
-class _Warden:
+class _Supervisor:
     """Turns signals and the death of a part into an exception in the main thread; keeps both out of the clean-up.
 
     Only a signal reaches the main thread wherever it is. Where the stack was started in another thread, the death of a
@@ -162,7 +162,7 @@ class _Warden:
 
     def __init__(self) -> None:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
-        self._on_duty = True
+        self._watching = True
         self._failure: StackError | None = None
 
     def __enter__(self) -> Self:
@@ -181,16 +181,16 @@ class _Warden:
         """Fail when this child ends before its time."""
         threading.Thread(target=self._wait_for, args=[child], name=f"{child.name} watch", daemon=True).start()
 
-    def off_duty(self) -> None:
+    def stop_watching(self) -> None:
         """From now on parts may end, and a second Ctrl-C does not interrupt the clean-up, which takes seconds."""
-        self._on_duty = False
+        self._watching = False
         if self._in_main_thread:
             for name in self._previous:
                 signal.signal(name, signal.SIG_IGN)
 
     def _wait_for(self, child: Child) -> None:
         child.wait()
-        if not self._on_duty:
+        if not self._watching:
             return
         self._failure = child.error("stopped unexpectedly")
         if self._in_main_thread:
@@ -220,7 +220,7 @@ class _Functions:
         self._show = show
         self._stopping = threading.Event()
         self._child: Child | None = None
-        self._keeper: threading.Thread | None = None
+        self._restarter: threading.Thread | None = None
         self.url = ""
 
     def start(self) -> None:
@@ -229,18 +229,18 @@ class _Functions:
         self.url = child.announcement(LISTENING, seconds=60)
         if not wait_until(self._answers, seconds=30):
             raise child.error("does not answer")
-        self._keeper = threading.Thread(target=self._keep, args=[child], name="functions watch", daemon=True)
-        self._keeper.start()
+        self._restarter = threading.Thread(target=self._restart, args=[child], name="functions watch", daemon=True)
+        self._restarter.start()
 
     def stop(self) -> None:
         """Stop it for good."""
         self._stopping.set()
         if self._child:
             self._child.stop()
-        if self._keeper:
-            self._keeper.join()
+        if self._restarter:
+            self._restarter.join()
 
-    def _keep(self, child: Child) -> None:
+    def _restart(self, child: Child) -> None:
         port = int(self.url.rpartition(":")[2])
         while True:
             child.wait()

@@ -1,4 +1,4 @@
-"""Try to lose images, and count those that were. The exit status is 1 when a figure misses its target."""
+"""Try to lose images, and count the lost ones. The exit status is 1 when a figure misses its target."""
 
 import sys
 
@@ -7,4 +7,5 @@ from local.azurite import REPO_ROOT
 from proof import reliability
 
 if __name__ == "__main__":
-    sys.exit(command.run("proof", reliability.FIGURES, REPO_ROOT / ".local" / "proof.json"))
+    purpose = "Try to lose images under quotas, faults, kills and races, and count those that were lost."
+    sys.exit(command.run("proof", purpose, reliability.FIGURES, REPO_ROOT / ".local" / "proof.json"))

@@ -13,54 +13,54 @@ from starlette.responses import Response
 
 from local.model import vectors
 from local.model.behaviour import Numbers
-from local.model.requests import Asked, ImageRequest, TextRequest
+from local.model.requests import EmbeddingsRequest, ImageRequest, TextRequest
 
 type Vector = NDArray[np.float32]
 
 TOKENS_PER_IMAGE = 1000
 
 
-def embed(asked: Asked, pictures: list[Image.Image]) -> list[Vector]:
+def embed(request: EmbeddingsRequest, pictures: list[Image.Image]) -> list[Vector]:
     """Return one vector for each input, in order. `pictures` are those of an image request, decoded."""
-    if isinstance(asked, TextRequest):
-        features = [vectors.of_text(text) for text in asked.input]
+    if isinstance(request, TextRequest):
+        features = [vectors.of_text(text) for text in request.input]
     else:
         features = [
             vectors.of_pair(picture, item.text) if item.text else vectors.of_picture(picture)
-            for item, picture in zip(asked.input, pictures, strict=True)
+            for item, picture in zip(request.input, pictures, strict=True)
         ]
-    return [vectors.project(each, asked.model, asked.length) for each in features]
+    return [vectors.project(each, request.model, request.length) for each in features]
 
 
-def checksum_vectors(body: bytes, asked: Asked) -> list[Vector]:
+def checksum_vectors(body: bytes, request: EmbeddingsRequest) -> list[Vector]:
     """Return vectors that say only whether two requests were the same."""
     random = np.random.default_rng(zlib.crc32(body))
-    answers = random.standard_normal((len(asked.input), asked.length), dtype=np.float32)
+    answers = random.standard_normal((len(request.input), request.length), dtype=np.float32)
     return list(answers / np.linalg.norm(answers, axis=1, keepdims=True))
 
 
-def encoded(vector: Vector, asked: Asked) -> Numbers:
+def encoded(vector: Vector, request: EmbeddingsRequest) -> Numbers:
     """Return the numbers of a vector in the encoding that the request wants: floats or integers."""
-    match asked.encoding_format:
+    match request.encoding_format:
         case "int8" | "uint8" | "binary" | "ubinary" as encoding:
             return vectors.quantized(vector, encoding)
         case _:
             return vector
 
 
-def embeddings_response(asked: Asked, answers: list[Numbers]) -> Response:
+def embeddings_response(request: EmbeddingsRequest, answers: list[Numbers]) -> Response:
     """Make the 200: integers, numbers with nine decimals, like the service's, or base64 of little-endian float32."""
-    texts = [item if isinstance(item, str) else item.text or "" for item in asked.input]
+    texts = [item if isinstance(item, str) else item.text or "" for item in request.input]
     tokens = sum(len(text.split()) for text in texts)
-    if isinstance(asked, ImageRequest):
-        tokens += TOKENS_PER_IMAGE * len(asked.input)
+    if isinstance(request, ImageRequest):
+        tokens += TOKENS_PER_IMAGE * len(request.input)
     usage = {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens}
     data = [
-        {"index": index, "object": "embedding", "embedding": _json(vector, asked.encoding_format)}
+        {"index": index, "object": "embedding", "embedding": _json(vector, request.encoding_format)}
         for index, vector in enumerate(answers)
     ]
-    body = {"id": str(uuid.uuid4()), "object": "list", "data": data, "model": asked.model, "usage": usage}
-    headers = {"num_tokens": str(tokens), "azureml-model-group": f"offer-{asked.model.lower()}-paygo"}
+    body = {"id": str(uuid.uuid4()), "object": "list", "data": data, "model": request.model, "usage": usage}
+    headers = {"num_tokens": str(tokens), "azureml-model-group": f"offer-{request.model.lower()}-paygo"}
     return Response(json.dumps(body), headers=headers, media_type="application/json")
 
 

@@ -41,7 +41,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it. Mode `cheap` decodes no picture and makes vectors from a checksum: for benchmarks."""
+    """How the stand-in behaves. Mode `cheap` decodes no picture and makes vectors from a checksum: for benchmarks."""
 
     latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
     throttle: Throttle | None = None

@@ -78,7 +78,7 @@ class TextRequest(Options, frozen=True, kw_only=True):
     input: Annotated[list[str], msgspec.Meta(min_length=1, max_length=TEXTS_MAX)]
 
 
-type Asked = ImageRequest | TextRequest
+type EmbeddingsRequest = ImageRequest | TextRequest
 
 
 class Refusal(Exception):
@@ -117,7 +117,7 @@ def authenticate(headers: Headers, api_key: str | None) -> str:
     return str(claims.get("appid", ""))
 
 
-def read(request: Request, body: bytes) -> Asked:
+def read(request: Request, body: bytes) -> EmbeddingsRequest:
     """Return the request, if its shape is right and its model supports it. Its images are not decoded."""
     if not request.query_params.get("api-version"):
         message = "The api-version query parameter (?api-version=) is required for all requests."
@@ -135,20 +135,20 @@ def read(request: Request, body: bytes) -> Asked:
         raise wrapped(400, "no_model_name", message, details=message)
     if name not in MODELS:
         raise wrapped(404, "unknown_model", f"Unknown model: {name}", details=f"Unknown model: {name}")
-    shape: type[Asked] = ImageRequest if request.url.path.endswith("/images/embeddings") else TextRequest
+    shape: type[EmbeddingsRequest] = ImageRequest if request.url.path.endswith("/images/embeddings") else TextRequest
     extra = sorted(fields.keys() - set(shape.__struct_fields__))
     wish = request.headers.get("extra-parameters")
     if extra and wish not in ("drop", "pass-through"):
         message = f"Extra parameters {extra} are not allowed when extra-parameters is not set or set to be 'error'."
         raise wrapped(400, "BadRequest", message)
     try:
-        asked = msgspec.convert(fields, shape)
+        parsed = msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise _invalid([{"type": "value_error", "loc": ["body"], "msg": str(error)}]) from error
-    _check_supported(asked, MODELS[name])
+    _check_supported(parsed, MODELS[name])
     if wish == "pass-through":
         _check_passed_on({each: fields[each] for each in extra}, MODELS[name])
-    return asked
+    return parsed
 
 
 def passed_on(request: Request, body: bytes) -> list[str]:
@@ -168,7 +168,7 @@ def _check_passed_on(extra: Mapping[str, object], model: Model) -> None:
         raise _invalid([{"type": "enum", "loc": ["body", "truncate"], "msg": message}])
 
 
-def _check_supported(asked: Asked, model: Model) -> None:
+def _check_supported(request: EmbeddingsRequest, model: Model) -> None:
     """Refuse what the API allows and this model does not."""
     options = {
         "dimensions": model.lengths if len(model.lengths) > 1 else (),
@@ -176,24 +176,24 @@ def _check_supported(asked: Asked, model: Model) -> None:
         "encoding_format": model.formats,
     }
     for name, values in options.items():
-        value = getattr(asked, name)
+        value = getattr(request, name)
         if value is not msgspec.UNSET and value not in values:
             raise _not_supported(["body", name], value)
-    if isinstance(asked, ImageRequest):
-        for index, item in enumerate(asked.input):
+    if isinstance(request, ImageRequest):
+        for index, item in enumerate(request.input):
             if isinstance(item.text, str) and not model.pairs:
                 raise _not_supported(["body", "input", index, "text"], item.text)
-        if len(asked.input) > model.images_max:
-            message = f"{asked.model} takes {model.images_max} image per request, got {len(asked.input)}."
+        if len(request.input) > model.images_max:
+            message = f"{request.model} takes {model.images_max} image per request, got {len(request.input)}."
             raise wrapped(400, "BadRequest", message)
 
 
-def images_of(asked: Asked) -> list[bytes]:
+def images_of(request: EmbeddingsRequest) -> list[bytes]:
     """Return the image files of a request, in order and not decoded yet; none for texts."""
-    if isinstance(asked, TextRequest):
+    if isinstance(request, TextRequest):
         return []
     pngs = []
-    for index, item in enumerate(asked.input):
+    for index, item in enumerate(request.input):
         head, _, data = item.image.partition(";base64,")
         if not head.startswith("data:image/") or not data:
             raise _bad_image(index, "is not a data URL: data:image/png;base64,...")

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from local.model.answers import Vector, checksum_vectors, embed, embeddings_response, encoded
 from local.model.behaviour import FAILURES, Behaviour, rate_limited, spoiled
-from local.model.requests import Asked, Refusal, authenticate, decoded, images_of, passed_on, read, wrapped
+from local.model.requests import EmbeddingsRequest, Refusal, authenticate, decoded, images_of, passed_on, read, wrapped
 
 
 class Call(msgspec.Struct):
@@ -105,9 +105,9 @@ class Service:
         body = await request.body()
         call.appid = authenticate(request.headers, self.api_key)
         cheap = self.behaviour.mode == "cheap"
-        asked = await asyncio.to_thread(read, request, body)
-        pngs = [] if cheap else await asyncio.to_thread(images_of, asked)
-        describe(call, asked, pngs)
+        parsed = await asyncio.to_thread(read, request, body)
+        pngs = [] if cheap else await asyncio.to_thread(images_of, parsed)
+        describe(call, parsed, pngs)
         call.passed_on = passed_on(request, body) or msgspec.UNSET
         self.admit()
         await asyncio.sleep(self.behaviour.latency_ms / 1000)
@@ -117,10 +117,10 @@ class Service:
         if fault in FAILURES:
             return FAILURES[fault]()
         if cheap:
-            answers = checksum_vectors(body, asked)
+            answers = checksum_vectors(body, parsed)
         else:
-            answers = await asyncio.to_thread(decode_and_embed, asked, pngs, call)
-        return embeddings_response(asked, spoiled([encoded(answer, asked) for answer in answers], fault))
+            answers = await asyncio.to_thread(decode_and_embed, parsed, pngs, call)
+        return embeddings_response(parsed, spoiled([encoded(answer, parsed) for answer in answers], fault))
 
     def admit(self) -> None:
         """Count a call against the quota; refuse it when none is left in this window."""
@@ -170,26 +170,26 @@ class Service:
         return Response(msgspec.json.encode(shown), media_type="application/json")
 
 
-def describe(call: Call, asked: Asked, pngs: list[bytes]) -> None:
-    """Note what the call wants, without the images."""
-    call.model = asked.model
-    call.inputs = len(asked.input)
-    first = asked.input[0]
+def describe(call: Call, parsed: EmbeddingsRequest, pngs: list[bytes]) -> None:
+    """Note what the call wants, without its images."""
+    call.model = parsed.model
+    call.inputs = len(parsed.input)
+    first = parsed.input[0]
     call.text = first if isinstance(first, str) else first.text or None
-    call.input_type = asked.input_type or None
-    call.dimensions = asked.dimensions or None
-    call.encoding_format = asked.encoding_format
+    call.input_type = parsed.input_type or None
+    call.dimensions = parsed.dimensions or None
+    call.encoding_format = parsed.encoding_format
     if pngs:
         call.sha256 = hashlib.sha256(pngs[0]).hexdigest()
         call.bytes = len(pngs[0])
 
 
-def decode_and_embed(asked: Asked, pngs: list[bytes], call: Call) -> list[Vector]:
+def decode_and_embed(parsed: EmbeddingsRequest, pngs: list[bytes], call: Call) -> list[Vector]:
     """Return the vectors, and note the size of the first picture."""
     pictures = [decoded(png, index) for index, png in enumerate(pngs)]
     if pictures:
         call.width, call.height = pictures[0].size
-    return embed(asked, pictures)
+    return embed(parsed, pictures)
 
 
 async def no_such_route(_: Request, __: Exception) -> Response:
