@@ -25,7 +25,7 @@ from bench.uploads import distinct
 from local import identity
 from local.azurite import REPO_ROOT
 
-_ROUNDS = 15
+_ROUNDS = 11
 _STACKS = REPO_ROOT / ".local" / "bench"
 _USUAL = Path(__file__).parent / "usual"
 _START = {
@@ -41,7 +41,7 @@ _FIRST_IMAGE = {
     "usual": "import function_app, sys; from azure.functions.blob import InputStream;"
     " function_app.embed_uploaded_image(InputStream(data=open(sys.argv[2], 'rb').read(), name='first/' + sys.argv[1]))",
 }
-_IMAGE_ROUNDS = 9
+_IMAGE_ROUNDS = 7
 _SETTINGS = {
     "FOUNDRY_ENDPOINT": "https://bench.services.ai.azure.com/models",
     "FOUNDRY_MODEL": "Cohere-embed-v3-english",

@@ -20,7 +20,7 @@ from local.azurite import REPO_ROOT
 from local.processes import wait_until
 
 # The first images find a process that has just started.
-_FIRST, _ROUNDS, _USUAL_ROUNDS = 5, 25, 9
+_FIRST, _ROUNDS, _USUAL_ROUNDS = 5, 21, 7
 _PATIENCE = 60.0
 CHART = REPO_ROOT / ".local" / "milliseconds.svg"
 

@@ -87,7 +87,7 @@ def rps_vs_direct(site: Site) -> Measurement:
     ratios, rates = [], []
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         # The first round opens the connections.
-        for calls in (2 * _AT_ONCE, 12 * _AT_ONCE, 12 * _AT_ONCE, 12 * _AT_ONCE):
+        for calls in (2 * _AT_ONCE, 9 * _AT_ONCE, 9 * _AT_ONCE, 9 * _AT_ONCE):
             texts = [_text() for _ in range(calls)]
             direct = _per_second(threads, lambda text: site.model("embeddings", text), texts)
             through = _per_second(threads, lambda text: site.app("embeddings", text, True), texts)

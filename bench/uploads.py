@@ -45,7 +45,7 @@ _THREADS = (8, 16, 32)
 _ROUNDS = 3
 _PATIENCE = 240.0
 _PICTURES = {"small": photographs.png_small, "12mp": photographs.jpeg_12mp}
-_NUMBERS = {"small": 240, "12mp": 60}
+_NUMBERS = {"small": 200, "12mp": 40}
 _EMBEDDED = '"outcome":"embedded"'
 USUAL = Path(__file__).parent / "usual" / "app"
 
@@ -181,7 +181,7 @@ def _rss() -> Measurement:
 @cache
 def _usual_rate() -> Measurement:
     """Images a second of the usual code in the same stack."""
-    few = _NUMBERS["12mp"] // 5
+    few = _NUMBERS["12mp"] // 4
     with running(app=USUAL, settings=SETTINGS) as site:
         data = photographs.jpeg_12mp().read_bytes()
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
