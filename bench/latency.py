@@ -9,19 +9,18 @@ import re
 import statistics
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from operator import contains
 
 from bench import chart
 from bench.figures import Figure, Measurement
 from bench.photographs import jpeg_12mp
-from bench.site import running
+from bench.site import running, wait_for
 from bench.uploads import LATENCY_MS, SETTINGS, USUAL, distinct, seconds, uploaded
 from local.azurite import REPO_ROOT
-from local.processes import wait_until
 
 # The first images find a process that has just started.
 _FIRST, _ROUNDS, _USUAL_ROUNDS = 5, 21, 7
-_PATIENCE = 60.0
 CHART = REPO_ROOT / ".local" / "milliseconds.svg"
 
 type _Taken = tuple[list[float], list[dict[str, float]]]
@@ -42,26 +41,27 @@ def _ours(kind: str) -> _Taken:
 @cache
 def _usual() -> _Taken:
     """The same for the usual code and 12 megapixels."""
-    logged: list[tuple[float, str]] = []
+    logged: dict[str, tuple[float, str]] = {}
 
     def read(line: str) -> None:
-        if found := re.search(r"Embedded \S+ in ms: (.*)", line):
-            logged.append((time.perf_counter(), found[1]))
+        if found := re.search(r"Embedded (\S+) in ms: (.*)", line):
+            logged[found[1]] = time.perf_counter(), found[2]
 
     times, steps = [], []
-    names = [f"12mp/{index}" for index in range(_USUAL_ROUNDS + 2)]
+    names = [f"12mp/{index}" for index in range(_USUAL_ROUNDS)]
     with running(app=USUAL, settings=SETTINGS, show=read) as site:
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
         data = jpeg_12mp().read_bytes()
         site.upload({name: distinct(data, index) for index, name in enumerate(names)})
-        wait_until(lambda: len(logged) == len(names), seconds=_PATIENCE)
-        for name in names[:_USUAL_ROUNDS]:
+        wait_for("log line for each image of the usual code", lambda: len(logged) == len(names))
+        for name in names:
             logged.clear()
             start = time.perf_counter()
             site.notify(name)
-            wait_until(lambda: bool(logged), seconds=_PATIENCE, every=0.001)
-            times.append((logged[0][0] - start) * 1000)
-            steps.append(json.loads(logged[0][1]))
+            wait_for(f"log line for {name}", partial(contains, logged, name), every=0.001)
+            at, taken = logged[name]
+            times.append((at - start) * 1000)
+            steps.append(json.loads(taken))
     return times, steps
 
 

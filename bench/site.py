@@ -205,6 +205,12 @@ def running(
         )
 
 
+def wait_for(what: str, true: Callable[[], bool], *, every: float = 0.05) -> None:
+    """Wait until something is true. Raises RuntimeError where a result without it would be wrong."""
+    if not wait_until(true, seconds=PATIENCE, every=every):
+        raise RuntimeError(f"There was no {what} within {PATIENCE:.0f} s. Measure again on a quieter machine.")
+
+
 def pictures(prefix: str, number: int) -> dict[str, bytes]:
     """So many different PNGs by name, always the same for a prefix: squares of colour, small and fast to decode."""
     return {f"{prefix}{index}.png": picture(f"{prefix}{index}") for index in range(number)}

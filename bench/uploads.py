@@ -25,10 +25,9 @@ import msgspec
 from bench import photographs
 from bench.figures import Figure, Measurement
 from bench.proxy import app_settings
-from bench.site import SPACE, Site, running
+from bench.site import SPACE, Site, running, wait_for
 from local import identity
 from local.azurite import REPO_ROOT
-from local.processes import wait_until
 from shared.application import application
 from shared.foundry import ModelOptions
 from shared.preparation import Limits, prepare
@@ -43,7 +42,6 @@ SETTINGS = {
 }
 _THREADS = (8, 16, 32)
 _ROUNDS = 3
-_PATIENCE = 240.0
 _PICTURES = {"small": photographs.png_small, "12mp": photographs.jpeg_12mp}
 _NUMBERS = {"small": 200, "12mp": 40}
 _EMBEDDED = '"outcome":"embedded"'
@@ -90,7 +88,7 @@ class Done:
 
     def wait(self, number: int) -> float:
         """Wait for so many and return when the last of them was embedded."""
-        wait_until(lambda: len(self.at) >= number, seconds=_PATIENCE, every=0.01)
+        wait_for(f"log line for each of {number} images", lambda: len(self.at) >= number, every=0.01)
         return self.at[number - 1]
 
 
@@ -187,10 +185,9 @@ def _usual_rate() -> Measurement:
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
         start = time.perf_counter()
         site.upload({f"12mp/{index}": distinct(data, index) for index in range(few)})
-        wait_until(
+        wait_for(
+            f"record for each of {few} images of the usual code",
             lambda: sum(1 for _ in site.embeddings.list_blob_names(name_starts_with="usual/")) == few,
-            seconds=_PATIENCE,
-            every=0.05,
         )
         rate = few / (time.perf_counter() - start)
     return Measurement(rate, rate, rate, f"{few} images")

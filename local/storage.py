@@ -54,8 +54,11 @@ class Storage:
             datetime.now(UTC) + timedelta(days=30),
             services=Services(blob=True, queue=True),
         )
+        # Azurite closes a connection that has been idle for five seconds, and a request sent at that moment is lost.
+        # Like the real host's SDK, this sends it again; an answer, whatever its status, is final.
+        retries = urllib3.Retry(3, allowed_methods=None, backoff_factor=0.1, respect_retry_after_header=False)
         self._http = urllib3.PoolManager(
-            maxsize=16, ssl_context=ssl.create_default_context(cafile=ca_file), timeout=30, retries=False
+            maxsize=16, ssl_context=ssl.create_default_context(cafile=ca_file), timeout=30, retries=retries
         )
 
     def __enter__(self) -> Self:
