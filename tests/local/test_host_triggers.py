@@ -9,7 +9,7 @@ import pytest
 from azure.storage.queue import QueueClient, QueueProperties
 
 from local.azurite import Azurite
-from local.pumps import Pump, Rules
+from local.host.pumps import Pump, Rules
 from local.storage import Queue, QueueMessage, Storage
 from tests.local.conftest import Host, event, eventually, messages
 
@@ -128,7 +128,7 @@ def test_a_message_stays_hidden_for_as_long_as_its_function_runs(
             await asyncio.sleep(0.01)
         pumping.cancel()
 
-    monkeypatch.setattr("local.pumps.asyncio", SimpleNamespace(**{**vars(asyncio), "wait": wait}))
+    monkeypatch.setattr("local.host.pumps.asyncio", SimpleNamespace(**{**vars(asyncio), "wait": wait}))
     with Storage(azurite.connection_string, azurite.ca_file) as storage, ThreadPoolExecutor(2) as executor:
         queue = storage.queue("long-runs")
         queue.create()

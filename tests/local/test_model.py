@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from local.model import Behaviour, Service, Throttle
-from local.model_requests import Refusal
+from local.model.behaviour import Behaviour, Throttle
+from local.model.requests import Refusal
+from local.model.service import Service
 from tests.conftest import PATIENCE
 
 ENGLISH = "Cohere-embed-v3-english"
@@ -396,7 +397,7 @@ def test_windows_follow_each_other_from_the_first_call_on(monkeypatch: pytest.Mo
     service.behave(Behaviour(throttle=Throttle(calls=1, window_s=20)))
 
     def refused(after: float) -> str | None:
-        monkeypatch.setattr("local.model.time", SimpleNamespace(monotonic_ns=lambda: began + round(after * 1e9)))
+        monkeypatch.setattr("local.model.service.time", SimpleNamespace(monotonic_ns=lambda: began + round(after * 1e9)))
         try:
             service.admit()
         except Refusal as refusal:

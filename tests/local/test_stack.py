@@ -66,7 +66,7 @@ def test_the_app_gets_no_key_and_nothing_of_this_process(running: Stack) -> None
     assert not any("AccountKey" in value or running.functions_key in value for value in environment.values())
 
 
-def test_a_function_that_runs_too_long_ends_the_host_which_is_started_again_on_the_same_port(
+def test_a_function_that_runs_too_long_ends_the_host_which_restarts_on_the_same_port(
     running: Stack, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with images(running) as container:
@@ -77,7 +77,7 @@ def test_a_function_that_runs_too_long_ends_the_host_which_is_started_again_on_t
 
     def said_so() -> bool:
         said.append(capfd.readouterr().err)
-        return "longer than functionTimeout allows: the process ends\nIt is started" in "".join(said)
+        return "longer than functionTimeout allows: ending the process\nRestarting it" in "".join(said)
 
     eventually(said_so)
     eventually(lambda: answers(running))
@@ -99,12 +99,12 @@ def test_a_part_that_dies_ends_the_stack_with_an_error_that_names_its_log(tmp_pa
             os.kill(next(child for child in started if "azurite" in command_line(child)), signal.SIGKILL)
             time.sleep(PATIENCE)
 
-    with pytest.raises(StackError, match=r"(?s)Azurite ended on its own\. Its log is .*azurite\.log"):
+    with pytest.raises(StackError, match=r"(?s)Azurite stopped unexpectedly\. Its log is .*azurite\.log"):
         lose_azurite()
     assert children(os.getpid()) == before
 
 
-def test_an_app_that_can_not_be_loaded_is_an_error_with_its_own_message(tmp_path: Path) -> None:
+def test_an_app_that_cannot_be_loaded_is_an_error_with_its_own_message(tmp_path: Path) -> None:
     before = children(os.getpid())
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text("raise RuntimeError('FOUNDRY_MODEL is not set')")

@@ -5,10 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from bench import scenarios
-from bench.scenarios import Faulty
 from bench.site import Site, running
 from local.faults import StorageFaults
+from proof import scenarios
+from proof.scenarios import Faulty
 
 
 @pytest.fixture(scope="package")

@@ -4,10 +4,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from bench import scenarios
-from bench.scenarios import MODEL_FAULTS, STORAGE_FAULTS, Faulty
 from bench.site import Site
 from local.faults import StorageFaults
+from proof import scenarios
+from proof.scenarios import MODEL_FAULTS, STORAGE_FAULTS, Faulty
 
 # Those of the model take longest, most of it waiting: the other tests run meanwhile.
 pytestmark = pytest.mark.usefixtures("model_faults")

@@ -5,8 +5,8 @@ from typing import Literal
 
 import pytest
 
-from bench import scenarios
 from bench.site import Site
+from proof import scenarios
 
 
 @pytest.mark.parametrize("retry_after", ["seconds", "none"])

@@ -1,7 +1,7 @@
-"""Whether an image is ever lost, and what it costs to lose none: each scenario runs once and gives several figures.
+"""Whether an image is ever lost, and what it costs to lose none. Each scenario runs once and yields several figures.
 
-The app, its worker, storage and the stand-in for the model share the cores of this machine, so the times are those of
-this machine; what is lost, asked twice or refused is not.
+The app, its worker, storage and the stand-in for the model share the cores of this machine, so times depend on the
+machine. What is lost, embedded twice or refused does not.
 """
 
 import statistics
@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Literal
 
-from bench import scenarios
 from bench.figures import Figure, Measurement
-from bench.scenarios import Faulty, Kills, Quota, Races, Starvation
 from bench.site import running
 from local.faults import StorageFaults
 from local.stack import LOGS
+from proof import scenarios
+from proof.scenarios import Faulty, Kills, Quota, Races, Starvation
 
 _LEASE = 2.0
-# Stacks that run at the same time write to folders of their own.
-_LOGS = LOGS / "bench"
+# Stacks that run at the same time log to folders of their own.
+_LOGS = LOGS / "proof"
 
 
 @cache
@@ -35,7 +35,7 @@ def _model_faults() -> Sequence[Faulty]:
 
 
 def _storage_faults() -> Sequence[Faulty]:
-    """A tenth of the requests fail, sixty in all; then none goes through until thirty have failed."""
+    """A tenth of the requests fail, sixty in all; then every request, until thirty have failed."""
     switch = StorageFaults()
     with running(storage_faults=switch, logs=_LOGS / "storage faults") as site:
         often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
@@ -61,23 +61,23 @@ def _starvation() -> Starvation:
 
 def _quota_used(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
-        spent = _quota(retry_after)
-        source = f"{spent.answered:,} of {spent.allowed:,} calls, {spent.seconds:.1f} s"
-        return Measurement.once(spent.used, source)
+        quota = _quota(retry_after)
+        source = f"{quota.answered:,} of {quota.allowed:,} calls, {quota.seconds:.1f} s"
+        return Measurement.once(quota.used, source)
 
     return measure
 
 
 def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
-        spent = _quota(retry_after)
-        return Measurement.once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
+        quota = _quota(retry_after)
+        return Measurement.once(quota.refused_share, f"{quota.refused:,} refused, {quota.answered:,} answered")
 
     return measure
 
 
 def _side_by_side[One, Other](one: Callable[[], One], other: Callable[[], Other]) -> tuple[One, Other]:
-    """Two scenarios on two stacks at once: what they come to is counted, not timed, and they wait most of the time."""
+    """Run two scenarios at once, each on its own stack: they count and do not time, and mostly wait."""
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.submit(one), threads.submit(other)
         return first.result(), second.result()

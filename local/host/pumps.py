@@ -1,8 +1,8 @@
-"""Queue listeners of the Functions host: they take messages, run a function for each, and deal with failures.
+"""Queue listeners of the Functions host: they take messages, run a function for each, and handle failures.
 
-The rules are those of the storage extension. A taken message is hidden for ten minutes and kept hidden while its
-function runs. Success deletes it. Failure gives it back, at once unless host.json says otherwise, until it has been
-tried often enough: then it moves to the poison queue. Not simulated: scaling out, and dynamic concurrency.
+The rules are those of the storage extension. A message that is taken is hidden for ten minutes, and kept hidden while
+its function runs. Success deletes it. Failure makes it visible again, at once unless host.json says otherwise, until it
+has had all of its attempts: then it moves to the poison queue. Not simulated: scaling out, and dynamic concurrency.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from local.storage import Queue, QueueMessage, StorageFailed
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at a queue that was empty: doubled each time, from the first to the second.
+# Seconds between two polls of a queue that was empty: doubled each time, from the first to the second.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.025, 0.25
 
 
@@ -26,19 +26,19 @@ class Rules:
     """How one queue is read. Times are in seconds."""
 
     batch: int
-    """Messages asked for at a time."""
+    """Messages taken at a time."""
     refill_at: int
-    """Ask for more once no more than this many are running."""
+    """Take more once no more than this many are running."""
     attempts: int
-    """Failures before a message is moved to the poison queue."""
+    """Failures before a message moves to the poison queue."""
     retry_after: float = 0
     """How long a message stays hidden after a failure."""
     lease: float = 600
-    """How long a message is hidden when it is taken, and each time that is renewed."""
+    """How long a message is hidden when it is taken, and each time its lease is renewed."""
 
 
 class Failed(Exception):
-    """The function failed: try again, or else put `poison` (default: the message itself) on the poison queue."""
+    """The function failed: retry; after the last attempt `poison` (default: the message) goes to the poison queue."""
 
     def __init__(self, poison: str | None = None) -> None:
         super().__init__("the function failed")
@@ -46,11 +46,11 @@ class Failed(Exception):
 
 
 class Undecodable(Exception):
-    """The message can not be read, however often it is tried: straight to the poison queue."""
+    """The message cannot be read, however often it is retried: straight to the poison queue."""
 
 
 class Pump:
-    """Does `work` for each message of `queue`. It returns when all is well and raises one of the two above."""
+    """Does `work` for each message of `queue`. `work` returns on success and raises Failed or Undecodable otherwise."""
 
     def __init__(
         self,
@@ -66,28 +66,28 @@ class Pump:
         self._rules = rules
         self._executor = executor
         self._running: set[asyncio.Task[None]] = set()
-        self._more_is_waiting = False
-        self._look_now = asyncio.Event()
+        self._more_waiting = False
+        self._poll_now = asyncio.Event()
 
     def wake(self) -> None:
-        """Look at the queue now: something was just put there."""
-        self._look_now.set()
+        """Poll the queue now: something was just put there."""
+        self._poll_now.set()
 
     async def run(self) -> None:
         """Pump until cancelled."""
         await self._call(self._queue.create)
         pause = SHORTEST_PAUSE
         while True:
-            self._look_now.clear()
+            self._poll_now.clear()
             if len(self._running) <= self._rules.refill_at:
                 taken = await self._take()
-                self._more_is_waiting = taken == self._rules.batch
+                self._more_waiting = taken == self._rules.batch
                 pause = SHORTEST_PAUSE if taken else min(pause * 2, LONGEST_PAUSE)
-                if self._more_is_waiting:
+                if self._more_waiting:
                     continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._look_now.wait()
+                    await self._poll_now.wait()
 
     async def _take(self) -> int:
         try:
@@ -103,13 +103,13 @@ class Pump:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._more_is_waiting:
+        if self._more_waiting:
             self.wake()
         if not task.cancelled() and (error := task.exception()):
-            logger.error("a message on %s is left until its lease ends: %r", self._queue.name, error)
+            logger.error("a message on %s stays hidden until its lease ends: %r", self._queue.name, error)
 
     async def _handle(self, message: QueueMessage) -> None:
-        """See one message through: it is deleted, given back or moved."""
+        """Run the function for one message, then delete, release or move the message."""
         if message.dequeue_count > self._rules.attempts:
             await self._to_poison(message, message.pop_receipt, message.text)
             return
@@ -120,7 +120,7 @@ class Pump:
         try:
             await work
         except Undecodable as error:
-            logger.error("a message on %s can not be read: %s", self._queue.name, error)  # noqa: TRY400 - no traceback: the message is at fault
+            logger.error("a message on %s cannot be read: %s", self._queue.name, error)  # noqa: TRY400 - the message is at fault, so no traceback
             await self._to_poison(message, receipt, message.text)
         except Failed as failure:
             if message.dequeue_count < self._rules.attempts:
@@ -141,5 +141,5 @@ class Pump:
         await self._call(self._queue.delete, message, receipt)
 
     async def _call[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """One call to storage, on the host's own threads."""
+        """Make one call to storage, on the host's own threads."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *args, **kwargs))

@@ -3,8 +3,8 @@
 Real: `azure_functions_runtime`, the library that production uses from Python 3.13 on. It imports `function_app.py`,
 checks and indexes the functions, converts the bindings, and runs `def` functions on its thread pool, whose size is
 PYTHON_THREADPOOL_THREAD_COUNT, and `async def` functions on the event loop. Simulated: the messages. On Azure they
-are protobuf over gRPC; here plain classes with the same fields stand in for the generated ones, so no bytes are
-copied between processes. Cookies, retry policies and output bindings other than HTTP are left out.
+are protobuf over gRPC; here plain classes with the same fields replace the generated ones, so no bytes are copied
+between processes. Cookies, retry policies and output bindings other than HTTP are left out.
 """
 
 import json
@@ -48,7 +48,7 @@ class Function:
 
     @property
     def takes_client(self) -> bool:
-        """Whether its trigger hands over an SDK client, made from names, rather than the content."""
+        """Whether its trigger passes an SDK client, made from names, instead of the content."""
         return bool(self.trigger.get("properties", {}).get("SupportsDeferredBinding"))
 
 
@@ -63,7 +63,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class Blob:
-    """A blob as the host shows it to a blob trigger; `content` is for functions that do not take a client."""
+    """A blob as a blob trigger gets it; `content` is for functions that do not take a client."""
 
     container: str
     name: str
@@ -75,7 +75,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Message:
-    """A queue message as the host shows it to a queue trigger."""
+    """A queue message as a queue trigger gets it."""
 
     id: str
     body: str
@@ -87,7 +87,7 @@ class Message:
 
 
 class _Fields(SimpleNamespace):
-    """A message of the protocol: what it was made with. The two fields below may be left out."""
+    """A message of the protocol. The two fields below may be left out."""
 
     exception = None
     return_value = None
@@ -108,7 +108,7 @@ class _BindingInfo(_Fields):
     undefined, out, inout = 0, 1, 2
 
 
-# The library takes its protobuf classes from whoever starts it.
+# The library gets its protobuf classes from the program that starts it.
 _PROTOS = SimpleNamespace(
     BindingInfo=_BindingInfo,
     FunctionMetadataResponse=_Fields,
@@ -127,7 +127,7 @@ _PROTOS = SimpleNamespace(
 async def index(app: Path) -> list[Function]:
     """Load the function app in `app`; call it once, from the event loop that will run the functions.
 
-    It becomes the working directory and the first place imports are looked for, as on Azure. Raises IndexingError.
+    It becomes the working directory and comes first in the search for imports, as on Azure. Raises IndexingError.
     """
     os.chdir(app)
     sys.path.insert(0, str(app))
@@ -140,7 +140,7 @@ async def index(app: Path) -> list[Function]:
     metadata = await runtime.functions_metadata_request(_request(functions_metadata_request=_Fields()))
     found = metadata.function_metadata_results
     if found is None:
-        raise IndexingError(f"{app} holds no function_app.py with a function in it")
+        raise IndexingError(f"{app} has no function_app.py with a function in it")
     return [Function(f.function_id, f.name, [json.loads(raw) for raw in f.raw_bindings]) for f in found]
 
 
@@ -164,7 +164,7 @@ async def run_http(
         case "string":
             return HttpAnswer(200, {"content-type": "text/plain; charset=utf-8"}, answer.string.encode())
         case kind:
-            raise InvocationError(f"{function.name} returned {kind}, which is no HTTP response", "")
+            raise InvocationError(f"{function.name} returned {kind}, which is not an HTTP response", "")
 
 
 async def run_blob(function: Function, blob: Blob) -> None:
@@ -213,7 +213,7 @@ async def run_timer(function: Function) -> None:
 
 
 async def _invoke(function: Function, data: _OneOf, metadata: dict[str, _OneOf]) -> _OneOf | None:
-    """Run one invocation and give what the function returned, as typed data."""
+    """Run one invocation and return what the function returned, as typed data."""
     invocation = _Fields(
         invocation_id=str(uuid.uuid4()),
         function_id=function.id,
@@ -231,7 +231,7 @@ async def _invoke(function: Function, data: _OneOf, metadata: dict[str, _OneOf])
 
 
 class _Binding(_Fields):
-    """An input and its data, which is the only way of passing it that is simulated."""
+    """An input and its data, the only way of passing it that this stand-in knows."""
 
     def WhichOneof(self, group: str) -> str:  # noqa: N802 - protobuf's name
         return "data"

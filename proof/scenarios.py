@@ -1,9 +1,9 @@
 """What may go wrong, done to the app on the local stack, and what became of the images: none may be lost.
 
-An image is lost when, after everything has come to rest, it has no record that was made from its current bytes, or has
-a failure record; so is a record without an image. Every scenario has images under a prefix of its own, so several can
-take turns on one stack. All images are different and need no preparation: the model gets the very bytes, and each call
-tells which image it was for.
+An image is lost when, once everything has settled, it has no record made from its current bytes, or has a failure
+record. A record without an image counts as lost too. Every scenario has images under its own prefix, so several can
+take turns on one stack. All images are different and need no preparation: the model gets the image's own bytes, so each
+call tells which image it was for.
 """
 
 import io
@@ -28,46 +28,46 @@ from azure.core.exceptions import ResourceNotFoundError
 from bench.site import PATIENCE, SPACE, Site, picture, pictures
 from local.events import Change, event
 from local.faults import FaultKind, StorageFaults
-from local.model import Fault
+from local.model.behaviour import Fault
 from local.processes import wait_until
 
 MODEL_FAULTS: tuple[str, ...] = get_args(get_type_hints(Fault)["kind"])
-# Those that pass by themselves. A role that is missing does not: what storage refuses meanwhile ends on poison queues,
-# and is found by the next audit.
+# The transient ones. A missing role is not: what storage refuses meanwhile ends on poison queues, and the next audit
+# finds it.
 STORAGE_FAULTS: tuple[FaultKind, ...] = tuple(
     kind for kind in get_args(FaultKind) if kind not in ("no_role", "firewall")
 )
 
-# Answers of the real service take longer; this is enough for calls to overlap.
+# The real service takes longer; this is enough for calls to overlap.
 _LATENCY_MS = 75
 
 
 @dataclass(frozen=True)
 class Quota:
-    """How a quota was spent, in so many seconds from the first call to the last answer."""
+    """How a quota was used, in the seconds from the first call to the last answer."""
 
     answered: int
     refused: int
     seconds: float
     allowed: int
-    """The calls that all windows allowed which had begun by the last answer."""
+    """The calls allowed in all windows that had begun by the last answer."""
     lost: int
 
     @property
     def used(self) -> float:
-        """Answered calls over the calls that the windows allowed, the last of them in full."""
+        """Answered calls over allowed calls, the last window counted in full."""
         return self.answered / self.allowed
 
     @property
     def refused_share(self) -> float:
-        """Refused calls over all calls."""
+        """Refused (429) calls over all calls."""
         return self.refused / (self.answered + self.refused)
 
 
 def quota(
     site: Site, *, images: int, retry_after: Literal["seconds", "none"], calls: int = 100, window_s: float = 5
 ) -> Quota:
-    """Upload all images at once where the model answers so many calls a window, saying or not how long that lasts."""
+    """Upload all images at once where the model takes so many calls a window, and says how long to wait or does not."""
     prefix = f"quota {retry_after}/"
     throttle = {"calls": calls, "window_s": window_s, "retry_after": retry_after}
     site.behave(latency_ms=_LATENCY_MS, throttle=throttle, mode="cheap")
@@ -90,9 +90,9 @@ def quota(
 
 @dataclass(frozen=True)
 class Faulty:
-    """What became of the images that were uploaded during a fault; ``met`` counts the calls or requests that met it.
+    """What became of the images that were uploaded during a fault. ``met`` counts the calls or requests that met it.
 
-    ``twice`` counts the calls that were answered well for an image that had been answered well before.
+    ``twice`` counts the successful calls for an image that had already been embedded.
     """
 
     kind: str
@@ -103,22 +103,22 @@ class Faulty:
 
 
 def model_faults(site: Site, *, images: int, times: int, kinds: Sequence[str] = MODEL_FAULTS) -> list[Faulty]:
-    """Have so many calls of each batch of images meet one of the model's faults, and then wait for all of them.
+    """Let so many calls of each batch of images meet one of the model's faults, and then wait for all of them.
 
-    One batch goes in as soon as the fault of the one before is over. A call that hangs holds its place for a minute,
-    so only a few do: the others must get past them.
+    A batch is uploaded as soon as the fault of the one before is over. A call that hangs does so for a minute, so only
+    a few do: the others must get past them.
     """
     site.forget_calls()
     for kind in kinds:
         meeting = min(times, 3) if kind == "hang" else times
-        # The text that goes with an image tells the model whose fault it is: images that come back meet no other.
+        # The image's text tells the model which batch it is of: a retry meets no other batch's fault.
         site.behave(latency_ms=_LATENCY_MS, fault={"kind": kind, "times": meeting, "match": kind})
         site.upload(pictures(f"model {kind}/", images), text=kind)
         wait_until(partial(_all_met, site, kind, meeting), seconds=PATIENCE)
     site.behave()
     site.settle("model ", "images", "failures")
     if "content_filter" in kinds:
-        # What the model has refused for good is only asked again when somebody says so.
+        # What the model has refused for good is retried only on request.
         site.audit(prefix="model content_filter/", retry_failures=["content_filtered"])
     site.settle("model ", "images")
     made = site.calls()
@@ -156,7 +156,7 @@ def storage_faults(
     times: float,
     kinds: Sequence[FaultKind] = STORAGE_FAULTS,
 ) -> list[Faulty]:
-    """Have a share of the app's requests to storage meet a fault, at most so many, one batch of images a kind."""
+    """Let a share of the app's requests to storage meet a fault, at most so many, with one batch of images a kind."""
     site.behave(latency_ms=_LATENCY_MS)
     site.forget_calls()
     met = {}
@@ -166,9 +166,9 @@ def storage_faults(
         site.upload(pictures(prefix, images), text=prefix)
         wait_until(partial(_over, site, faults, times, prefix), seconds=PATIENCE)
         met[kind] = faults.end()
-        # The next fault must not be met by these.
+        # These images must not meet the next fault.
         site.settle(prefix, "images", "failures")
-    # What failed too often is given up by the platform. An audit has it tried again.
+    # The platform gives up what failed too often. An audit has it retried.
     site.audit(prefix=f"storage {share} ")
     site.settle(f"storage {share} ", "images")
     made = site.calls()
@@ -196,23 +196,23 @@ class Kills:
     images: int
     kills: int
     at_work: int
-    """Kills that came while there was work to do."""
+    """Kills while there was work to do."""
     brought_back: int
-    """Images that the audit afterwards asked for again."""
+    """Images that the audit afterwards requested again."""
     lost: int
 
 
 def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
-    """Kill the functions host at random moments while images flow, every tenth of them written once more.
+    """Kill the functions host at random moments while images come in, every tenth of them overwritten once.
 
-    Each time it starts, it finds work that came meanwhile. Afterwards there is one audit.
+    Each time it starts, it finds the work that came meanwhile. Afterwards there is one audit.
     """
     prefix = "kill/"
     chance = random.Random(seed)
     batches = list(pictures(prefix, images).items())
     at_work = 0
-    site.behave(latency_ms=4 * _LATENCY_MS)  # there is more to interrupt while calls take long
-    with redirect_stderr(io.StringIO()):  # the stack says at length that the host ended
+    site.behave(latency_ms=4 * _LATENCY_MS)  # the longer calls take, the more there is to interrupt
+    with redirect_stderr(io.StringIO()):  # the stack prints each crash with the end of the log
         for number in range(kills):
             batch = dict(batches[number * images // kills : (number + 1) * images // kills])
             rewritten = {name: picture(f"{name} {number}") for name, _ in batches[: number * images // kills : 10]}
@@ -229,27 +229,14 @@ def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
 
 
 def _kill_host(site: Site) -> None:
-    """Kill the process and wait until it is gone, so that whoever asks next is not answered by it any more."""
+    """Kill the process and wait until it is gone, so that it cannot answer the next request."""
     deadline = time.monotonic() + PATIENCE
-    while (process := host_process(site)) is None and time.monotonic() < deadline:
+    while (process := site.host_process()) is None and time.monotonic() < deadline:
         time.sleep(0.01)
     if process is None:
         raise RuntimeError("The functions host is not running.")
     os.kill(int(process.name), signal.SIGKILL)
     wait_until(partial(_is_gone, process), seconds=PATIENCE, every=0.01)
-
-
-def host_process(site: Site) -> Path | None:
-    """The host's folder in ``/proc``; ``None`` where it cannot be seen just now."""
-    for task in Path(f"/proc/{site.stack.pid}/task").iterdir():
-        # Threads and processes may end while they are looked at.
-        with suppress(FileNotFoundError, ProcessLookupError):
-            for pid in (task / "children").read_text().split():
-                process = Path("/proc") / pid
-                # Several stacks may run in one process; only the host of this one was started with this key.
-                if f"FUNCTIONS_KEY={site.stack.functions_key}\0".encode() in (process / "environ").read_bytes():
-                    return process
-    return None
 
 
 def _is_gone(process: Path) -> bool:
@@ -258,20 +245,20 @@ def _is_gone(process: Path) -> bool:
 
 @dataclass(frozen=True)
 class Races:
-    """What became of a few names that were written, deleted and announced in any order by many at once."""
+    """What became of a few names that were written, deleted and announced concurrently, in any order."""
 
     changes: int
     announcements: int
     images: int
-    """How many of the names had an image in the end."""
+    """The names that had an image in the end."""
     lost: int
 
 
 def races(site: Site, *, names: int, changes: int, threads: int = 6, seed: int = 0) -> Races:
-    """Overwrite, delete and upload the same few names from several threads, each change announced again at random.
+    """Overwrite, delete and upload the same few names from several threads, and announce each change again at random.
 
-    Announcements are events to the webhook, deletions and requests on the queue, delivered late, twice and shuffled,
-    beside those that Event Grid's stand-in sends.
+    Announcements are events to the webhook, and deletions and requests on the queue. They are delivered late, twice and
+    shuffled, in addition to those that the stand-in for Event Grid sends.
     """
     prefix = "race/"
     numbers, announced = count(), count()
@@ -308,24 +295,24 @@ def races(site: Site, *, names: int, changes: int, threads: int = 6, seed: int =
 
 
 def _announcements(site: Site, name: str) -> list[Callable[[], None]]:
-    """The ways in which the app is told to look at an image."""
+    """The ways in which the app learns that it must sync an image."""
     deleted = event(Change("DeleteBlob", "images", quote(name)), site.host_storage.blob_url)
     return [lambda: site.notify(name), lambda: site.request({"name": name}), lambda: site.request(deleted)]
 
 
 @dataclass(frozen=True)
 class Starvation:
-    """Milliseconds from an upload to its record, one upload after the other, without load and under it."""
+    """Milliseconds from an upload to its record, one upload after another, without load and under load."""
 
     quiet_ms: list[float]
     loaded_ms: list[float]
     requests_per_s: float
-    """How many requests really came each second."""
+    """The requests per second that were actually sent."""
     lost: int
 
 
 def starvation(site: Site, *, uploads: int, rate: float = 100) -> Starvation:
-    """Upload image after image while requests for others, which need nothing, come at such a rate."""
+    """Upload image after image while requests for others, which are up to date, arrive at this rate."""
     known = pictures("starvation/known ", 20)
     site.behave(latency_ms=_LATENCY_MS)
     site.upload(known)
@@ -335,14 +322,14 @@ def starvation(site: Site, *, uploads: int, rate: float = 100) -> Starvation:
         start = time.monotonic()
         wait_until(lambda: sent() >= rate, seconds=PATIENCE)
         loaded = [_milliseconds_to_record(site, f"starvation/loaded {number}.png") for number in range(uploads)]
-        really = sent() / (time.monotonic() - start)
+        actual = sent() / (time.monotonic() - start)
     site.settle("starvation/", "images")
-    return Starvation(quiet, loaded, really, lost=len(site.lost("starvation/")))
+    return Starvation(quiet, loaded, actual, lost=len(site.lost("starvation/")))
 
 
 @contextmanager
 def _requests(site: Site, names: Sequence[str], rate: float) -> Iterator[Callable[[], int]]:
-    """Put requests on the queue at a steady rate, every other one as if it had waited there before; how many so far."""
+    """Put requests on the queue at a steady rate, every other one as a retry. Yields a count of those sent so far."""
     stopping = threading.Event()
     sent = 0
 

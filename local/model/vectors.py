@@ -1,8 +1,8 @@
-"""Vectors for the model stand-in: pictures and words in one space, without any learned model.
+"""Vectors for the stand-in for the model: pictures and words in one space, without any learned model.
 
-A picture is described by how much of twelve named colours it has, where its colours lie and which way its
-edges run; a text by the colours its words name and by the words themselves. That is enough for "red" to be
-near red pictures and for similar pictures to be near each other. A real model knows far more.
+A picture is described by how much of twelve named colours it has, where its colours lie and which way its edges run; a
+text by the colours that its words name and by the words themselves. That is enough for "red" to be near red pictures
+and for similar pictures to be near each other. A real model knows far more.
 """
 
 import functools
@@ -30,7 +30,7 @@ COLOURS = {
     "white": (248, 248, 248),
 }
 
-# What else a word may say about colours, the most telling first.
+# The colours that other words suggest, the strongest first.
 MEANINGS = {
     "apple": "red", "blood": "red", "cherry": "red", "rose": "red pink", "strawberry": "red", "tomato": "red",
     "fire": "orange red yellow", "flame": "orange yellow", "pumpkin": "orange", "sunrise": "orange pink",
@@ -48,7 +48,7 @@ _FILLERS = {
     "a", "an", "and", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "photo", "picture",
     "image", "the", "this", "to", "with",
 }  # fmt: skip
-_SIDE = 32  # pixels of the thumbnail that is looked at
+_SIDE = 32  # pixels of the thumbnail that is described
 _WORD_FEATURES = 64
 _GRID = 4
 _DIRECTIONS = 8
@@ -85,8 +85,8 @@ def of_pair(picture: Image.Image, text: str) -> Floats:
 def project(features: Floats, model: str, length: int) -> NDArray[np.float32]:
     """Return the vector of one model for these features: float32, of length 1.
 
-    A fixed random projection, so cosines are kept to a few hundredths. Each model has its own: vectors of two
-    models have nothing to do with each other, like real ones. A shorter one is the beginning of a longer one.
+    A fixed random projection, which keeps cosines to a few hundredths. Each model has its own: the vectors of two
+    models have nothing in common, like real ones. A shorter vector is the beginning of a longer one.
     """
     return _unit(_projection(model)[:length] @ features).astype(np.float32)
 
@@ -94,8 +94,8 @@ def project(features: Floats, model: str, length: int) -> NDArray[np.float32]:
 def quantized(vector: NDArray[np.float32], encoding: str) -> NDArray[np.int16]:
     """Return a vector as integers: int8 and uint8 have one a number, binary and ubinary one for the signs of eight.
 
-    The scale depends on the length alone, so that vectors can still be compared: int8 holds numbers of up to four
-    times the usual size. Unsigned is signed plus 128, as in Cohere's models.
+    The scale depends on the length alone, so that vectors stay comparable: int8 holds numbers of up to four times the
+    usual size. Unsigned is signed plus 128, as in Cohere's models.
     """
     if encoding in {"binary", "ubinary"}:
         unsigned = np.packbits(vector > 0).astype(np.int16)
@@ -112,7 +112,7 @@ def _features(
         np.zeros(_GRID * _GRID * 3) if layout is None else layout,
         np.zeros(4 * _DIRECTIONS) if edges is None else edges,
         np.zeros(_WORD_FEATURES) if words is None else words,
-        np.array([0.1]),  # the same for all, so that no vector is zero
+        np.array([0.1]),  # the same in every vector, so that none is zero
     ]
     return _unit(np.concatenate(blocks))
 
@@ -128,7 +128,7 @@ def _thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _lab(rgb: NDArray[np.uint8]) -> Floats:
-    """CIE L*a*b* (D65), each divided by 100: distances in it are about what the eye sees."""
+    """CIE L*a*b* (D65), each divided by 100: distances in it are roughly what the eye sees."""
     xyz = _LINEAR[rgb] @ _RGB_TO_XYZ.T
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = f[..., 0], f[..., 1], f[..., 2]
@@ -147,7 +147,7 @@ _CENTRED: Floats = np.exp(-(_OFFSETS[:, None] ** 2 + _OFFSETS[None, :] ** 2))
 
 
 def _colour_shares(lab: Floats) -> Floats:
-    """How much of each named colour, the middle counting more; the root lets small parts be seen."""
+    """How much of each named colour there is, the middle counting more; the root makes small parts count."""
     distances = ((lab[:, :, None, :] - _ANCHORS) ** 2).sum(axis=-1)
     nearness = np.exp(-distances / (2 * 0.15**2)) + 1e-9
     shares = nearness / nearness.sum(axis=-1, keepdims=True)

@@ -1,7 +1,4 @@
-"""What the stand-in for the model is asked: what its models can do, who may ask, and what is refused, in which words.
-
-How it answers, and how it can be made to fail, is in `local.model`.
-"""
+"""Requests to the stand-in for the model: what its models can do, who may call it, what it refuses, in which words."""
 
 import base64
 import io
@@ -26,7 +23,7 @@ TRUNCATE = ("NONE", "START", "END")
 
 @dataclass(frozen=True)
 class Model:
-    """What one served model can do. The first of `lengths` is what it gives unasked."""
+    """What one served model can do. The first of `lengths` is its default."""
 
     lengths: tuple[int, ...]
     images_max: int = 1
@@ -34,7 +31,7 @@ class Model:
     input_types: tuple[str, ...] = ("text", "query", "document")
     formats: tuple[str, ...] = ("float", "base64")
     strict: bool = False
-    """Whether it refuses fields that only other models know. The rest ignore them."""
+    """Whether it refuses fields that only other models know. The others ignore them."""
 
 
 MODELS = {
@@ -56,7 +53,7 @@ class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What both routes take beside `input`. A key is left out or has a value: null is refused."""
+    """What both routes take besides `input`. A key is left out or has a value: null is refused."""
 
     model: str
     dimensions: int | msgspec.UnsetType = msgspec.UNSET
@@ -65,7 +62,7 @@ class Options(msgspec.Struct, frozen=True):
 
     @property
     def length(self) -> int:
-        """How long the vectors are to be."""
+        """The length of the vectors that it wants."""
         return self.dimensions or MODELS[self.model].lengths[0]
 
 
@@ -81,7 +78,7 @@ class TextRequest(Options, frozen=True, kw_only=True):
     input: Annotated[list[str], msgspec.Meta(min_length=1, max_length=TEXTS_MAX)]
 
 
-type Asked = ImageRequest | TextRequest
+type EmbeddingsRequest = ImageRequest | TextRequest
 
 
 class Refusal(Exception):
@@ -94,7 +91,7 @@ class Refusal(Exception):
         self.headers = headers or {}
 
     def response(self) -> Response:
-        """Put it into HTTP; the code of the error goes into a header too."""
+        """Make the HTTP response; the error's code also goes into a header."""
         error = self.body.get("error", self.body)
         code = error.get("code") if isinstance(error, dict) else None
         more = {"x-ms-error-code": code} if code else {}
@@ -102,7 +99,7 @@ class Refusal(Exception):
 
 
 def authenticate(headers: Headers, api_key: str | None) -> str:
-    """Return the `appid` of whoever asks. Without `api_key` the service is keyless: any key is refused."""
+    """Return the `appid` of the caller. Without `api_key` the service takes tokens only and refuses any key."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     if api_key is not None:
         if api_key in (headers.get("api-key"), bearer):
@@ -120,8 +117,8 @@ def authenticate(headers: Headers, api_key: str | None) -> str:
     return str(claims.get("appid", ""))
 
 
-def read(request: Request, body: bytes) -> Asked:
-    """Return what is asked, if its shape is right and its model does it. Its images are not looked at."""
+def read(request: Request, body: bytes) -> EmbeddingsRequest:
+    """Return the request, if its shape is right and its model supports it. Its images are not decoded."""
     if not request.query_params.get("api-version"):
         message = "The api-version query parameter (?api-version=) is required for all requests."
         raise wrapped(400, "MissingApiVersionParameter", message)
@@ -138,31 +135,31 @@ def read(request: Request, body: bytes) -> Asked:
         raise wrapped(400, "no_model_name", message, details=message)
     if name not in MODELS:
         raise wrapped(404, "unknown_model", f"Unknown model: {name}", details=f"Unknown model: {name}")
-    shape: type[Asked] = ImageRequest if request.url.path.endswith("/images/embeddings") else TextRequest
+    shape: type[EmbeddingsRequest] = ImageRequest if request.url.path.endswith("/images/embeddings") else TextRequest
     extra = sorted(fields.keys() - set(shape.__struct_fields__))
     wish = request.headers.get("extra-parameters")
     if extra and wish not in ("drop", "pass-through"):
         message = f"Extra parameters {extra} are not allowed when extra-parameters is not set or set to be 'error'."
         raise wrapped(400, "BadRequest", message)
     try:
-        asked = msgspec.convert(fields, shape)
+        parsed = msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise _invalid([{"type": "value_error", "loc": ["body"], "msg": str(error)}]) from error
-    _check_supported(asked, MODELS[name])
+    _check_supported(parsed, MODELS[name])
     if wish == "pass-through":
         _check_passed_on({each: fields[each] for each in extra}, MODELS[name])
-    return asked
+    return parsed
 
 
 def passed_on(request: Request, body: bytes) -> list[str]:
-    """Return the names of the fields beside the API's own that the model gets to see."""
+    """Return the names of the fields besides the API's own that are passed on to the model."""
     if request.headers.get("extra-parameters") != "pass-through":
         return []
     return sorted(msgspec.json.decode(body).keys() - set(ImageRequest.__struct_fields__))
 
 
 def _check_passed_on(extra: Mapping[str, object], model: Model) -> None:
-    """Refuse what the model itself does not take: all of it, or a wrong value of the one field that Cohere's know."""
+    """Refuse what the model itself does not take: every such field, or a wrong value of the one that Cohere's know."""
     if extra and model.strict:
         message = "Extra inputs are not permitted"
         raise _invalid([{"type": "extra_forbidden", "loc": ["body", each], "msg": message} for each in extra])
@@ -171,32 +168,32 @@ def _check_passed_on(extra: Mapping[str, object], model: Model) -> None:
         raise _invalid([{"type": "enum", "loc": ["body", "truncate"], "msg": message}])
 
 
-def _check_supported(asked: Asked, model: Model) -> None:
-    """Refuse what is right in the API and wrong for this model."""
+def _check_supported(request: EmbeddingsRequest, model: Model) -> None:
+    """Refuse what the API allows and this model does not."""
     options = {
         "dimensions": model.lengths if len(model.lengths) > 1 else (),
         "input_type": model.input_types,
         "encoding_format": model.formats,
     }
     for name, values in options.items():
-        value = getattr(asked, name)
+        value = getattr(request, name)
         if value is not msgspec.UNSET and value not in values:
             raise _not_supported(["body", name], value)
-    if isinstance(asked, ImageRequest):
-        for index, item in enumerate(asked.input):
+    if isinstance(request, ImageRequest):
+        for index, item in enumerate(request.input):
             if isinstance(item.text, str) and not model.pairs:
                 raise _not_supported(["body", "input", index, "text"], item.text)
-        if len(asked.input) > model.images_max:
-            message = f"{asked.model} takes {model.images_max} image per request, got {len(asked.input)}."
+        if len(request.input) > model.images_max:
+            message = f"{request.model} takes {model.images_max} image per request, got {len(request.input)}."
             raise wrapped(400, "BadRequest", message)
 
 
-def images_of(asked: Asked) -> list[bytes]:
-    """Return the image files in a request, in order and not decoded yet; none for texts."""
-    if isinstance(asked, TextRequest):
+def images_of(request: EmbeddingsRequest) -> list[bytes]:
+    """Return the image files of a request, in order and not decoded yet; none for texts."""
+    if isinstance(request, TextRequest):
         return []
     pngs = []
-    for index, item in enumerate(asked.input):
+    for index, item in enumerate(request.input):
         head, _, data = item.image.partition(";base64,")
         if not head.startswith("data:image/") or not data:
             raise _bad_image(index, "is not a data URL: data:image/png;base64,...")
@@ -210,7 +207,7 @@ def images_of(asked: Asked) -> list[bytes]:
 
 
 def decoded(png: bytes, index: int) -> Image.Image:
-    """Decode a PNG file, known by what is in it, whatever it was declared to be."""
+    """Decode a PNG file, told by its content, whatever its declared type."""
     try:
         picture = Image.open(io.BytesIO(png), formats=["PNG"])
         picture.load()
@@ -220,12 +217,12 @@ def decoded(png: bytes, index: int) -> Image.Image:
 
 
 def wrapped(http: int, code: str, message: str, **more: object) -> Refusal:
-    """Make the usual shape of an error."""
+    """Make an error of the usual shape."""
     return Refusal(http, {"error": {"code": code, "message": message, **more}})
 
 
 def unauthorized() -> Refusal:
-    """Make the service's one answer to everything wrong with a token."""
+    """Make the service's one answer to anything wrong with a token."""
     message = (
         "Unauthorized. Access token is missing, invalid, audience is incorrect "
         "(https://cognitiveservices.azure.com/ or https://ai.azure.com/), or have expired."
@@ -241,7 +238,7 @@ def _not_supported(loc: list[str | int], value: object) -> Refusal:
 
 
 def _invalid(detail: list[dict[str, object]]) -> Refusal:
-    """422 for a request of the wrong shape: a list of what is wrong with it, as JSON inside the message."""
+    """422 for a request of the wrong shape: a list of its errors, as JSON inside the message."""
     return wrapped(422, "Invalid input", json.dumps({"detail": detail}), status=422)
 
 
