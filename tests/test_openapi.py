@@ -171,6 +171,7 @@ def test_the_app_does_what_the_document_says(case: schemathesis.Case[Any], runni
         base_url=f"{running.functions_url}/api",
         headers={"x-functions-key": running.functions_key},
         excluded_checks=excluded,
+        timeout=PATIENCE,
     )
 
 
