@@ -11,21 +11,19 @@ import pytest
 from shared.errors import StorageError
 from shared.queues import _wait
 from shared.records import EmbeddingRequest, now
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 from tests.test_sync import picture
 
 
 @pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back off for no time within the look: what is tested here is what comes after it."""
-    monkeypatch.setattr("shared.foundry._FIRST_BACKOFF", 0.001)
+def _clock(clock: Clock) -> None:
+    """No look takes time: what is tested here is what comes after it."""
 
 
 def waiting(cloud: Cloud) -> int:
     return cloud.queue.get_queue_properties().approximate_message_count or 0
 
 
-@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -67,7 +65,6 @@ def test_nobody_gets_the_message_before_its_time(cloud: Cloud) -> None:
     assert cloud.queue.receive_message() is None
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_deferred_image_is_embedded_once_the_model_is_back(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "503"})
     cloud.upload("a.png", picture())
@@ -124,16 +121,22 @@ def test_one_refusal_spares_the_other_images_their_calls(cloud: Cloud) -> None:
 
 
 def test_a_wrong_setting_is_said_aloud_once_a_minute_not_once_an_image(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture
+    cloud: Cloud, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync = cloud.with_settings(FOUNDRY_MODEL="no-such-model").sync()
-    for number in range(3):
-        cloud.upload(f"{number}.png", picture())
-        sync(f"{number}.png")
-    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1
-    assert "unknown_model" in errors[0]
-    assert "FOUNDRY_MODEL" in errors[0]
+
+    def errors_after(*names: str) -> list[str]:
+        caplog.clear()
+        for name in names:
+            cloud.upload(name, picture())
+            sync(name)
+        return [record.message for record in caplog.records if record.levelno == logging.ERROR]
+
+    [error] = errors_after("a.png", "b.png", "c.png")
+    assert "unknown_model" in error
+    assert "FOUNDRY_MODEL" in error
+    clock.pass_(61)
+    assert len(errors_after("d.png", "e.png")) == 1
 
 
 def test_a_queue_that_is_not_there_is_an_error_of_the_look_so_that_the_platform_tries_again(

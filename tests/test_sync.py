@@ -448,6 +448,7 @@ def test_an_answer_that_was_paid_for_is_not_lost_with_the_process_that_asked(clo
     assert len(cloud.model.calls(200)) == 1
 
 
+@pytest.mark.usefixtures("clock")
 def test_while_the_model_wants_to_be_left_alone_no_image_is_made_ready_for_it(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,6 +463,7 @@ def test_while_the_model_wants_to_be_left_alone_no_image_is_made_ready_for_it(
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_look_that_never_reached_the_model_is_not_counted_as_an_attempt(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 100, "retry_after": "seconds"})
     sync = cloud.sync()
