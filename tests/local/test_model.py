@@ -397,7 +397,9 @@ def test_windows_follow_each_other_from_the_first_call_on(monkeypatch: pytest.Mo
     service.behave(Behaviour(throttle=Throttle(calls=1, window_s=20)))
 
     def refused(after: float) -> str | None:
-        monkeypatch.setattr("local.model.service.time", SimpleNamespace(monotonic_ns=lambda: began + round(after * 1e9)))
+        monkeypatch.setattr(
+            "local.model.service.time", SimpleNamespace(monotonic_ns=lambda: began + round(after * 1e9))
+        )
         try:
             service.admit()
         except Refusal as refusal:

@@ -171,6 +171,7 @@ def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running:
         base_url=f"{running.functions_url}/api",
         headers={"x-functions-key": running.functions_key},
         excluded_checks=excluded,
+        timeout=PATIENCE,
     )
 
 

@@ -11,22 +11,20 @@ import pytest
 from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.requests import EmbeddingRequest, _wait
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 from tests.model.test_client import answering
 from tests.uploads.test_sync import picture
 
 
 @pytest.fixture(autouse=True)
-def _fast_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retry without a pause within a call to the model: these tests are about the retries through the queue."""
-    monkeypatch.setattr("shared.model.client._FIRST_BACKOFF", 0.001)
+def _clock(clock: Clock) -> None:
+    """No sync takes time: these tests are about what comes after it."""
 
 
 def waiting(cloud: Cloud) -> int:
     return cloud.queue.get_queue_properties().approximate_message_count or 0
 
 
-@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -71,7 +69,6 @@ def test_nobody_gets_the_message_before_its_time(cloud: Cloud) -> None:
     assert cloud.queue.receive_message() is None
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_deferred_image_is_embedded_once_the_model_is_back(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "503"})
     cloud.upload("a.png", picture())
@@ -146,16 +143,22 @@ def test_after_one_429_other_images_are_deferred_without_a_call(cloud: Cloud) ->
 
 
 def test_a_wrong_setting_is_logged_as_an_error_once_a_minute_not_once_an_image(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture
+    cloud: Cloud, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync = cloud.with_settings(FOUNDRY_MODEL="no-such-model").sync()
-    for number in range(3):
-        cloud.upload(f"{number}.png", picture())
-        sync.upload(f"{number}.png")
-    errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors) == 1
-    assert "unknown_model" in errors[0]
-    assert "FOUNDRY_MODEL" in errors[0]
+
+    def errors_after(*names: str) -> list[str]:
+        caplog.clear()
+        for name in names:
+            cloud.upload(name, picture())
+            sync.upload(name)
+        return [record.message for record in caplog.records if record.levelno == logging.ERROR]
+
+    [error] = errors_after("a.png", "b.png", "c.png")
+    assert "unknown_model" in error
+    assert "FOUNDRY_MODEL" in error
+    clock.pass_(61)
+    assert len(errors_after("d.png", "e.png")) == 1
 
 
 def test_a_missing_queue_is_an_error_so_that_the_platform_retries(

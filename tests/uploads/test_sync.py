@@ -456,6 +456,7 @@ def test_an_embedding_is_not_lost_if_the_process_dies_before_the_record_is_writt
     assert len(cloud.model.calls(200)) == 1
 
 
+@pytest.mark.usefixtures("clock")
 def test_while_the_model_is_throttled_no_image_is_prepared(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 60, "retry_after": "seconds"})
     sync = cloud.sync()
@@ -468,6 +469,7 @@ def test_while_the_model_is_throttled_no_image_is_prepared(cloud: Cloud, monkeyp
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 100, "retry_after": "seconds"})
     sync = cloud.sync()
