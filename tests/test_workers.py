@@ -16,5 +16,9 @@ def test_who_names_files_waits_for_no_other_process() -> None:
 
 
 def test_the_longest_go_first_and_what_shares_nothing_last() -> None:
-    tests = ["tests/test_pictures.py::test_a", "tests/test_sync.py::test_b", "tests/reliability/test_load.py::test_c"]
+    tests = [
+        "tests/pictures/test_png.py::test_a",
+        "tests/uploads/test_sync.py::test_b",
+        "tests/reliability/test_load.py::test_c",
+    ]
     assert sorted(tests, key=turn) == tests[::-1]

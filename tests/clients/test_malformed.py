@@ -366,7 +366,14 @@ def test_each_of_two_thousand_is_refused_in_our_shape_and_leaves_no_trace(
         list(threads.map(refused, malformed(NUMBER // 4, seed=SEED + 1)))
         before = resident_mib(running)
         answers = list(threads.map(refused, malformed(NUMBER, seed=SEED)))
-    grown = resident_mib(running) - before
+        grown = resident_mib(running) - before
+        # How high the peak of a few large bodies at once is, is chance. A leak grows every time.
+        for again in range(3):
+            if grown < MOST_GROWTH_MIB:
+                break
+            before += grown
+            list(threads.map(refused, malformed(NUMBER, seed=SEED + 2 + again)))
+            grown = resident_mib(running) - before
     assert [said for _, said in answers if said] == []
     assert Counter(kind for kind, _ in answers).total() == NUMBER
     assert len({kind for kind, _ in answers}) == len(KINDS)
