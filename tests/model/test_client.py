@@ -1,7 +1,6 @@
 """The model client: needs no key, retries what is transient, and accepts no answer without an embedding."""
 
 import contextlib
-import http.server
 import io
 import socket
 import threading
@@ -27,9 +26,10 @@ from shared.errors import (
     RateLimited,
 )
 from shared.identity import Identity
-from shared.model.client import _HARMLESS_PNG, MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
+from shared.model.client import MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from tests.conftest import CLIENT_ID, Clock, Cloud
+from tests.model.replay import answering
 
 
 def within(seconds: float) -> Schedule:
@@ -189,37 +189,6 @@ def test_an_unreachable_model_is_unavailable(cloud: Cloud) -> None:
 
 
 # Observed answers of the real service, replayed over HTTP
-
-
-HARMLESS = {"data": [{"index": 0, "embedding": [0.5] * 1024}]}
-
-
-@contextlib.contextmanager
-def answering(
-    status: int, body: object, headers: dict[str, str] | None = None, *, takes_harmless: bool = True
-) -> Iterator[str]:
-    """A server that gives the same answer to every request, but for the harmless one if it takes that."""
-    refusal = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    harmless = _HARMLESS_PNG.encode()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = self.rfile.read(int(self.headers["content-length"]))
-            taken = takes_harmless and harmless in asked
-            content = msgspec.json.encode(HARMLESS) if taken else refusal
-            self.send_response(200 if taken else status)
-            for name, value in {**(headers or {}), "content-length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/models"
-        server.shutdown()
 
 
 def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **headers: str) -> ModelError:

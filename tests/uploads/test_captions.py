@@ -1,13 +1,12 @@
 """A picture with a text is embedded also where the model takes no text beside a picture; its record says so."""
 
 import contextlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 
 from shared.audit.reconcile import ReconcileRequest
 from tests.conftest import Cloud
+from tests.model.replay import EMBEDDING, Replay, replaying
 from tests.uploads.test_sync import picture
 
 REFUSAL = {"message": "texts must be empty when input_type=image"}
@@ -18,24 +17,12 @@ def pictures_alone() -> Iterator[tuple[str, list[bool]]]:
     """A model as Cohere's v3 documents itself: a picture or a text, not both. And whether each call had a text."""
     asked: list[bool] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked.append("text" in body["input"][0])
-            answer = REFUSAL if asked[-1] else {"data": [{"index": 0, "embedding": [0.5] * 1024}]}
-            content = json.dumps(answer).encode()
-            self.send_response(400 if asked[-1] else 200)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def respond(body: bytes) -> Replay:
+        asked.append("text" in json.loads(body)["input"][0])
+        return (400, REFUSAL) if asked[-1] else (200, EMBEDDING)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/models", asked
-        server.shutdown()
+    with replaying(respond) as endpoint:
+        yield endpoint, asked
 
 
 def test_a_captioned_picture_is_embedded_alone_where_the_model_takes_no_captions(cloud: Cloud) -> None:

@@ -7,7 +7,7 @@ import pytest
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import FailureRecord
 from tests.conftest import Cloud
-from tests.model.test_client import answering
+from tests.model.replay import answering
 from tests.uploads.test_sync import picture
 
 

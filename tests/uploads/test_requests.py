@@ -12,7 +12,7 @@ from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.requests import EmbeddingRequest, _wait
 from tests.conftest import Clock, Cloud
-from tests.model.test_client import answering
+from tests.model.replay import answering
 from tests.uploads.test_sync import picture
 
 
