@@ -82,3 +82,11 @@ def test_no_folder_is_crowded_and_each_says_in_one_sentence_what_lives_there() -
         assert len(list((SHARED / folder).glob("[!_]*.py"))) <= 8, folder
         [sentence] = ast.parse((SHARED / folder / "__init__.py").read_text()).body
         assert isinstance(sentence, ast.Expr), f"{folder}/__init__.py re-exports something"
+
+
+def test_the_design_page_has_every_module_in_its_tree() -> None:
+    page = (SHARED.parent / "docs/design.md").read_text()
+    tree = page[page.index("function_app.py ") : page.index("local/  ")]
+    modules = {path.name for path in SHARED.rglob("[!_]*.py")}
+    assert {module for module in modules if module not in tree} == set()
+    assert {folder for folder in FOLDERS if f"{folder}/" not in tree} == set()
