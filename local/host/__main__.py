@@ -19,7 +19,7 @@ from local.host.worker import IndexingError
 from local.storage import Storage
 
 
-async def serve(app: Path, *, port: int, lease: float) -> None:
+async def serve(app: Path, *, port: int, lease: float, refusals: int) -> None:
     """Load the app, print where it listens as the first line of stdout, and run it until SIGTERM.
 
     Raises IndexingError when the app cannot be loaded.
@@ -39,7 +39,7 @@ async def serve(app: Path, *, port: int, lease: float) -> None:
 
     functions = Functions(await worker.index(app), os.environ, host_json.timeout)
     triggers = Triggers(functions, host_json, storage)
-    front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key)
+    front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key, refusals=refusals)
     # Naming the protocol makes asyncio set TCP_NODELAY; without it small answers take 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,13 +59,21 @@ def main() -> None:
     parser.add_argument("--app", type=Path, required=True, help="the folder with function_app.py and host.json")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--lease", type=float, default=600, help="seconds a message stays hidden if the process dies")
+    parser.add_argument("--refusals", type=int, default=0, help="calls of the webhook to answer with 401 at first")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for name in ("azure", "httpx", "httpcore", "urllib3", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     status = 0
     try:
-        asyncio.run(serve(options.app.resolve(), port=options.port, lease=options.lease))
+        asyncio.run(
+            serve(
+                options.app.resolve(),
+                port=options.port,
+                lease=options.lease,
+                refusals=options.refusals,
+            )
+        )
     except IndexingError as error:
         print(f"The function app cannot be loaded. {error}", file=sys.stderr)
         status = 1
