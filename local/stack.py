@@ -76,6 +76,7 @@ class _Options:
     events: Policy
     upload_events: UploadEvents
     refusals: int
+    extension: Path | None
     show: Callable[[str], None]
     node_options: Sequence[str]
 
@@ -92,6 +93,7 @@ def running(
     events: Policy = Policy(),  # noqa: B008 - frozen
     upload_events: UploadEvents | None = None,
     refusals: int = 0,
+    extension: Path | None = None,
     show: Callable[[str], None] = lambda line: None,
     node_options: Sequence[str] = (),
 ) -> Iterator[Stack]:
@@ -103,10 +105,13 @@ def running(
     line that the functions log, and `node_options` are those of the Node.js that runs Azurite.
 
     `events` says how Event Grid delivers. The host answers its first `refusals` deliveries with 401, after each start.
-    `upload_events` (by default UPLOAD_EVENTS of this process's environment) announces uploads to the webhook or on the
-    queue.
+    Two choices may also be made in the environment of this process. `upload_events` (UPLOAD_EVENTS) announces uploads
+    to the webhook or on the queue. `extension` (STORAGE_EXTENSION) is a program with Microsoft's own storage extension,
+    which takes events and polls queues in place of the host's stand-in. It is started with `--app DIR --worker URL
+    --port N`, finds storage and key in its environment (AzureWebJobsStorage, ImageStorage, FUNCTIONS_KEY), prints
+    `listening on URL`, and posts each invocation to the worker (`local.host.invocations`).
 
-    A functions host that dies is restarted on the same port, as on Azure. When another part dies,
+    A functions host or extension that dies is restarted on the same port, as on Azure. When another part dies,
     StackError is raised in the main thread, wherever that is. SIGTERM and SIGHUP act like Ctrl-C.
     """
     options = _Options(
@@ -119,6 +124,7 @@ def running(
         events=events,
         upload_events=upload_events or _chosen_upload_events(),
         refusals=refusals,
+        extension=extension or _chosen_extension(),
         show=show,
         node_options=node_options,
     )
@@ -169,7 +175,7 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> St
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
     answers = partial(_answers, http)
     host_options = ["--app", str(options.app.resolve()), "--lease", str(options.lease)]
-    host_options += ["--refusals", str(options.refusals)]
+    host_options += ["--refusals", str(options.refusals), *(["--extension"] if options.extension else [])]
     functions = Restarted(
         "the functions host",
         [sys.executable, "-m", "local.host", *host_options],
@@ -180,7 +186,13 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> St
     )
     parts.callback(functions.stop)
     functions.start(answers)
-    webhook = f"{functions.url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
+    events_url = functions.url
+    if options.extension:
+        extension = _extension(options.extension, options, functions.url, {**system, **app_settings}, emulator, key)
+        parts.callback(extension.stop)
+        extension.start(answers)
+        events_url = extension.url
+    webhook = f"{events_url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
     bound = _bindings(http, functions.url, key)
     subscriptions = _subscriptions(bound, webhook, storage.queue(REQUESTS_QUEUE), options.upload_events)
     parts.enter_context(grid.delivering(emulator.blob_url, subscriptions, to_dead_letters(storage)))
@@ -264,6 +276,17 @@ def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) ->
     return child
 
 
+def _extension(
+    program: Path, options: _Options, functions_url: str, environment: Mapping[str, str], emulator: Azurite, key: str
+) -> Restarted:
+    """The process of a program that has Microsoft's storage extension, in place of the host's own triggers."""
+    command = [str(program), "--app", str(options.app.resolve()), "--worker", f"{functions_url}/invocations"]
+    connections = dict.fromkeys(("AzureWebJobsStorage", "ImageStorage"), emulator.connection_string)
+    own = {name: value for name, value in environment.items() if not name.startswith(("AzureWebJobs", "ImageStorage"))}
+    log = _fresh(options.logs / "extension.log")
+    return Restarted("the storage extension", command, {**own, **connections, "FUNCTIONS_KEY": key}, log, REPO_ROOT)
+
+
 def _bindings(http: httpx.Client, functions_url: str, key: str) -> dict[str, dict[str, Any]]:
     """The trigger of each function."""
     answer = http.get(f"{functions_url}/admin/functions", headers={"x-functions-key": key})
@@ -304,6 +327,11 @@ def _chosen_upload_events() -> UploadEvents:
             return "queue"
         case other:
             raise StackError(f"UPLOAD_EVENTS is {other!r}: it must be webhook or queue.")
+
+
+def _chosen_extension() -> Path | None:
+    chosen = os.environ.get("STORAGE_EXTENSION")
+    return Path(chosen).resolve() if chosen else None
 
 
 def _system_environment(temporary: str) -> dict[str, str]:
