@@ -135,6 +135,69 @@ class Child:
         return []
 
 
+class Restarted:
+    """A process that listens, restarted on the same port whenever it ends before its time."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        cwd: Path,
+        show: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._name = name
+        self._command = command
+        self._environment = environment
+        self._log = log
+        self._cwd = cwd
+        self._show = show
+        self._stopping = threading.Event()
+        self._child: Child | None = None
+        self._restarter: threading.Thread | None = None
+        self.url = ""
+
+    def start(self, answers: Callable[[str], bool]) -> None:
+        """Start it and wait until it answers at its URL. Raises StackError when it does not."""
+        self._child = child = self._process(port=0)
+        self.url = child.announcement(LISTENING, seconds=STARTING)
+        if not wait_until(lambda: answers(self.url), seconds=STARTING):
+            raise child.error("does not answer")
+        self._restarter = threading.Thread(target=self._restart, args=[child], name=f"{self._name} watch", daemon=True)
+        self._restarter.start()
+
+    def stop(self) -> None:
+        """Stop it for good."""
+        self._stopping.set()
+        if self._child:
+            self._child.stop()
+        if self._restarter:
+            self._restarter.join()
+
+    def _restart(self, child: Child) -> None:
+        port = int(self.url.rpartition(":")[2])
+        while True:
+            child.wait()
+            if self._stopping.is_set():
+                return
+            print(f"{child.error('stopped unexpectedly')}\nRestarting it.", file=sys.stderr, flush=True)
+            self._child = child = self._process(port=port)
+            if self._stopping.wait(1):  # not faster than that, should it fail again and again
+                child.stop()
+                return
+
+    def _process(self, port: int) -> Child:
+        return Child(
+            self._name,
+            [*self._command, "--port", str(port)],
+            log=self._log,
+            cwd=self._cwd,
+            environment=self._environment,
+            on_line=self._show,
+        )
+
+
 def wait_until(true: Callable[[], bool], *, seconds: float, every: float = 0.05) -> bool:
     """Check every so often whether something is true. False when it has not become true within `seconds`."""
     deadline = time.monotonic() + seconds

@@ -18,25 +18,35 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
-from typing import Self, cast
+from typing import Any, Literal, Self, cast
 from urllib.parse import quote
 
 import httpx
+import urllib3
 
 from local import azurite, identity
 from local.azurite import REPO_ROOT, Azurite
-from local.events import EventGrid, Subscription, to_queue, to_webhook
+from local.event_grid import DEAD_LETTERS, EventGrid, Policy, to_dead_letters, to_queue, to_webhook
+from local.events import (
+    Subscription,
+    all_uploads_by_queue,
+    deletions_by_queue,
+    odd_uploads_by_queue,
+    uploads_by_webhook,
+)
 from local.faults import StorageFaults
 from local.identity import Identity
-from local.processes import LISTENING, STARTING, Child, wait_until
+from local.processes import LISTENING, STARTING, Child, Restarted
 from local.processes import StackError as StackError
-from local.storage import Storage
+from local.storage import Queue, Storage
 
 REQUESTS_QUEUE = "embedding-requests"
 QUEUES = (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison", "webjobs-blobtrigger-poison")
 LOGS = REPO_ROOT / ".local/logs"
+UploadEvents = Literal["webhook", "queue"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -63,6 +73,10 @@ class _Options:
     logs: Path
     lease: float
     storage_faults: StorageFaults | None
+    events: Policy
+    upload_events: UploadEvents
+    refusals: int
+    extension: Path | None
     show: Callable[[str], None]
     node_options: Sequence[str]
 
@@ -76,6 +90,10 @@ def running(
     logs: Path | None = None,
     lease: float = 600,
     storage_faults: StorageFaults | None = None,
+    events: Policy = Policy(),  # noqa: B008 - frozen
+    upload_events: UploadEvents | None = None,
+    refusals: int = 0,
+    extension: Path | None = None,
     show: Callable[[str], None] = lambda line: None,
     node_options: Sequence[str] = (),
 ) -> Iterator[Stack]:
@@ -86,10 +104,30 @@ def running(
     `storage_faults` stand between the app and storage (not between the host and storage), `show` is called with each
     line that the functions log, and `node_options` are those of the Node.js that runs Azurite.
 
-    A functions host that dies is restarted on the same port, as on Azure. When another part dies, StackError is raised
-    in the main thread, wherever that is. SIGTERM and SIGHUP act like Ctrl-C.
+    `events` says how Event Grid delivers. The host answers its first `refusals` deliveries with 401, after each start.
+    Two choices may also be made in the environment of this process. `upload_events` (UPLOAD_EVENTS) announces uploads
+    to the webhook or on the queue. `extension` (STORAGE_EXTENSION) is a program with Microsoft's own storage extension,
+    which takes events and polls queues in place of the host's stand-in. It is started with `--app DIR --worker URL
+    --port N`, finds storage and key in its environment (AzureWebJobsStorage, ImageStorage, FUNCTIONS_KEY), prints
+    `listening on URL`, and posts each invocation to the worker (`local.host.invocations`).
+
+    A functions host or extension that dies is restarted on the same port, as on Azure. When another part dies,
+    StackError is raised in the main thread, wherever that is. SIGTERM and SIGHUP act like Ctrl-C.
     """
-    options = _Options(app, model, settings, logs or _log_folder(), lease, storage_faults, show, node_options)
+    options = _Options(
+        app=app,
+        model=model,
+        settings=settings,
+        logs=logs or _log_folder(),
+        lease=lease,
+        storage_faults=storage_faults,
+        events=events,
+        upload_events=upload_events or _chosen_upload_events(),
+        refusals=refusals,
+        extension=extension or _chosen_extension(),
+        show=show,
+        node_options=node_options,
+    )
     with _Supervisor() as supervisor, ExitStack() as parts:
         try:
             yield _start(options, supervisor, parts)
@@ -104,7 +142,7 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> St
     temporary = parts.enter_context(tempfile.TemporaryDirectory(prefix="image-embeddings-"))
     system = _system_environment(temporary)
 
-    grid = EventGrid()
+    grid = EventGrid(options.events)
     emulator = parts.enter_context(
         azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read, node_options=options.node_options)
     )
@@ -132,17 +170,32 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> St
     for queue in QUEUES:
         storage.queue(queue).create()
 
+    storage.create_container(DEAD_LETTERS)
+
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
-    functions = _Functions(
-        http,
-        ["--app", str(options.app.resolve()), "--lease", str(options.lease)],
+    answers = partial(_answers, http)
+    host_options = ["--app", str(options.app.resolve()), "--lease", str(options.lease)]
+    host_options += ["--refusals", str(options.refusals), *(["--extension"] if options.extension else [])]
+    functions = Restarted(
+        "the functions host",
+        [sys.executable, "-m", "local.host", *host_options],
         {**system, **app_settings, "AzureWebJobsStorage": emulator.connection_string, "FUNCTIONS_KEY": key},
         _fresh(logs / "functions.log"),
+        REPO_ROOT,
         options.show,
     )
     parts.callback(functions.stop)
-    functions.start()
-    parts.enter_context(grid.delivering(emulator.blob_url, _subscriptions(http, functions.url, key, storage)))
+    functions.start(answers)
+    events_url = functions.url
+    if options.extension:
+        extension = _extension(options.extension, options, functions.url, {**system, **app_settings}, emulator, key)
+        parts.callback(extension.stop)
+        extension.start(answers)
+        events_url = extension.url
+    webhook = f"{events_url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
+    bound = _bindings(http, functions.url, key)
+    subscriptions = _subscriptions(bound, webhook, storage.queue(REQUESTS_QUEUE), options.upload_events)
+    parts.enter_context(grid.delivering(emulator.blob_url, subscriptions, to_dead_letters(storage)))
     return Stack(
         functions_url=functions.url,
         functions_key=key,
@@ -202,71 +255,13 @@ class _Supervisor:
         raise self._failure or KeyboardInterrupt
 
 
-class _Functions:
-    """The process of the functions host, restarted whenever it ends before its time."""
-
-    def __init__(
-        self,
-        http: httpx.Client,
-        arguments: list[str],
-        environment: Mapping[str, str],
-        log: Path,
-        show: Callable[[str], None],
-    ) -> None:
-        self._http = http
-        self._arguments = arguments
-        self._environment = environment
-        self._log = log
-        self._show = show
-        self._stopping = threading.Event()
-        self._child: Child | None = None
-        self._restarter: threading.Thread | None = None
-        self.url = ""
-
-    def start(self) -> None:
-        """Start it and wait until it answers. Raises StackError when it does not: the app cannot be loaded, say."""
-        self._child = child = self._process(port=0)
-        self.url = child.announcement(LISTENING, seconds=STARTING)
-        if not wait_until(self._answers, seconds=STARTING):
-            raise child.error("does not answer")
-        self._restarter = threading.Thread(target=self._restart, args=[child], name="functions watch", daemon=True)
-        self._restarter.start()
-
-    def stop(self) -> None:
-        """Stop it for good."""
-        self._stopping.set()
-        if self._child:
-            self._child.stop()
-        if self._restarter:
-            self._restarter.join()
-
-    def _restart(self, child: Child) -> None:
-        port = int(self.url.rpartition(":")[2])
-        while True:
-            child.wait()
-            if self._stopping.is_set():
-                return
-            print(f"{child.error('stopped unexpectedly')}\nRestarting it.", file=sys.stderr, flush=True)
-            self._child = child = self._process(port=port)
-            if self._stopping.wait(1):  # not faster than that, should it fail again and again
-                child.stop()
-                return
-
-    def _process(self, port: int) -> Child:
-        return Child(
-            "the functions host",
-            [sys.executable, "-m", "local.host", *self._arguments, "--port", str(port)],
-            log=self._log,
-            cwd=REPO_ROOT,
-            environment=self._environment,
-            on_line=self._show,
-        )
-
-    def _answers(self) -> bool:
-        try:
-            return self._http.get(f"{self.url}/admin/host/ping").is_success
-        except httpx.HTTPError:
-            return False
+def _answers(http: httpx.Client, url: str) -> bool:
+    """Whether something answers there, whatever it says."""
+    try:
+        http.get(f"{url}/admin/host/ping")
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) -> Child:
@@ -281,22 +276,62 @@ def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) ->
     return child
 
 
-def _subscriptions(http: httpx.Client, functions_url: str, key: str, storage: Storage) -> list[Subscription]:
-    """What a deployment sets up in Event Grid once the app runs, derived from the app's own triggers."""
+def _extension(
+    program: Path, options: _Options, functions_url: str, environment: Mapping[str, str], emulator: Azurite, key: str
+) -> Restarted:
+    """The process of a program that has Microsoft's storage extension, in place of the host's own triggers."""
+    command = [str(program), "--app", str(options.app.resolve()), "--worker", f"{functions_url}/invocations"]
+    connections = dict.fromkeys(("AzureWebJobsStorage", "ImageStorage"), emulator.connection_string)
+    own = {name: value for name, value in environment.items() if not name.startswith(("AzureWebJobs", "ImageStorage"))}
+    log = _fresh(options.logs / "extension.log")
+    return Restarted("the storage extension", command, {**own, **connections, "FUNCTIONS_KEY": key}, log, REPO_ROOT)
+
+
+def _bindings(http: httpx.Client, functions_url: str, key: str) -> dict[str, dict[str, Any]]:
+    """The trigger of each function."""
     answer = http.get(f"{functions_url}/admin/functions", headers={"x-functions-key": key})
-    triggers = {function["name"]: function["config"]["bindings"][0] for function in answer.raise_for_status().json()}
-    webhook = f"{functions_url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
-    created = [
-        Subscription(trigger["path"].partition("/")[0], deletions=False, send=to_webhook(http, webhook + name))
+    return {function["name"]: function["config"]["bindings"][0] for function in answer.raise_for_status().json()}
+
+
+def _subscriptions(
+    triggers: Mapping[str, dict[str, Any]], webhook: str, requests: Queue, upload_events: UploadEvents
+) -> list[Subscription]:
+    """What a deployment sets up in Event Grid once the app runs, derived from the app's own triggers."""
+    http = urllib3.PoolManager(maxsize=8)
+    containers = {
+        name: trigger["path"].partition("/")[0]
         for name, trigger in triggers.items()
         if trigger["type"] == "blobTrigger"
-    ]
-    if not any(trigger.get("queueName") == REQUESTS_QUEUE for trigger in triggers.values()):
-        return created
-    send = to_queue(storage.queue(REQUESTS_QUEUE))
-    return created + [
-        Subscription(container, deletions=True, send=send) for container in {one.container for one in created}
-    ]
+    }
+    found = []
+    if upload_events == "webhook":
+        found += [
+            uploads_by_webhook(container, to_webhook(http, webhook + name)) for name, container in containers.items()
+        ]
+    if any(trigger.get("queueName") == REQUESTS_QUEUE for trigger in triggers.values()):
+        send = to_queue(requests)
+        for container in sorted(set(containers.values())):
+            if upload_events == "webhook":
+                found += odd_uploads_by_queue(container, send)
+            else:
+                found.append(all_uploads_by_queue(container, send))
+            found.append(deletions_by_queue(container, send))
+    return found
+
+
+def _chosen_upload_events() -> UploadEvents:
+    match os.environ.get("UPLOAD_EVENTS", "webhook"):
+        case "webhook":
+            return "webhook"
+        case "queue":
+            return "queue"
+        case other:
+            raise StackError(f"UPLOAD_EVENTS is {other!r}: it must be webhook or queue.")
+
+
+def _chosen_extension() -> Path | None:
+    chosen = os.environ.get("STORAGE_EXTENSION")
+    return Path(chosen).resolve() if chosen else None
 
 
 def _system_environment(temporary: str) -> dict[str, str]:

@@ -84,13 +84,25 @@ class Storage:
         """All of a blob."""
         return self.call("GET", self._blob(container, name)).data
 
+    def put_blob(self, container: str, name: str, content: str) -> None:
+        """Write a blob of JSON."""
+        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/json"}
+        self.call("PUT", self._blob(container, name), body=content, headers=headers)
+
     def call(
-        self, verb: str, url: str, *, missing: bool = False, body: str = "", **parameters: str | int
+        self,
+        verb: str,
+        url: str,
+        *,
+        missing: bool = False,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        **parameters: str | int,
     ) -> urllib3.BaseHTTPResponse:
         """Send one request. With `missing`, 404 is an answer, not an error."""
         query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
         try:
-            answer = self._http.request(verb, f"{url}?{query}&{self._sas}", body=body.encode() or None)
+            answer = self._http.request(verb, f"{url}?{query}&{self._sas}", body=body.encode() or None, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             raise StorageFailed(f"{verb} {url}: {type(error).__name__}: {error}") from error
         if answer.status >= HTTPStatus.BAD_REQUEST and not (missing and answer.status == HTTPStatus.NOT_FOUND):
@@ -113,9 +125,10 @@ class Queue:
         """Create it unless it exists."""
         self._storage.call("PUT", self._url)
 
-    def put(self, text: str) -> None:
-        """Add a message that is visible at once."""
-        self._storage.call("POST", f"{self._url}/messages", body=_xml(text))
+    def put(self, text: str, *, for_ever: bool = False) -> None:
+        """Add a message that is visible at once. It lives for seven days, or for ever."""
+        lifetime = -1 if for_ever else 7 * 24 * 3600
+        self._storage.call("POST", f"{self._url}/messages", body=_xml(text), messagettl=lifetime)
 
     def take(self, most: int, *, hide: float) -> list[QueueMessage]:
         """Take up to `most` (1 to 32) messages and hide them from others for `hide` seconds."""

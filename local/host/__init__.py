@@ -10,4 +10,7 @@ What it leaves out: it starts no timer by itself (`POST /admin/functions/<name>`
 container for blobs, writes no receipts, does not scale, and has no output bindings but HTTP's. Host and app share one
 process and its CPU. One key, from FUNCTIONS_KEY in its environment, is function, system and master key at once. That
 key and the host's storage connection are removed from the environment before the app is loaded.
+
+With `--extension` it leaves events and queues to a program that has Microsoft's own storage extension, and runs the
+functions that the program asks for (`local.host.invocations`).
 """

@@ -14,12 +14,13 @@ from local.host import worker
 from local.host.functions import Functions
 from local.host.host_json import read_host_json
 from local.host.http import Front
+from local.host.invocations import Invocations
 from local.host.triggers import Triggers
 from local.host.worker import IndexingError
 from local.storage import Storage
 
 
-async def serve(app: Path, *, port: int, lease: float) -> None:
+async def serve(app: Path, *, port: int, lease: float, refusals: int, extension: bool) -> None:
     """Load the app, print where it listens as the first line of stdout, and run it until SIGTERM.
 
     Raises IndexingError when the app cannot be loaded.
@@ -39,18 +40,20 @@ async def serve(app: Path, *, port: int, lease: float) -> None:
 
     functions = Functions(await worker.index(app), os.environ, host_json.timeout)
     triggers = Triggers(functions, host_json, storage)
-    front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key)
+    front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key, refusals=refusals)
     # Naming the protocol makes asyncio set TCP_NODELAY; without it small answers take 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     listener.listen(2048)
     print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(front.app(), access_log=False, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+    asgi = front.app(Invocations(functions).routes() if extension else [])
+    config = uvicorn.Config(asgi, access_log=False, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
     async with asyncio.TaskGroup() as group:
-        pumping = group.create_task(triggers.pump())
+        pumping = None if extension else group.create_task(triggers.pump())
         await uvicorn.Server(config).serve(sockets=[listener])
-        pumping.cancel()
+        if pumping:
+            pumping.cancel()
 
 
 def main() -> None:
@@ -59,13 +62,25 @@ def main() -> None:
     parser.add_argument("--app", type=Path, required=True, help="the folder with function_app.py and host.json")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--lease", type=float, default=600, help="seconds a message stays hidden if the process dies")
+    parser.add_argument("--refusals", type=int, default=0, help="calls of the webhook to answer with 401 at first")
+    parser.add_argument(
+        "--extension", action="store_true", help="leave events and queues to a program that posts to /invocations"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for name in ("azure", "httpx", "httpcore", "urllib3", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     status = 0
     try:
-        asyncio.run(serve(options.app.resolve(), port=options.port, lease=options.lease))
+        asyncio.run(
+            serve(
+                options.app.resolve(),
+                port=options.port,
+                lease=options.lease,
+                refusals=options.refusals,
+                extension=options.extension,
+            )
+        )
     except IndexingError as error:
         print(f"The function app cannot be loaded. {error}", file=sys.stderr)
         status = 1

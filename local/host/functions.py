@@ -14,11 +14,12 @@ TRIGGERS = {"httptrigger", "blobtrigger", "queuetrigger", "timertrigger"}
 
 
 class Functions:
-    """The functions of one app. Raises IndexingError for one that this host cannot run."""
+    """The functions of one app that are switched on. Raises IndexingError for one that this host cannot run."""
 
     def __init__(self, indexed: list[Function], settings: Mapping[str, str], timeout: float) -> None:
-        resolved = [_resolved(function, settings) for function in indexed]
-        self._by_name = {f.name.lower(): f for f in resolved if not _is_disabled(f, settings)}
+        self.indexed = [_resolved(function, settings) for function in indexed]
+        """All of them, those that are switched off too."""
+        self._by_name = {f.name.lower(): f for f in self.indexed if not _is_disabled(f, settings)}
         self._timeout = timeout
         for function in self:
             _check(function)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from local.host.pumps import Rules
 
@@ -16,7 +16,6 @@ class HostJson:
     timeout: float
     blobs: Rules
     queues: Rules
-    queues_encoding: Literal["base64", "none"]
 
 
 def read_host_json(text: str, environment: Mapping[str, str], *, cores: int, lease: float) -> HostJson:
@@ -49,9 +48,10 @@ def read_host_json(text: str, environment: Mapping[str, str], *, cores: int, lea
             refill_at=queues.get("newBatchThreshold", batch // 2),
             attempts=queues.get("maxDequeueCount", 5),
             retry_after=_seconds(queues.get("visibilityTimeout", "00:00:00")),
+            longest_pause=_seconds(queues.get("maxPollingInterval", "00:01:00")),
+            base64=encoding == "base64",
             lease=lease,
         ),
-        queues_encoding=encoding,
     )
 
 

@@ -1,10 +1,10 @@
 """All that the host answers over HTTP: the HTTP functions, Event Grid's webhook and the admin API."""
 
 import hmac
+import logging
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -13,27 +13,38 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from local.host import worker
+from local.host.blob_events import messages, validation_code
 from local.host.functions import Functions
 from local.host.triggers import Triggers
 from local.host.worker import Function, InvocationError
+from local.storage import StorageFailed
+
+logger = logging.getLogger("host")
 
 ANY_VERB = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "TRACE"]
 BODY_LIMIT = 104_857_600
 
 
 class Front:
-    """The routes of one app, below `route_prefix`. `key` is the one key that it takes."""
+    """The routes of one app, below `route_prefix`. `key` is the one key that it takes.
 
-    def __init__(self, functions: Functions, triggers: Triggers, *, route_prefix: str, key: str) -> None:
+    The first `refusals` calls of the webhook get 401, as on Flex Consumption while an app starts from zero.
+    """
+
+    def __init__(
+        self, functions: Functions, triggers: Triggers, *, route_prefix: str, key: str, refusals: int = 0
+    ) -> None:
         self._functions = functions
         self._triggers = triggers
         self._route_prefix = route_prefix
         self._key = key
+        self._refusals = refusals
 
-    def app(self) -> Starlette:
-        """Make the ASGI application."""
+    def app(self, more: Sequence[Route] = ()) -> Starlette:
+        """Make the ASGI application, with `more` routes before its own."""
         return Starlette(
             routes=[
+                *more,
                 Route("/", self._home, methods=["GET"]),
                 Route("/admin/host/ping", self._ping, methods=["GET", "POST"]),
                 Route("/admin/functions", self._list, methods=["GET"]),
@@ -87,23 +98,31 @@ class Front:
         return hmac.compare_digest(given.encode(), self._key.encode())
 
     async def _webhook(self, request: Request) -> Response:
-        """Take a delivery of Event Grid's. 202 says only that its events are queued."""
+        """Take a delivery of Event Grid's, as the storage extension does. 202 says only that its events are queued."""
+        if self._refusals:
+            self._refusals -= 1
+            return Response(status_code=401)
         if not self._has_key(request):
             return Response(status_code=401)
-        name = request.query_params.get("functionName", "")
-        function = self._functions.find(name.removeprefix("Host.Functions."), "blobtrigger")
-        if function is None:
-            return Response(f"cannot find function: '{name}'", status_code=404)
-        kind = request.headers.get("aeg-event-type", "")
-        if kind == "Unsubscribe":
+        if not any(function.trigger["type"].lower() == "blobtrigger" for function in self._functions.indexed):
+            return Response(status_code=404)
+        kind = request.headers.get("aeg-event-type", "").lower()
+        if kind == "unsubscribe":
             return Response(status_code=202)
-        if kind not in ("SubscriptionValidation", "Notification"):
+        if kind not in ("subscriptionvalidation", "notification"):
             return Response(status_code=400)
-        document = await request.json()
-        events: list[Mapping[str, Any]] = document if isinstance(document, list) else [document]
-        if kind == "SubscriptionValidation":
-            return JSONResponse({"validationResponse": events[0]["data"]["validationCode"]})
-        await self._triggers.queue_blobs(function, events)
+        try:
+            document = await request.json()
+            if kind == "subscriptionvalidation":
+                return JSONResponse({"validationResponse": validation_code(document)})
+            # The name is taken as it is: where no function has it, its events are dropped later.
+            await self._triggers.queue_blobs(messages(request.query_params.get("functionName"), document))
+        except StorageFailed as error:
+            logger.warning("the events of a delivery could not be queued: %s", error)
+            return Response(status_code=500)
+        except ValueError as error:
+            logger.error("the webhook cannot read a delivery: %s", error)  # noqa: TRY400 - the delivery is at fault, so no traceback
+            return Response(status_code=500)
         return Response(status_code=202)
 
     async def _home(self, request: Request) -> Response:
@@ -115,7 +134,12 @@ class Front:
     async def _list(self, request: Request) -> Response:
         if not self._has_key(request):
             return Response(status_code=401)
-        return JSONResponse([{"name": f.name, "config": {"bindings": f.bindings}} for f in self._functions])
+        enabled = list(self._functions)
+        listed = [
+            {"name": f.name, "isDisabled": f not in enabled, "config": {"bindings": f.bindings}}
+            for f in self._functions.indexed
+        ]
+        return JSONResponse(listed)
 
     async def _run_now(self, request: Request) -> Response:
         if not self._has_key(request):

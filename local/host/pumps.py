@@ -2,12 +2,16 @@
 
 The rules are those of the storage extension. A message that is taken is hidden for ten minutes, and kept hidden while
 its function runs. Success deletes it. Failure makes it visible again, at once unless host.json says otherwise, until it
-has had all of its attempts: then it moves to the poison queue. Not simulated: scaling out, and dynamic concurrency.
+has had all of its attempts: then it moves to the poison queue, if there is one. An idle queue is polled less and less
+often. Not simulated: scaling out, and dynamic concurrency.
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
+import os
+import random
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,8 +21,7 @@ from local.storage import Queue, QueueMessage, StorageFailed
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two polls of a queue that was empty: doubled each time, from the first to the second.
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.025, 0.25
+_SHORTEST_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,30 +36,62 @@ class Rules:
     """Failures before a message moves to the poison queue."""
     retry_after: float = 0
     """How long a message stays hidden after a failure."""
+    longest_pause: float = 60
+    """The longest time between two polls of an idle queue."""
+    base64: bool = True
+    """Whether messages are base64-encoded."""
     lease: float = 600
     """How long a message is hidden when it is taken, and each time its lease is renewed."""
 
 
 class Failed(Exception):
-    """The function failed: retry; after the last attempt `poison` (default: the message) goes to the poison queue."""
+    """The function failed: try again, or give up after the last attempt."""
 
-    def __init__(self, poison: str | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__("the function failed")
-        self.poison = poison
 
 
-class Undecodable(Exception):
-    """The message cannot be read, however often it is retried: straight to the poison queue."""
+class Unhandled(Exception):
+    """The extension itself fails at the message. That ends the process; the message stays hidden for its lease."""
+
+
+class Pauses:
+    """The seconds from one poll of a queue to the next, after polls that found nothing.
+
+    The extension's own arithmetic: about 0.1, 0.2, 0.3, 0.5, 0.9, 1.7, 3.3 and so on, up to `longest`.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._empty_polls = 0
+
+    def found(self) -> None:
+        """Begin again: the queue had a message."""
+        self._empty_polls = 0
+
+    def next(self) -> float:
+        """The next pause."""
+        pause = _SHORTEST_PAUSE
+        if self._empty_polls:
+            pause += random.uniform(0.8, 1.2) * 2 ** (self._empty_polls - 1) * _SHORTEST_PAUSE
+        if pause >= self._longest:
+            return self._longest
+        self._empty_polls += 1
+        return pause
 
 
 class Pump:
-    """Does `work` for each message of `queue`. `work` returns on success and raises Failed or Undecodable otherwise."""
+    """Does `work` for each message of `queue`, given the message and its decoded body.
+
+    `work` returns on success and raises Failed or Unhandled otherwise. Without a poison queue, a message that failed
+    stays hidden for its lease, and after the last attempt it is taken in vain.
+    """
 
     def __init__(
         self,
         queue: Queue,
-        poison: Queue,
-        work: Callable[[QueueMessage], Coroutine[None, None, None]],
+        poison: Queue | None,
+        work: Callable[[QueueMessage, bytes], Coroutine[None, None, None]],
         rules: Rules,
         executor: Executor,
     ) -> None:
@@ -66,7 +101,6 @@ class Pump:
         self._rules = rules
         self._executor = executor
         self._running: set[asyncio.Task[None]] = set()
-        self._more_waiting = False
         self._poll_now = asyncio.Event()
 
     def wake(self) -> None:
@@ -76,18 +110,17 @@ class Pump:
     async def run(self) -> None:
         """Pump until cancelled."""
         await self._call(self._queue.create)
-        pause = SHORTEST_PAUSE
+        pauses = Pauses(self._rules.longest_pause)
         while True:
             self._poll_now.clear()
-            if len(self._running) <= self._rules.refill_at:
-                taken = await self._take()
-                self._more_waiting = taken == self._rules.batch
-                pause = SHORTEST_PAUSE if taken else min(pause * 2, LONGEST_PAUSE)
-                if self._more_waiting:
-                    continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._poll_now.wait()
+            if await self._take():
+                pauses.found()
+                while len(self._running) > self._rules.refill_at:
+                    await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pauses.next()):
+                        await self._poll_now.wait()
 
     async def _take(self) -> int:
         try:
@@ -103,42 +136,55 @@ class Pump:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._more_waiting:
-            self.wake()
         if not task.cancelled() and (error := task.exception()):
             logger.error("a message on %s stays hidden until its lease ends: %r", self._queue.name, error)
 
     async def _handle(self, message: QueueMessage) -> None:
         """Run the function for one message, then delete, release or move the message."""
         if message.dequeue_count > self._rules.attempts:
-            await self._to_poison(message, message.pop_receipt, message.text)
+            await self._give_up(message, message.pop_receipt)
             return
-        work = asyncio.create_task(self._work(message))
+        body = self._decoded(message.text)
+        if body is None:
+            logger.error("a message on %s is not base64: %r", self._queue.name, message.text[:40])
+            await self._give_up(message, message.pop_receipt)
+            return
+        work = asyncio.create_task(self._work(message, body))
         receipt = message.pop_receipt
         while not (await asyncio.wait({work}, timeout=self._rules.lease / 2))[0]:
             receipt = await self._call(self._queue.hide, message, receipt, seconds=self._rules.lease)
         try:
             await work
-        except Undecodable as error:
-            logger.error("a message on %s cannot be read: %s", self._queue.name, error)  # noqa: TRY400 - the message is at fault, so no traceback
-            await self._to_poison(message, receipt, message.text)
-        except Failed as failure:
-            if message.dequeue_count < self._rules.attempts:
+        except Unhandled as error:
+            logger.critical("a message on %s cannot be handled: %s: ending the process", self._queue.name, error)
+            os._exit(4)
+        except Failed:
+            if self._poison and message.dequeue_count < self._rules.attempts:
                 await self._call(self._queue.hide, message, receipt, seconds=self._rules.retry_after)
-                self.wake()
             else:
-                await self._to_poison(message, receipt, failure.poison or message.text)
+                await self._give_up(message, receipt)
         else:
             await self._call(self._queue.delete, message, receipt)
 
-    async def _to_poison(self, message: QueueMessage, receipt: str, text: str) -> None:
+    async def _give_up(self, message: QueueMessage, receipt: str) -> None:
+        """Move the message to the poison queue as it is. Without one, leave it hidden."""
+        if self._poison is None:
+            return
         logger.error(
             "a message on %s moves to %s after %d attempts: %s",
-            *(self._queue.name, self._poison.name, message.dequeue_count, text),
+            *(self._queue.name, self._poison.name, message.dequeue_count, message.text),
         )
         await self._call(self._poison.create)
-        await self._call(self._poison.put, text)
+        await self._call(self._poison.put, message.text)
         await self._call(self._queue.delete, message, receipt)
+
+    def _decoded(self, text: str) -> bytes | None:
+        if not self._rules.base64:
+            return text.encode()
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError:
+            return None
 
     async def _call[**P, T](self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make one call to storage, on the host's own threads."""

@@ -3,17 +3,15 @@
 import asyncio
 import base64
 import contextlib
-import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from local.host import worker
+from local.host.blob_events import BlobMessage, read_message
 from local.host.functions import Functions
 from local.host.host_json import HostJson
-from local.host.pumps import Failed, Pump, Undecodable
+from local.host.pumps import Failed, Pump, Unhandled
 from local.host.worker import Blob, Function, InvocationError
 from local.storage import QueueMessage, Storage, StorageFailed
 
@@ -35,8 +33,11 @@ class Triggers:
         self._timers: set[asyncio.Task[None]] = set()
         self._blob_queue = storage("AzureWebJobsStorage").queue(BLOB_QUEUE)
         self._pumps = [self._queue_pump(function) for function in functions.of("queuetrigger")]
+        self._blob_queue_exists = False
+        self._blob_functions: dict[str, Function] = {}
         self._blob_pump: Pump | None = None
         if blob_functions := functions.of("blobtrigger"):
+            self._blob_functions = {prefix + f.name: f for f in blob_functions for prefix in ("Host.Functions.", "")}
             # The poison queue belongs to the trigger's account, not to the host's own.
             poison = storage(blob_functions[0].trigger["connection"]).queue(BLOB_POISON_QUEUE)
             self._blob_pump = Pump(self._blob_queue, poison, self._run_blob, host_json.blobs, self._executor)
@@ -48,13 +49,20 @@ class Triggers:
             for pump in self._pumps:
                 group.create_task(pump.run())
 
-    async def queue_blobs(self, function: Function, events: Sequence[Mapping[str, Any]]) -> None:
-        """Queue a run of a blob function for each event, as the host does before it answers Event Grid."""
+    async def queue_blobs(self, messages: Iterable[BlobMessage]) -> None:
+        """Queue the messages, one after the other, as the host does before it answers Event Grid.
+
+        The listener of this process hears of it at once. Where all blob functions are switched off there is none, and
+        the messages wait for as long as messages live.
+        """
         loop = asyncio.get_running_loop()
-        texts = [_blob_message(f"Host.Functions.{function.name}", event["data"]) for event in events]
-        await asyncio.gather(*(loop.run_in_executor(self._executor, self._blob_queue.put, text) for text in texts))
-        assert self._blob_pump
-        self._blob_pump.wake()
+        if not self._blob_queue_exists:
+            await loop.run_in_executor(self._executor, self._blob_queue.create)
+            self._blob_queue_exists = True
+        for message in messages:
+            await loop.run_in_executor(self._executor, self._blob_queue.put, base64.b64encode(message.body).decode())
+            if self._blob_pump:
+                self._blob_pump.wake()
 
     def run_timer(self, function: Function) -> None:
         """Start a timer function now and do not wait for it."""
@@ -66,26 +74,33 @@ class Triggers:
         with contextlib.suppress(InvocationError):
             await self._functions.run(function, worker.run_timer(function))
 
-    async def _run_blob(self, message: QueueMessage) -> None:
-        """Run the function on the blob as it is now. A blob or function that no longer exists is not a failure."""
-        notice = json.loads(base64.b64decode(message.text))
-        function = self._functions.find(notice["FunctionId"].removeprefix("Host.Functions."), "blobtrigger")
+    async def _run_blob(self, message: QueueMessage, body: bytes) -> None:
+        """Run the function on the blob as it is now. A blob or function that does not exist is not a failure."""
+        try:
+            asked = read_message(body)
+        except ValueError as error:
+            raise Unhandled(str(error)) from error
+        if asked.function_id is None:
+            raise Unhandled(f"it names no function: {body!r}")
+        function = self._blob_functions.get(asked.function_id)
         if function is None:
-            logger.error("%s is not a function of this app: its event is dropped", notice["FunctionId"])
+            logger.debug("%s is not a function of this app: its event is dropped", asked.function_id)
             return
+        if not asked.name:
+            raise Unhandled(f"it names no blob: {body!r}")
         try:
             blob = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._read_blob, function, notice["ContainerName"], notice["BlobName"]
+                self._executor, self._read_blob, function, asked.container, asked.name
             )
         except StorageFailed as error:
-            logger.warning("could not read blob %s/%s: %s", notice["ContainerName"], notice["BlobName"], error)
+            logger.warning("could not read blob %s/%s: %s", asked.container, asked.name, error)
             raise Failed from error
         if blob is None:
             return
         try:
             await self._functions.run(function, worker.run_blob(function, blob))
         except InvocationError as error:
-            raise Failed(_base64({**notice, "ETag": blob.properties["ETag"]})) from error
+            raise Failed from error
 
     def _read_blob(self, function: Function, container: str, name: str) -> Blob | None:
         storage = self._storage(function.trigger["connection"])
@@ -110,10 +125,10 @@ class Triggers:
         trigger = function.trigger
         storage = self._storage(trigger["connection"])
 
-        async def work(message: QueueMessage) -> None:
+        async def work(message: QueueMessage, body: bytes) -> None:
             shown = worker.Message(
                 id=message.id,
-                body=self._decoded(message.text),
+                body=body,
                 dequeue_count=message.dequeue_count,
                 inserted_on=message.inserted_on,
                 expires_on=message.expires_on,
@@ -126,35 +141,5 @@ class Triggers:
                 raise Failed from error
 
         name = trigger["queueName"]
-        return Pump(storage.queue(name), storage.queue(f"{name}-poison"), work, self._host_json.queues, self._executor)
-
-    def _decoded(self, text: str) -> str:
-        if self._host_json.queues_encoding == "none":
-            return text
-        try:
-            return base64.b64decode(text, validate=True).decode()
-        except ValueError as error:
-            raise Undecodable(f"host.json says that messages are base64, but this one is not: {text[:40]!r}") from error
-
-
-def _blob_message(function_id: str, data: Mapping[str, Any]) -> str:
-    """The host's own message about one blob: of the event it uses the blob's URL, ETag and type only."""
-    url = urlsplit(data["url"].replace("#", "%23"))
-    path = url.path.lstrip("/")
-    if url.hostname in ("127.0.0.1", "localhost"):
-        path = path.partition("/")[2]  # an emulator's path begins with the account
-    container, _, name = path.partition("/")
-    return _base64(
-        {
-            "Type": "BlobTrigger",
-            "FunctionId": function_id,
-            "BlobType": data["blobType"],
-            "ContainerName": container,
-            "BlobName": unquote(name),
-            "ETag": data["eTag"],
-        }
-    )
-
-
-def _base64(document: Mapping[str, Any]) -> str:
-    return base64.b64encode(json.dumps(document).encode()).decode()
+        poison = None if name.endswith("-poison") else storage.queue(f"{name}-poison")
+        return Pump(storage.queue(name), poison, work, self._host_json.queues, self._executor)

@@ -78,7 +78,7 @@ class Message:
     """A queue message as a queue trigger gets it."""
 
     id: str
-    body: str
+    body: bytes
     dequeue_count: int
     inserted_on: datetime
     expires_on: datetime
@@ -195,8 +195,9 @@ async def run_blob(function: Function, blob: Blob) -> None:
 
 async def run_queue(function: Function, message: Message) -> None:
     """Run a queue function. Raises InvocationError when it raises."""
+    data = _text(message.body)
     metadata = {
-        "QueueTrigger": _OneOf(string=message.body),
+        "QueueTrigger": data,
         "Id": _OneOf(string=message.id),
         "DequeueCount": _json(message.dequeue_count),
         "InsertionTime": _json(message.inserted_on.isoformat()),
@@ -204,7 +205,7 @@ async def run_queue(function: Function, message: Message) -> None:
         "NextVisibleTime": _json(message.next_visible_on.isoformat()),
         "PopReceipt": _OneOf(string=message.pop_receipt),
     }
-    await _invoke(function, _OneOf(string=message.body), metadata)
+    await _invoke(function, data, metadata)
 
 
 async def run_timer(function: Function) -> None:
@@ -235,6 +236,14 @@ class _Binding(_Fields):
 
     def WhichOneof(self, group: str) -> str:  # noqa: N802 - protobuf's name
         return "data"
+
+
+def _text(body: bytes) -> _OneOf:
+    """Text where the bytes are some, else the bytes."""
+    try:
+        return _OneOf(string=body.decode())
+    except UnicodeDecodeError:
+        return _OneOf(bytes=body)
 
 
 def _json(value: object) -> _OneOf:

@@ -315,6 +315,7 @@ class _Queues(_Strict):
     new_batch_threshold: Annotated[int, msgspec.Meta(ge=0)]
     max_dequeue_count: Annotated[int, msgspec.Meta(ge=1)]
     visibility_timeout: _Span
+    max_polling_interval: _Span
 
 
 class _Extensions(_Strict):

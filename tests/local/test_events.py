@@ -1,13 +1,20 @@
-"""The stand-in for Event Grid: what it reads from Azurite's access log, and how it delivers."""
+"""What the stand-in for Event Grid reads from Azurite's access log, and which subscription gets which event."""
 
-import threading
-from typing import Any
+from urllib.parse import quote
 
-import httpx
 import pytest
 
-from local.events import Change, EventGrid, Subscription, change, event
-from tests.local.conftest import eventually
+from local.events import (
+    Change,
+    all_uploads_by_queue,
+    change,
+    deletions_by_queue,
+    event,
+    odd_uploads_by_queue,
+    uploads_by_webhook,
+)
+from local.host.blob_events import blob_of
+from tests.local.extension_cases import NAMES
 
 
 def line(request: str, status: int) -> str:
@@ -58,53 +65,57 @@ def test_an_event_is_in_event_grids_own_schema() -> None:
     assert event(Change("DeleteBlob", "images", "a"), "x")["eventType"] == "Microsoft.Storage.BlobDeleted"
 
 
-class Receiver:
-    """Takes events, but only from the third delivery on."""
-
-    def __init__(self) -> None:
-        self.refusals = 2
-        self.events: list[str] = []
-        self.deliveries = 0
-
-    def __call__(self, events: list[dict[str, Any]]) -> None:
-        self.deliveries += 1
-        if self.deliveries <= self.refusals:
-            raise httpx.ConnectError("not up yet")
-        self.events += [one["data"]["url"] for one in events]
+def nobody(event: object) -> int:
+    raise AssertionError("nothing is delivered in these tests")
 
 
-def test_events_come_in_order_many_at_a_time_and_again_until_they_are_taken() -> None:
-    receiver, grid = Receiver(), EventGrid()
-    for number in range(1000):
-        grid.read(line(f"PUT /account/images/{number}", 201))
-    with grid.delivering("", [Subscription("images", deletions=False, send=receiver)]):
-        eventually(lambda: len(receiver.events) == 1000)
-    assert receiver.events == [f"/images/{number}" for number in range(1000)]
-    assert receiver.deliveries == 2 + 5
+BY_WEBHOOK = [uploads_by_webhook("images", nobody), *odd_uploads_by_queue("images", nobody)]
+DELETIONS = deletions_by_queue("images", nobody)
 
 
-def test_a_subscriber_gets_only_what_it_subscribed_to() -> None:
-    written, deleted, grid = Receiver(), Receiver(), EventGrid()
-    written.refusals = deleted.refusals = 0
-    for request in ("PUT /account/images/a", "PUT /account/images-archive/b"):
-        grid.read(line(request, 201))
-    grid.read(line("DELETE /account/images/c", 202))
-    subscriptions = [
-        Subscription("images", deletions=False, send=written),
-        Subscription("images", deletions=True, send=deleted),
-    ]
-    with grid.delivering("", subscriptions):
-        eventually(lambda: written.events and deleted.events)
-    assert (written.events, deleted.events) == (["/images/a"], ["/images/c"])
+def takers(api: str, name: str, container: str = "images") -> list[str]:
+    """The subscriptions of a deployment that get the event of this blob."""
+    made = event(Change(api, container, quote(name)), "https://account.blob.core.windows.net")
+    return [subscription.name for subscription in (*BY_WEBHOOK, DELETIONS) if subscription.wants(made)]
 
 
-def test_reading_never_waits_for_a_subscriber() -> None:
-    grid, release = EventGrid(), threading.Event()
+@pytest.mark.parametrize("name", ["a.png", "trip/a b#1 100%.jpg", "ü/🍋.jpg", ".hidden", "a..b/...c", "a:b&c+d.jpg"])
+def test_an_upload_is_announced_to_the_webhook(name: str) -> None:
+    assert takers("PutBlob", name) == ["uploads"]
 
-    def send(events: list[dict[str, Any]]) -> None:
-        release.wait()
 
-    with grid.delivering("", [Subscription("images", deletions=False, send=send)]):
-        for number in range(10_000):
-            grid.read(line(f"PUT /account/images/{number}", 201))
-        release.set()
+@pytest.mark.parametrize("name", ["q?x=1", "back\\slash", "/x", "d//x", "a/../q", "../q", "./q", "a/./q", "a/?/"])
+def test_an_upload_whose_name_the_webhook_loses_is_announced_on_the_queue(name: str) -> None:
+    assert takers("PutBlob", name) == ["uploads-odd-names"]
+
+
+@pytest.mark.parametrize("name", ["a/", "a/.", "a/..", ".."])
+def test_so_is_one_whose_name_ends_in_what_the_webhook_loses(name: str) -> None:
+    assert takers("PutBlob", name) == ["uploads-odd-endings"]
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES, *NAMES.values()}))
+def test_every_name_is_announced_once_and_only_where_it_arrives_whole(name: str) -> None:
+    (taker,) = takers("PutBlob", name)
+    if taker == "uploads":
+        assert blob_of(f"https://account.blob.core.windows.net/images/{quote(name)}") == ("images", name)
+
+
+@pytest.mark.parametrize("name", ["a.png", "q?x=1", "a/"])
+def test_a_deletion_is_announced_on_the_queue(name: str) -> None:
+    assert takers("DeleteBlob", name) == ["deletions"]
+
+
+@pytest.mark.parametrize("container", ["images-archive", "embeddings"])
+def test_blobs_of_other_containers_are_not_announced(container: str) -> None:
+    assert not takers("PutBlob", "a.png", container)
+
+
+@pytest.mark.parametrize("name", ["a.png", "q?x=1", "a/"])
+def test_all_uploads_can_be_announced_on_the_queue(name: str) -> None:
+    assert all_uploads_by_queue("images", nobody).wants(event(Change("PutBlob", "images", quote(name)), ""))
+
+
+@pytest.mark.parametrize("api", ["PutBlock", "SetBlobTier"])
+def test_an_upload_that_is_not_complete_is_not_announced(api: str) -> None:
+    assert not takers(api, "a.png")

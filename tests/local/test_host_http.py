@@ -143,7 +143,7 @@ def test_host_json_has_the_hosts_own_defaults() -> None:
     assert defaults.timeout == 1800
     assert (defaults.blobs.batch, defaults.blobs.refill_at, defaults.blobs.attempts) == (9, 7, 5)
     assert (defaults.queues.batch, defaults.queues.refill_at, defaults.queues.attempts) == (16, 8, 5)
-    assert (defaults.blobs.retry_after, defaults.queues.retry_after, defaults.queues_encoding) == (0, 0, "base64")
+    assert (defaults.queues.retry_after, defaults.queues.base64, defaults.queues.longest_pause) == (0, True, 60)
 
 
 def test_host_json_is_obeyed() -> None:
@@ -151,12 +151,18 @@ def test_host_json_is_obeyed() -> None:
         "http": {"routePrefix": ""},
         "blobs": {"maxDegreeOfParallelism": 1, "poisonBlobThreshold": 2},
         "queues": {"batchSize": 8, "newBatchThreshold": 1, "maxDequeueCount": 3, "visibilityTimeout": "00:00:10",
-                   "messageEncoding": "none"}}}"""
+                   "maxPollingInterval": "00:00:05", "messageEncoding": "none"}}}"""
     host_json = read_host_json(text, {}, cores=2, lease=600)
     assert (host_json.route_prefix, host_json.timeout) == ("", 330)
     assert (host_json.blobs.batch, host_json.blobs.refill_at, host_json.blobs.attempts) == (1, 0, 2)
     assert (host_json.queues.batch, host_json.queues.refill_at, host_json.queues.attempts) == (8, 1, 3)
-    assert (host_json.queues.retry_after, host_json.queues_encoding) == (10, "none")
+    assert (host_json.queues.retry_after, host_json.queues.base64, host_json.queues.longest_pause) == (10, False, 5)
+
+
+def test_the_longest_pause_between_polls_is_no_setting_of_the_blob_triggers_queue() -> None:
+    text = '{"extensions": {"queues": {"maxPollingInterval": "00:00:05", "messageEncoding": "none"}}}'
+    host_json = read_host_json(text, {}, cores=2, lease=600)
+    assert (host_json.blobs.longest_pause, host_json.blobs.base64) == (60, True)
 
 
 def test_settings_stand_above_host_json() -> None:

@@ -58,6 +58,38 @@ def test_an_upload_runs_the_function_and_a_deletion_comes_as_a_message(running: 
     eventually(lambda: any(deleted in run["what"] for run in all_noted(running)))
 
 
+@pytest.mark.parametrize("name", ["a?b.png", "folder/"])
+def test_an_upload_whose_name_the_webhook_loses_comes_as_a_message(running: Stack, name: str) -> None:
+    with images(running) as container:
+        container.upload_blob(name, b"")
+    eventually(lambda: announced(running, name))
+    assert not runs(running, name)
+
+
+def announced(running: Stack, name: str) -> bool:
+    """Whether a message has said that this image was written."""
+    said = f'"subject": "/blobServices/default/containers/images/blobs/{name}"'
+    noted = httpx.get(f"{running.functions_url}/api/runs").raise_for_status().json()
+    return any(said in run["what"] and "BlobCreated" in run["what"] for run in noted)
+
+
+def test_all_uploads_can_come_as_messages(tmp_path: Path) -> None:
+    settings = {"IMAGES_CONTAINER": "images"}
+    with stack.running(app=APP, settings=settings, logs=tmp_path, upload_events="queue") as running:
+        with images(running) as container:
+            container.upload_blob("a.png", b"")
+        eventually(lambda: announced(running, "a.png"))
+        assert not runs(running, "a.png")
+
+
+def test_a_way_of_announcing_uploads_that_there_is_not_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPLOAD_EVENTS", "pigeon")
+    with pytest.raises(StackError, match="UPLOAD_EVENTS is 'pigeon'"), stack.running(app=APP, logs=tmp_path):
+        pass
+
+
 def test_the_app_gets_no_key_and_nothing_of_this_process(running: Stack) -> None:
     environment = httpx.get(f"{running.functions_url}/api/environment", timeout=PATIENCE).json()
     assert environment["ImageStorage__credential"] == "managedidentity"

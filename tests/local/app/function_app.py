@@ -91,7 +91,7 @@ def by_content(image: func.InputStream) -> None:
 
 @app.queue_trigger("message", queue_name="embedding-requests", connection="ImageStorage")
 def by_message(message: func.QueueMessage) -> None:
-    body = message.get_body().decode()
+    body = message.get_body().decode(errors="backslashreplace")
     inserted = message.insertion_time
     note("by_message", body, id=message.id, count=message.dequeue_count, inserted=inserted and inserted.isoformat())
 
