@@ -54,7 +54,7 @@ def _pages(make: Callable[[int], Listed]) -> Generator[Page]:
 
 
 def _audit() -> Audit:
-    audit = Audit(id="bench", report=AuditReport(started_at=now()))
+    audit = Audit(report=AuditReport(started_at=now()))
     used = UsedContents()
     merge = Merge(_pages(_image), _pages(_record), _pages(_failure), cursor=audit.cursor, order=0, space="model")
     for found in merge.until(time.monotonic() + 3600):

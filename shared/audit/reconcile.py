@@ -14,6 +14,7 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.merge import ORDERS, Found, Merge, OutOfOrder
 from shared.audit.report import Audit, AuditMessage, AuditReport, Cursor, Estimate
 from shared.audit.report_store import ReportStore
+from shared.audit.running import RunningAudit
 from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
@@ -50,9 +51,12 @@ class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 @dataclass(kw_only=True)
 class _AuditLine(Report):
-    """The result of an audit so far, logged after each step. ``failed`` counts images; ``ms`` covers this step only."""
+    """The result of an audit so far, logged after each step and by each call that finds it running.
 
-    steps: int
+    ``failed`` counts images; ``ms`` covers this step only.
+    """
+
+    steps: int | None
     prefix: str
     dry_run: bool
     images: int
@@ -64,10 +68,15 @@ class _AuditLine(Report):
     requested: int
     contents_removed: int
     failures: dict[str, int] = field(default_factory=dict)
+    progressed_at: datetime | None = None
 
 
 class Reconcile:
-    """Audits the images container. Any number of audits may run at once: each only asks for syncs, which may repeat."""
+    """Audits the images container.
+
+    Of the audits of everything one runs at a time: see :class:`~shared.audit.running.RunningAudit`. Others may run next
+    to it: each only asks for syncs, which may repeat.
+    """
 
     def __init__(
         self,
@@ -82,6 +91,7 @@ class Reconcile:
         self._images = images
         self._records = records
         self._reports = reports
+        self._running = RunningAudit(reports, queues)
         self._expired_queries = expired_queries
         self._queues = queues
         self._requests = RequestQueue(queues)
@@ -89,48 +99,64 @@ class Reconcile:
     def start(self, request: ReconcileRequest) -> AuditReport:
         """Audit for as long as one invocation may take; further steps go through the queue.
 
-        Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. Raises ``StorageError``
-        where storage fails.
+        Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. That is the report of the
+        running audit if there is one that does the same. Raises ``StorageError`` where storage fails.
         """
         report = AuditReport(
+            id=uuid.uuid4().hex,
             started_at=now(),
             prefix=request.prefix,
             dry_run=request.dry_run,
             retry_failures=request.retry_failures,
         )
-        audit = Audit(id=uuid.uuid4().hex, report=report)
-        self.resume(audit)
+        if report.is_full and (running := self._running.begin(report)) is not report:
+            self._log(running, "skipped")
+            return running
+        audit = Audit(report=report)
+        try:
+            self._advance(audit)
+        except Exception:
+            # The caller's next attempt must not find it running.
+            self._running.end(report)
+            raise
         return audit.report
 
     def resume(self, audit: Audit) -> None:
         """Take the next step of an audit, and queue another if there is more to do.
 
-        Raises ``StorageError`` where storage fails: then the step may be taken again.
+        An audit of everything ends here if another has taken its place. Raises ``StorageError`` where storage fails:
+        then the step may be taken again.
         """
+        if not audit.report.is_full or self._running.holds(audit.report):
+            self._advance(audit)
+
+    def abandoned(self, audit: Audit) -> None:
+        """End an audit that the platform gave up on, and log that."""
+        if self._running.end(audit.report) or not audit.report.is_full:
+            self._log(audit.report, "error", audit.step)
+
+    def _advance(self, audit: Audit) -> None:
         audit.step += 1
         start = time.monotonic()
         finished = self._take_step(audit, start + _STEP_SECONDS)
         report = audit.report
         tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
         report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
+        report.progressed_at, report.waiting = now(), self._queues.waiting()
         if finished:
-            report.finished_at, report.reached = now(), None
-            self._reports.write("latest", report)
-            self._reports.remove_running()
+            report.finished_at, report.reached = report.progressed_at, None
+            self._reports.write_latest(report)
+            self._running.end(report)
         else:
             report.reached = audit.cursor.done
-            self._reports.write("running", report)
+            if not self._running.advance(report) and report.is_full:
+                return
             self._queues.send(AuditMessage(audit=audit))
-        self._log(audit, "finished" if finished else "goes_on", time.monotonic() - start)
-
-    def abandoned(self, audit: Audit) -> None:
-        """Log that the platform gave up on a running audit, and remove its report."""
-        self._reports.remove_running()
-        self._log(audit, "error")
+        self._log(report, "finished" if finished else "goes_on", audit.step, time.monotonic() - start)
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
         """Compare, then sweep, until the deadline; returns whether the audit is finished."""
-        sweeps = not audit.report.dry_run and not audit.report.prefix
+        sweeps = audit.report.is_full
         used = self._used_contents(audit) if sweeps else None
         with Workers() as workers:
             while not audit.cursor.judged:
@@ -142,7 +168,7 @@ class Reconcile:
                     continue
                 if not audit.cursor.judged:
                     if used is not None:
-                        self._reports.write_filter(audit.id, bytes(used.bits))
+                        self._reports.write_filter(audit.report.id, bytes(used.bits))
                     return False
             if used is not None and not audit.cursor.swept:
                 audit.cursor.swept = self._sweep(audit, used, workers, deadline)
@@ -154,7 +180,7 @@ class Reconcile:
         """The contents used according to earlier steps; ``None`` if that is lost, so that nothing may be removed."""
         if audit.step == 1:
             return UsedContents()
-        bits = self._reports.find_filter(audit.id)
+        bits = self._reports.find_filter(audit.report.id)
         return None if bits is None else UsedContents(bytearray(bits))
 
     def _compare(self, audit: Audit, used: UsedContents | None, workers: Workers, deadline: float) -> None:
@@ -183,10 +209,11 @@ class Reconcile:
         report = audit.report
         started_at = report.started_at
         with closing(self._records.list_contents(audit.cursor.contents)) as pages:
-            for page in pages:
+            for number, page in enumerate(pages):
                 audit.cursor.contents = page.marker
-                if time.monotonic() > deadline:
-                    self._reports.write_filter(audit.id, bytes(used.bits))
+                # One page at least, so that every step gets on.
+                if number and time.monotonic() > deadline:
+                    self._reports.write_filter(audit.report.id, bytes(used.bits))
                     return False
                 for content in page.blobs:
                     unused_since = content.metadata.get("unused_since")
@@ -204,16 +231,15 @@ class Reconcile:
                         workers.submit(self._records.remove_content, content.name, content.etag)
                     else:
                         report.contents += 1
-        self._reports.remove_filter(audit.id)
+        self._reports.remove_filter(audit.report.id)
         return True
 
-    def _log(self, audit: Audit, outcome: str, seconds: float = 0) -> None:
-        report = audit.report
+    def _log(self, report: AuditReport, outcome: str, steps: int | None = None, seconds: float = 0) -> None:
         line = _AuditLine(
             outcome=outcome,
             message="The platform gave up on the audit: call reconcile again." if outcome == "error" else None,
             ms={"total": round(seconds * 1000)},
-            steps=audit.step,
+            steps=steps,
             prefix=report.prefix,
             dry_run=report.dry_run,
             images=report.images,
@@ -225,6 +251,7 @@ class Reconcile:
             requested=report.requested,
             contents_removed=report.contents_removed,
             failures=report.failed,
+            progressed_at=report.progressed_at,
         )
         line.log("audit", logging.ERROR if outcome == "error" else logging.INFO)
 
@@ -281,6 +308,7 @@ def _restart(audit: Audit, error: OutOfOrder) -> None:
     audit.cursor = Cursor()
     audit.calls = audit.tokens = audit.counted = 0
     audit.report = AuditReport(
+        id=before.id,
         started_at=before.started_at,
         prefix=before.prefix,
         dry_run=before.dry_run,

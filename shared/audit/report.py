@@ -27,11 +27,14 @@ class AuditReport(msgspec.Struct, kw_only=True):
     ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
     those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
     spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
-    compared.
+    compared. At ``progressed_at``, the end of its last step or a later moment at which the queue had become shorter,
+    ``waiting`` messages were on ``embedding-requests``.
     """
 
+    id: str = ""
     started_at: datetime
     finished_at: datetime | None = None
+    progressed_at: datetime | None = None
     prefix: str = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
@@ -48,7 +51,13 @@ class AuditReport(msgspec.Struct, kw_only=True):
     contents: int = 0
     contents_removed: int = 0
     queries_removed: int = 0
+    waiting: int | None = None
     reached: str | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this audit is of all images, and requests what it finds."""
+        return not self.prefix and not self.dry_run
 
 
 class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -80,7 +89,6 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
     counts the images to embed; ``tokens`` is the sum over ``counted`` current records.
     """
 
-    id: str
     report: AuditReport
     cursor: Cursor = msgspec.field(default_factory=Cursor, name="place")
     step: int = 0

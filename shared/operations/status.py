@@ -8,10 +8,11 @@ import msgspec
 from shared import __version__
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
+from shared.audit.running import is_over
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
-from shared.storage.queues import Queues
+from shared.storage.queues import QUEUE, Queues
 from shared.uploads.record_store import RecordStore
 
 
@@ -35,7 +36,10 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``."""
+    """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
+
+    ``running_audit`` is also one that has finished, while much of what it requested may still wait.
+    """
 
     version: str
     model: str
@@ -62,14 +66,18 @@ class Status:
 
     def read(self) -> AppStatus:
         """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
+        queues = self._queues.lengths()
+        running = self._reports.find(self._space, "running")
+        if running is not None and is_over(running, queues[QUEUE] or 0):
+            running = None
         return AppStatus(
             version=__version__,
             model=self._model,
             space=self._space,
-            queues=self._queues.lengths(),
+            queues=queues,
             failures=self._failures(),
             last_audit=self._reports.find(self._space, "latest"),
-            running_audit=self._reports.find(self._space, "running"),
+            running_audit=running,
             spaces=[self._read_space(space) for space in self._blobs.folders()],
         )
 

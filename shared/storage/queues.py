@@ -48,6 +48,10 @@ class Queues:
         headers = {"content-type": "application/xml"}
         self._rest.send("POST", f"{self._account}/{QUEUE}/messages", query, headers=headers, content=content)
 
+    def waiting(self) -> int:
+        """How many messages ``embedding-requests`` holds at most, hidden ones included."""
+        return self._length(f"{self._account}/{QUEUE}") or 0
+
     def lengths(self) -> dict[str, int | None]:
         """The approximate length of each queue, hidden messages included; ``None`` for a queue that does not exist.
 
