@@ -34,6 +34,8 @@ _STEP_SECONDS = 100.0
 _MAX_CRASHES = 3
 # A vector that no record uses is kept until the next nightly audit: its image may come back under another name.
 _KEEP_UNUSED = timedelta(hours=20)
+# After so long, what an audit stored for its next step is no longer read by any.
+_KEEP_LEFTOVERS = timedelta(days=7)
 # Listings are XML, which cannot hold the characters excluded here, encoded or not.
 _LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
@@ -118,22 +120,36 @@ class Reconcile:
         except Exception:
             # The caller's next attempt must not find it running.
             self._running.end(report)
+            self._reports.clear(report.id)
             raise
         return audit.report
 
-    def resume(self, audit: Audit) -> None:
+    def resume(self, step: Audit | str) -> None:
         """Take the next step of an audit, and queue another if there is more to do.
 
         An audit of everything ends here if another has taken its place. Raises ``StorageError`` where storage fails:
         then the step may be taken again.
         """
+        audit = self._read(step)
+        if audit is None:
+            return
         if not audit.report.is_full or self._running.holds(audit.report):
             self._advance(audit)
+        else:
+            self._reports.clear(audit.report.id)
 
-    def abandoned(self, audit: Audit) -> None:
+    def abandoned(self, step: Audit | str) -> None:
         """End an audit that the platform gave up on, and log that."""
+        audit = self._read(step)
+        if audit is None:
+            return
         if self._running.end(audit.report) or not audit.report.is_full:
             self._log(audit.report, "error", audit.step)
+        self._reports.clear(audit.report.id)
+
+    def _read(self, step: Audit | str) -> Audit | None:
+        """The audit that a message holds or names; ``None`` if it has ended, which removes what it has stored."""
+        return self._reports.find_step(step) if isinstance(step, str) else step
 
     def _advance(self, audit: Audit) -> None:
         audit.step += 1
@@ -147,11 +163,18 @@ class Reconcile:
             report.finished_at, report.reached = report.progressed_at, None
             self._reports.write_latest(report)
             self._running.end(report)
+            self._reports.clear(report.id)
+            if report.is_full:
+                self._reports.clear_older(report.finished_at - _KEEP_LEFTOVERS)
         else:
             report.reached = audit.cursor.done
             if not self._running.advance(report) and report.is_full:
+                self._reports.clear(report.id)
                 return
-            self._queues.send(AuditMessage(audit=audit))
+            message = AuditMessage(audit=audit)
+            if not self._queues.fits(message):
+                message = AuditMessage(audit=self._reports.write_step(audit))
+            self._queues.send(message)
         self._log(report, "finished" if finished else "goes_on", audit.step, time.monotonic() - start)
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
@@ -231,7 +254,6 @@ class Reconcile:
                         workers.submit(self._records.remove_content, content.name, content.etag)
                     else:
                         report.contents += 1
-        self._reports.remove_filter(audit.report.id)
         return True
 
     def _log(self, report: AuditReport, outcome: str, steps: int | None = None, seconds: float = 0) -> None:

@@ -1,6 +1,7 @@
 """What an audit found, and its state while it runs: plain data, carried from step to step by queue messages."""
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -99,6 +100,9 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class AuditMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message on the queue ``embedding-requests``: take the next step of this audit."""
+    """A message on the queue ``embedding-requests``: take the next step of this audit.
 
-    audit: Audit
+    An audit too large for a message is named instead, by its id and the number of its last step.
+    """
+
+    audit: Audit | Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\.[0-9]+$")]

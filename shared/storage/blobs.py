@@ -87,10 +87,13 @@ class JsonBlobs:
         """Delete the blob, whatever its version, if there is one."""
         self._rest.find("DELETE", self._url(path))
 
-    def pages(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
-        """Each page of the JSON blobs in ``folder`` whose names there start with ``prefix``, by those names."""
+    def pages(self, folder: str, prefix: str, marker: str, endings: str | tuple[str, ...] = ".json") -> Generator[Page]:
+        """Each page of the blobs in ``folder`` whose names there start with ``prefix``, by those names.
+
+        Only names with one of the ``endings`` count, so what somebody else has put there does not.
+        """
         for page in self._lister.pages(self._container, folder + prefix, marker):
-            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(".json")]
+            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(endings)]
             yield page._replace(blobs=blobs)
 
     def folders(self) -> list[str]:

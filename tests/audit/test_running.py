@@ -262,3 +262,79 @@ def test_requests_put_off_by_a_throttled_model_still_wait(cloud: Cloud, monkeypa
     later(monkeypatch, hours=NIGHT)
     audit(cloud)
     assert waiting(cloud) == 5
+
+
+# What an audit keeps between its steps
+
+
+def kept(cloud: Cloud) -> list[str]:
+    """What audits have left, besides their reports."""
+    names = [name.rpartition("/")[2] for name in cloud.embeddings.list_blob_names() if "/reports/" in name]
+    return [name for name in names if name not in {"latest.json", "running.json"}]
+
+
+def test_a_step_too_large_for_a_message_is_kept_in_storage_until_the_audit_ends(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # None of these can be compared before the last is listed: each begins the next, and sorts after it as a record.
+    for length in range(900, 960):
+        cloud.upload("-" * length, b"")
+    monkeypatch.setattr("shared.audit.reconcile._STEP_SECONDS", -1)
+    monkeypatch.setattr("shared.audit.merge._CLOCK_INTERVAL", 2)
+    audit(cloud, dry_run=True)
+    [name] = kept(cloud)
+    assert queued(cloud) == [{"audit": name.removesuffix(".step")}]
+    cloud.queue.clear_messages()
+    monkeypatch.setattr("shared.audit.merge._CLOCK_INTERVAL", 25)
+    cloud.intake().queued(json.dumps({"audit": name.removesuffix(".step")}).encode())
+    drain(cloud)
+    latest = cloud.stored("reports/latest.json")
+    assert (latest["images"], latest["missing"]) == (60, 60)
+    assert kept(cloud) == []
+
+
+def test_a_step_whose_state_is_gone_ends_there(cloud: Cloud) -> None:
+    message = json.dumps({"audit": f"{'0' * 32}.3"}).encode()
+    cloud.intake().queued(message)
+    cloud.intake().failed_request(message)
+    assert cloud.records() == []
+
+
+@pytest.mark.parametrize("name", ["../../images/a.png", "latest", ""])
+def test_a_step_is_kept_under_no_other_name(cloud: Cloud, name: str) -> None:
+    cloud.intake().queued(json.dumps({"audit": name}).encode())
+    [path] = cloud.records()
+    assert "/dropped/" in path
+
+
+def test_an_audit_that_the_platform_gave_up_on_leaves_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(cloud, "a", "b", "c", "d", "e")
+    in_steps(monkeypatch)
+    audit(cloud)
+    assert kept(cloud)
+    message = cloud.queue.receive_message()
+    assert message is not None
+    cloud.intake().failed_request(base64.b64decode(message.content))
+    assert kept(cloud) == []
+    assert cloud.stored("reports/running.json") is None
+
+
+def test_an_audit_whose_place_was_taken_leaves_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(cloud, "a", "b", "c", "d", "e")
+    in_steps(monkeypatch)
+    audit(cloud)
+    later(monkeypatch, minutes=16)
+    audit(cloud)
+    take_steps(cloud)
+    assert kept(cloud) == []
+
+
+def test_what_dead_audits_have_left_is_removed_after_a_week(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dead.filter", "dead.7.step", "notes.txt"):
+        cloud.embeddings.upload_blob(f"Cohere-embed-v3-english/reports/{name}", b"")
+    for days, left in ((6, 3), (8, 1)):
+        later(monkeypatch, days=days)
+        audit(cloud, prefix="a")
+        audit(cloud)
+        assert len(kept(cloud)) == left, f"after {days} days"
+    assert kept(cloud) == ["notes.txt"]
