@@ -43,12 +43,14 @@ _LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to audit: images whose names start with ``prefix``. With ``dry_run`` they are only counted.
 
-    ``retry_failures`` lists the codes of failures to retry, or is true for all of them.
+    ``retry_failures`` lists the codes of failures to retry, or is true for all of them. ``refresh`` embeds the images
+    whose records are outdated again.
     """
 
     prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=_LISTABLE)] = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
+    refresh: bool = False
 
 
 @dataclass(kw_only=True)
@@ -63,6 +65,7 @@ class _AuditLine(Report):
     dry_run: bool
     images: int
     current: int
+    outdated: int
     missing: int
     stale: int
     orphaned: int
@@ -110,6 +113,7 @@ class Reconcile:
             prefix=request.prefix,
             dry_run=request.dry_run,
             retry_failures=request.retry_failures,
+            refresh=request.refresh,
         )
         if report.is_full and (running := self._running.begin(report)) is not report:
             self._log(running, "skipped")
@@ -225,7 +229,7 @@ class Reconcile:
             return
         name = found.image[0] if found.image else self._records.name_of(found.key(self._space))
         if name is not None:
-            workers.submit(self._requests.put, name)
+            workers.submit(self._requests.put, name, refresh=audit.report.refresh)
 
     def _sweep(self, audit: Audit, used: UsedContents, workers: Workers, deadline: float) -> bool:
         """Mark contents that no record uses, and remove those marked the day before; returns whether it finished."""
@@ -266,6 +270,7 @@ class Reconcile:
             dry_run=report.dry_run,
             images=report.images,
             current=report.current,
+            outdated=report.outdated,
             missing=report.missing,
             stale=report.stale,
             orphaned=report.orphaned,
@@ -287,13 +292,17 @@ def classify(found: Found, audit: Audit) -> bool:
         return True
     name, etag = image
     report.images += 1
-    if record is not None and _is_for(record.metadata, etag):
-        report.current += 1
+    if record is not None and record.metadata.get("etag") == etag:
+        outdated = record.metadata.get("preparation") != str(PREPARATION)
+        report.current += not outdated
+        report.outdated += outdated
         report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
-        return failure is not None
-    if failure is not None and _is_for(failure.metadata, etag):
+        refreshed = outdated and report.refresh
+        audit.calls += refreshed
+        return refreshed or failure is not None
+    if failure is not None and _is_current_failure(failure.metadata, etag):
         code = failure.metadata.get("code", "")
         report.failed[code] = report.failed.get(code, 0) + 1
         retry = _should_retry(code, failure.metadata, report.retry_failures)
@@ -310,7 +319,7 @@ def classify(found: Found, audit: Audit) -> bool:
     return True
 
 
-def _is_for(metadata: dict[str, str], etag: str) -> bool:
+def _is_current_failure(metadata: dict[str, str], etag: str) -> bool:
     return metadata.get("etag") == etag and metadata.get("preparation") == str(PREPARATION)
 
 
@@ -335,4 +344,5 @@ def _restart(audit: Audit, error: OutOfOrder) -> None:
         prefix=before.prefix,
         dry_run=before.dry_run,
         retry_failures=before.retry_failures,
+        refresh=before.refresh,
     )

@@ -9,7 +9,7 @@ from shared.errors import FailureCode
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What it would cost to embed everything that needs it.
+    """What it would cost to embed everything that needs it, outdated images only if the audit is to refresh them.
 
     ``total_tokens`` assumes the average of the current records; it is ``None`` if there is none.
     """
@@ -21,9 +21,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 class AuditReport(msgspec.Struct, kw_only=True):
     """What an audit found, or has found so far while ``finished_at`` is ``None``.
 
-    Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
-    is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
-    ``text_refused`` counts the current ones that were embedded without their text, since the model takes none.
+    Every image is one of ``current``, ``outdated`` (its record is of this ETag and another preparation, and is left
+    alone without ``refresh``), ``missing`` (nothing is recorded for this version of it), ``stale`` (its record is of
+    another ETag), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    ``text_refused`` counts the current and outdated ones that were embedded without their text, since the model takes
+    none.
     ``orphaned`` counts names that have records but no image. ``requested`` counts the names put on the queue, or that
     ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
     those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
@@ -39,8 +41,10 @@ class AuditReport(msgspec.Struct, kw_only=True):
     prefix: str = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
+    refresh: bool = False
     images: int = 0
     current: int = 0
+    outdated: int = 0
     text_refused: int = 0
     missing: int = 0
     stale: int = 0

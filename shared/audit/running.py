@@ -105,11 +105,14 @@ def is_over(running: AuditReport, waiting: int) -> bool:
 def _covers(running: AuditReport, wanted: AuditReport) -> bool:
     """Whether one audit does all that another is asked to do."""
     retried, asked = running.retry_failures, wanted.retry_failures
+    if wanted.refresh and not running.refresh:
+        return False
     return retried is True or (asked is not True and set(asked or ()) <= set(retried or ()))
 
 
 def _add(report: AuditReport, other: AuditReport) -> None:
     """Have one audit do what another was asked to do, too."""
+    report.refresh = report.refresh or other.refresh
     ours, theirs = report.retry_failures, other.retry_failures
     if ours is True or theirs is True:
         report.retry_failures = True

@@ -25,12 +25,16 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
-    """A space and its last audit: ``current`` of ``images`` had a current record. ``None`` if it had no audit yet."""
+    """A space and its last audit, or ``None`` if it had none yet.
+
+    ``current`` of ``images`` had a current record, and ``outdated`` one of another preparation.
+    """
 
     space: str
     in_use: bool
     images: int | None = None
     current: int | None = None
+    outdated: int | None = None
     prefix: str | None = None
     audited_at: datetime | None = None
 
@@ -100,6 +104,7 @@ class Status:
             in_use=in_use,
             images=report.images,
             current=report.current,
+            outdated=report.outdated,
             prefix=report.prefix,
             audited_at=report.finished_at,
         )

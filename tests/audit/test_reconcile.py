@@ -17,7 +17,7 @@ from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.records import FailureRecord
 from tests.conftest import Cloud
-from tests.uploads.test_sync import picture
+from tests.uploads.test_sync import outdated, picture
 
 TEXT = b"This is no picture."
 
@@ -168,14 +168,38 @@ def test_a_failure_of_another_version_or_an_older_preparation_does_not_count(
     assert cloud.failure("a.png") is None
 
 
-def test_records_of_an_older_preparation_are_stale(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed(cloud, "a.png")
-    for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
-        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
-    assert audit(cloud).stale == 1
-    drain(cloud)
+def test_a_release_that_prepares_pictures_in_another_way_embeds_nothing_again_unasked(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outdated(cloud, monkeypatch)
+    tokens = cloud.record("a.png")["total_tokens"]
+    report = audit(cloud)
+    assert (report.current, report.outdated, report.stale, report.requested, report.estimate.calls) == (0, 1, 0, 0, 0)
+    assert drain(cloud) == []
+    estimate = audit(cloud, refresh=True, dry_run=True).estimate
+    assert (estimate.calls, estimate.total_tokens) == (1, tokens)
+    assert audit(cloud, refresh=True).requested == 1
+    assert drain(cloud) == [{"name": "a.png", "refresh": True}]
     assert cloud.record("a.png")["preparation"] == 2
-    assert audit(cloud).current == 1
+    report = audit(cloud, refresh=True)
+    assert (report.current, report.outdated, report.requested) == (1, 0, 0)
+
+
+def test_a_failure_left_next_to_an_outdated_record_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated(cloud, monkeypatch)
+    fail(cloud, "a.png", "gave_up", preparation=2)
+    report = audit(cloud)
+    assert (report.outdated, report.failed, report.requested) == (1, {}, 1)
+    drain(cloud)
+    assert (cloud.record("a.png")["preparation"], cloud.failure("a.png")) == (1, None)
+    assert len(cloud.model.calls()) == 1
+
+
+def test_the_vector_of_an_outdated_record_is_kept(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated(cloud, monkeypatch)
+    for hours in (0, 24, 48):
+        later(monkeypatch, hours=hours)
+        assert audit(cloud).contents == 1
 
 
 def test_a_failure_left_next_to_a_current_record_by_a_crash_is_removed(cloud: Cloud) -> None:

@@ -114,7 +114,7 @@ def test_the_status_shows_an_audit_while_its_requests_wait(cloud: Cloud) -> None
 
 
 @pytest.mark.usefixtures("_backlog")
-@pytest.mark.parametrize("asked", [{"retry_failures": True}, {"retry_failures": ["damaged_image"]}])
+@pytest.mark.parametrize("asked", [{"retry_failures": True}, {"retry_failures": ["damaged_image"]}, {"refresh": True}])
 def test_a_call_that_asks_for_more_is_not_kept_waiting_by_a_backlog(cloud: Cloud, asked: dict[str, Any]) -> None:
     first = audit(cloud)
     assert audit(cloud, **asked).id != first.id
@@ -158,9 +158,9 @@ def test_a_call_that_asks_for_more_takes_over_and_does_what_both_are_asked(
 ) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
     in_steps(monkeypatch)
-    audit(cloud, retry_failures=["crashed"])
+    audit(cloud, retry_failures=["crashed"], refresh=True)
     second = audit(cloud, retry_failures=["damaged_image"])
-    assert second.retry_failures == ["damaged_image", "crashed"]
+    assert (second.retry_failures, second.refresh) == (["damaged_image", "crashed"], True)
     take_steps(cloud)
     latest = cloud.stored("reports/latest.json")
     assert (latest["id"], latest["current"]) == (second.id, 5)

@@ -178,6 +178,7 @@ def test_a_line_is_json_alone_and_keeps_what_is_false_or_zero(caplog: pytest.Log
         dry_run=False,
         images=0,
         current=0,
+        outdated=0,
         missing=0,
         stale=0,
         orphaned=0,
