@@ -55,7 +55,7 @@ def _pages(make: Callable[[int], Listed], names: int) -> Generator[Page]:
 
 
 def _audit(names: int) -> Audit:
-    audit = Audit(id="bench", report=AuditReport(started_at=now()))
+    audit = Audit(report=AuditReport(started_at=now()))
     used = UsedContents()
     listings = [_pages(make, names) for make in (_image, _record, _failure)]
     merge = Merge(*listings, cursor=audit.cursor, order=0, space="model")

@@ -14,6 +14,7 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.merge import ORDERS, Found, Merge, OutOfOrder
 from shared.audit.report import Audit, AuditMessage, AuditReport, Cursor, Estimate
 from shared.audit.report_store import ReportStore
+from shared.audit.running import RunningAudit
 from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
@@ -33,6 +34,8 @@ _STEP_SECONDS = 100.0
 _MAX_CRASHES = 3
 # A vector found unused is kept until the following night's audit: its image may come back under another name.
 _KEEP_UNUSED = timedelta(hours=20)
+# After so long, what an audit stored for its next step is no longer read by any.
+_KEEP_LEFTOVERS = timedelta(days=7)
 # Listings are XML, which cannot hold the characters excluded here, encoded or not.
 _LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
@@ -40,23 +43,29 @@ _LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to audit: images whose names start with ``prefix``. With ``dry_run`` they are only counted.
 
-    ``retry_failures`` lists the codes of failures to retry, or is true for all of them.
+    ``retry_failures`` lists the codes of failures to retry, or is true for all of them. ``refresh`` embeds the images
+    whose records are outdated again.
     """
 
     prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=_LISTABLE)] = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
+    refresh: bool = False
 
 
 @dataclass(kw_only=True)
 class _AuditLine(Report):
-    """The result of an audit so far, logged after each step. ``failed`` counts images; ``ms`` covers this step only."""
+    """The result of an audit so far, logged after each step and by each call that finds it running.
 
-    steps: int
+    ``failed`` counts images; ``ms`` covers this step only.
+    """
+
+    steps: int | None
     prefix: str
     dry_run: bool
     images: int
     current: int
+    outdated: int
     missing: int
     stale: int
     orphaned: int
@@ -64,10 +73,15 @@ class _AuditLine(Report):
     requested: int
     contents_removed: int
     failures: dict[str, int] = field(default_factory=dict)
+    progressed_at: datetime | None = None
 
 
 class Reconcile:
-    """Audits the images container. Any number of audits may run at once: each only asks for syncs, which may repeat."""
+    """Audits the images container.
+
+    Of the audits of everything one runs at a time: see :class:`~shared.audit.running.RunningAudit`. Others may run next
+    to it: each only asks for syncs, which may repeat.
+    """
 
     def __init__(
         self,
@@ -82,6 +96,7 @@ class Reconcile:
         self._images = images
         self._records = records
         self._reports = reports
+        self._running = RunningAudit(reports, queues)
         self._expired_queries = expired_queries
         self._queues = queues
         self._requests = RequestQueue(queues)
@@ -89,48 +104,86 @@ class Reconcile:
     def start(self, request: ReconcileRequest) -> AuditReport:
         """Audit for as long as one invocation may take; further steps go through the queue.
 
-        Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. Raises ``StorageError``
-        where storage fails.
+        Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. That is the report of the
+        running audit if there is one that does the same. Raises ``StorageError`` where storage fails.
         """
         report = AuditReport(
+            id=uuid.uuid4().hex,
             started_at=now(),
             prefix=request.prefix,
             dry_run=request.dry_run,
             retry_failures=request.retry_failures,
+            refresh=request.refresh,
         )
-        audit = Audit(id=uuid.uuid4().hex, report=report)
-        self.resume(audit)
+        if report.is_full and (running := self._running.begin(report)) is not report:
+            self._log(running, "skipped")
+            return running
+        audit = Audit(report=report)
+        try:
+            self._advance(audit)
+        except Exception:
+            # The caller's next attempt must not find it running.
+            self._running.end(report)
+            self._reports.clear(report.id)
+            raise
         return audit.report
 
-    def resume(self, audit: Audit) -> None:
+    def resume(self, step: Audit | str) -> None:
         """Take the next step of an audit, and queue another if there is more to do.
 
-        Raises ``StorageError`` where storage fails: then the step may be taken again.
+        An audit of everything ends here if another has taken its place. Raises ``StorageError`` where storage fails:
+        then the step may be taken again.
         """
+        audit = self._read(step)
+        if audit is None:
+            return
+        if not audit.report.is_full or self._running.holds(audit.report):
+            self._advance(audit)
+        else:
+            self._reports.clear(audit.report.id)
+
+    def abandoned(self, step: Audit | str) -> None:
+        """End an audit that the platform gave up on, and log that."""
+        audit = self._read(step)
+        if audit is None:
+            return
+        if self._running.end(audit.report) or not audit.report.is_full:
+            self._log(audit.report, "error", audit.step)
+        self._reports.clear(audit.report.id)
+
+    def _read(self, step: Audit | str) -> Audit | None:
+        """The audit that a message holds or names; ``None`` if it has ended, which removes what it has stored."""
+        return self._reports.find_step(step) if isinstance(step, str) else step
+
+    def _advance(self, audit: Audit) -> None:
         audit.step += 1
         start = time.monotonic()
         finished = self._take_step(audit, start + _STEP_SECONDS)
         report = audit.report
         tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
         report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
+        report.progressed_at, report.waiting = now(), self._queues.waiting()
         if finished:
-            report.finished_at, report.reached = now(), None
-            self._reports.write("latest", report)
-            self._reports.remove_running()
+            report.finished_at, report.reached = report.progressed_at, None
+            self._reports.write_latest(report)
+            self._running.end(report)
+            self._reports.clear(report.id)
+            if report.is_full:
+                self._reports.clear_older(report.finished_at - _KEEP_LEFTOVERS)
         else:
             report.reached = audit.cursor.done
-            self._reports.write("running", report)
-            self._queues.send(AuditMessage(audit=audit))
-        self._log(audit, "finished" if finished else "goes_on", time.monotonic() - start)
-
-    def abandoned(self, audit: Audit) -> None:
-        """Log that the platform gave up on a running audit, and remove its report."""
-        self._reports.remove_running()
-        self._log(audit, "error")
+            if not self._running.advance(report) and report.is_full:
+                self._reports.clear(report.id)
+                return
+            message = AuditMessage(audit=audit)
+            if not self._queues.fits(message):
+                message = AuditMessage(audit=self._reports.write_step(audit))
+            self._queues.send(message)
+        self._log(report, "finished" if finished else "goes_on", audit.step, time.monotonic() - start)
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
         """Compare, then sweep, until the deadline; returns whether the audit is finished."""
-        sweeps = not audit.report.dry_run and not audit.report.prefix
+        sweeps = audit.report.is_full
         used = self._used_contents(audit) if sweeps else None
         with Workers() as workers:
             while not audit.cursor.judged:
@@ -142,7 +195,7 @@ class Reconcile:
                     continue
                 if not audit.cursor.judged:
                     if used is not None:
-                        self._reports.write_filter(audit.id, bytes(used.bits))
+                        self._reports.write_filter(audit.report.id, bytes(used.bits))
                     return False
             if used is not None and not audit.cursor.swept:
                 audit.cursor.swept = self._sweep(audit, used, workers, deadline)
@@ -154,7 +207,7 @@ class Reconcile:
         """The contents used according to earlier steps; ``None`` if that is lost, so that nothing may be removed."""
         if audit.step == 1:
             return UsedContents()
-        bits = self._reports.find_filter(audit.id)
+        bits = self._reports.find_filter(audit.report.id)
         return None if bits is None else UsedContents(bytearray(bits))
 
     def _compare(self, audit: Audit, used: UsedContents | None, workers: Workers, deadline: float) -> None:
@@ -176,17 +229,18 @@ class Reconcile:
             return
         name = found.image[0] if found.image else self._records.name_of(found.key(self._space))
         if name is not None:
-            workers.submit(self._requests.put, name)
+            workers.submit(self._requests.put, name, refresh=audit.report.refresh)
 
     def _sweep(self, audit: Audit, used: UsedContents, workers: Workers, deadline: float) -> bool:
         """Mark contents that no record uses, and remove those marked the day before; returns whether it finished."""
         report = audit.report
         started_at = report.started_at
         with closing(self._records.list_contents(audit.cursor.contents)) as pages:
-            for page in pages:
+            for number, page in enumerate(pages):
                 audit.cursor.contents = page.marker
-                if time.monotonic() > deadline:
-                    self._reports.write_filter(audit.id, bytes(used.bits))
+                # One page at least, so that every step gets on.
+                if number and time.monotonic() > deadline:
+                    self._reports.write_filter(audit.report.id, bytes(used.bits))
                     return False
                 for content in page.blobs:
                     unused_since = content.metadata.get("unused_since")
@@ -204,20 +258,19 @@ class Reconcile:
                         workers.submit(self._records.remove_content, content.name, content.etag)
                     else:
                         report.contents += 1
-        self._reports.remove_filter(audit.id)
         return True
 
-    def _log(self, audit: Audit, outcome: str, seconds: float = 0) -> None:
-        report = audit.report
+    def _log(self, report: AuditReport, outcome: str, steps: int | None = None, seconds: float = 0) -> None:
         line = _AuditLine(
             outcome=outcome,
             message="The platform gave up on the audit: call reconcile again." if outcome == "error" else None,
             ms={"total": round(seconds * 1000)},
-            steps=audit.step,
+            steps=steps,
             prefix=report.prefix,
             dry_run=report.dry_run,
             images=report.images,
             current=report.current,
+            outdated=report.outdated,
             missing=report.missing,
             stale=report.stale,
             orphaned=report.orphaned,
@@ -225,6 +278,7 @@ class Reconcile:
             requested=report.requested,
             contents_removed=report.contents_removed,
             failures=report.failed,
+            progressed_at=report.progressed_at,
         )
         line.log("audit", logging.ERROR if outcome == "error" else logging.INFO)
 
@@ -238,13 +292,17 @@ def classify(found: Found, audit: Audit) -> bool:
         return True
     name, etag = image
     report.images += 1
-    if record is not None and _is_for(record.metadata, etag):
-        report.current += 1
+    if record is not None and record.metadata.get("etag") == etag:
+        outdated = record.metadata.get("preparation") != str(PREPARATION)
+        report.current += not outdated
+        report.outdated += outdated
         report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
-        return failure is not None
-    if failure is not None and _is_for(failure.metadata, etag):
+        refreshed = outdated and report.refresh
+        audit.calls += refreshed
+        return refreshed or failure is not None
+    if failure is not None and _is_current_failure(failure.metadata, etag):
         code = failure.metadata.get("code", "")
         report.failed[code] = report.failed.get(code, 0) + 1
         retry = _should_retry(code, failure.metadata, report.retry_failures)
@@ -261,7 +319,7 @@ def classify(found: Found, audit: Audit) -> bool:
     return True
 
 
-def _is_for(metadata: dict[str, str], etag: str) -> bool:
+def _is_current_failure(metadata: dict[str, str], etag: str) -> bool:
     return metadata.get("etag") == etag and metadata.get("preparation") == str(PREPARATION)
 
 
@@ -281,8 +339,10 @@ def _restart(audit: Audit, error: OutOfOrder) -> None:
     audit.cursor = Cursor()
     audit.calls = audit.tokens = audit.counted = 0
     audit.report = AuditReport(
+        id=before.id,
         started_at=before.started_at,
         prefix=before.prefix,
         dry_run=before.dry_run,
         retry_failures=before.retry_failures,
+        refresh=before.refresh,
     )

@@ -1,6 +1,7 @@
 """What an audit found, and its state while it runs: plain data, carried from step to step by queue messages."""
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -8,7 +9,7 @@ from shared.errors import FailureCode
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What it would cost to embed everything that needs it.
+    """What it would cost to embed everything that needs it, outdated images only if the audit is to refresh them.
 
     ``total_tokens`` assumes the average of the current records; it is ``None`` if there is none.
     """
@@ -20,23 +21,30 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 class AuditReport(msgspec.Struct, kw_only=True):
     """What an audit found, or has found so far while ``finished_at`` is ``None``.
 
-    Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
-    is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
-    ``text_refused`` counts the current ones that were embedded without their text, since the model takes none.
+    Every image is one of ``current``, ``outdated`` (its record is of this ETag and another preparation, and is left
+    alone without ``refresh``), ``missing`` (nothing is recorded for this version of it), ``stale`` (its record is of
+    another ETag), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    ``text_refused`` counts the current and outdated ones that were embedded without their text, since the model takes
+    none.
     ``orphaned`` counts names that have records but no image. ``requested`` counts the names put on the queue, or that
     ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
     those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
     spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
-    compared.
+    compared. At ``progressed_at``, the end of its last step or a later moment at which the queue had become shorter,
+    ``waiting`` messages were on ``embedding-requests``.
     """
 
+    id: str = ""
     started_at: datetime
     finished_at: datetime | None = None
+    progressed_at: datetime | None = None
     prefix: str = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
+    refresh: bool = False
     images: int = 0
     current: int = 0
+    outdated: int = 0
     text_refused: int = 0
     missing: int = 0
     stale: int = 0
@@ -48,7 +56,13 @@ class AuditReport(msgspec.Struct, kw_only=True):
     contents: int = 0
     contents_removed: int = 0
     queries_removed: int = 0
+    waiting: int | None = None
     reached: str | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this audit is of all images, and requests what it finds."""
+        return not self.prefix and not self.dry_run
 
 
 class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -80,7 +94,6 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
     counts the images to embed; ``tokens`` is the sum over ``counted`` current records.
     """
 
-    id: str
     report: AuditReport
     cursor: Cursor = msgspec.field(default_factory=Cursor, name="place")
     step: int = 0
@@ -91,6 +104,9 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class AuditMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message on the queue ``embedding-requests``: take the next step of this audit."""
+    """A message on the queue ``embedding-requests``: take the next step of this audit.
 
-    audit: Audit
+    An audit too large for a message is named instead, by its id and the number of its last step.
+    """
+
+    audit: Audit | Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\.[0-9]+$")]

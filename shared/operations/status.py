@@ -8,11 +8,12 @@ import msgspec
 from shared import __version__
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
+from shared.audit.running import is_over
 from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
-from shared.storage.queues import Queues
+from shared.storage.queues import QUEUE, Queues
 from shared.uploads.record_store import RecordStore
 
 
@@ -25,12 +26,16 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
-    """A space and its last audit: ``current`` of ``images`` had a current record. ``None`` if it had no audit yet."""
+    """A space and its last audit, or ``None`` if it had none yet.
+
+    ``current`` of ``images`` had a current record, and ``outdated`` one of another preparation.
+    """
 
     space: str
     in_use: bool
     images: int | None = None
     current: int | None = None
+    outdated: int | None = None
     prefix: str | None = None
     audited_at: datetime | None = None
 
@@ -38,6 +43,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
 
+    ``running_audit`` is also one that has finished, while much of what it requested may still wait.
     ``dead_letters`` are events that could not be delivered: those that the next watch takes, and those that only an
     operator can read.
     """
@@ -75,15 +81,19 @@ class Status:
 
     def read(self) -> AppStatus:
         """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
+        queues = self._queues.lengths()
+        running = self._reports.find(self._space, "running")
+        if running is not None and is_over(running, queues[QUEUE] or 0):
+            running = None
         return AppStatus(
             version=__version__,
             model=self._model,
             space=self._space,
-            queues=self._queues.lengths(),
+            queues=queues,
             dead_letters=self._dead_letters.count(),
             failures=self._failures(),
             last_audit=self._reports.find(self._space, "latest"),
-            running_audit=self._reports.find(self._space, "running"),
+            running_audit=running,
             spaces=[self._read_space(space) for space in self._blobs.folders()],
         )
 
@@ -106,6 +116,7 @@ class Status:
             in_use=in_use,
             images=report.images,
             current=report.current,
+            outdated=report.outdated,
             prefix=report.prefix,
             audited_at=report.finished_at,
         )

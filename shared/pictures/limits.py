@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from shared.settings import Settings
 
-# Increase this whenever the same picture would come out with different pixels: records with a lower number are stale.
+# Increase this whenever the same picture would come out with different pixels. Records with another number are
+# outdated: they are made again when an operator asks for it.
 PREPARATION = 1
 
 

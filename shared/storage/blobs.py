@@ -41,6 +41,11 @@ class JsonBlobs:
         content = self.read_bytes(path)
         return None if content is None else msgspec.json.decode(content, type=shape)
 
+    def read_version[Shape](self, path: str, shape: type[Shape]) -> tuple[Shape, str] | None:
+        """The same, with the blob's ETag."""
+        answer = self._rest.find("GET", self._url(path))
+        return None if answer is None else (msgspec.json.decode(answer.data, type=shape), read_etag(answer.headers))
+
     def read_bytes(self, path: str) -> bytes | None:
         """The blob's bytes, or ``None`` if there is none."""
         return self._rest.read(self._url(path))
@@ -82,10 +87,13 @@ class JsonBlobs:
         """Delete the blob, whatever its version, if there is one."""
         self._rest.find("DELETE", self._url(path))
 
-    def pages(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
-        """Each page of the JSON blobs in ``folder`` whose names there start with ``prefix``, by those names."""
+    def pages(self, folder: str, prefix: str, marker: str, endings: str | tuple[str, ...] = ".json") -> Generator[Page]:
+        """Each page of the blobs in ``folder`` whose names there start with ``prefix``, by those names.
+
+        Only names with one of the ``endings`` count, so what somebody else has put there does not.
+        """
         for page in self._lister.pages(self._container, folder + prefix, marker):
-            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(".json")]
+            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(endings)]
             yield page._replace(blobs=blobs)
 
     def folders(self) -> list[str]:

@@ -18,6 +18,8 @@ REQUESTS_POISON = f"{QUEUE}-poison"
 # The blob trigger's own queue, in the host's storage account: this prefix and a hash that only the host knows.
 _UPLOADS_PREFIX = "azure-webjobs-blobtrigger-"
 _NEVER_EXPIRES = -1
+# Storage takes 64 KiB, of which base64 leaves three quarters.
+_MAX_BYTES = 48 * 1024
 
 
 class QueueState(msgspec.Struct, frozen=True):
@@ -47,6 +49,14 @@ class Queues:
         query = f"visibilitytimeout={hidden_seconds}&messagettl={_NEVER_EXPIRES}"
         headers = {"content-type": "application/xml"}
         self._rest.send("POST", f"{self._account}/{QUEUE}/messages", query, headers=headers, content=content)
+
+    def fits(self, message: msgspec.Struct) -> bool:
+        """Whether storage takes a message of this size."""
+        return len(msgspec.json.encode(message)) <= _MAX_BYTES
+
+    def waiting(self) -> int:
+        """How many messages ``embedding-requests`` holds at most, hidden ones included."""
+        return self._length(f"{self._account}/{QUEUE}") or 0
 
     def lengths(self) -> dict[str, int | None]:
         """The approximate length of each queue, hidden messages included; ``None`` for a queue that does not exist.

@@ -17,12 +17,14 @@ _MAX_RETRY_AFTER = 3600.0
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message on the queue: sync this image.
 
-    ``attempt`` counts the attempts since ``first_seen`` that failed because the model was unavailable.
+    ``attempt`` counts the attempts since ``first_seen`` that failed because the model was unavailable. With
+    ``refresh``, an unchanged image is embedded again if its record is of another preparation.
     """
 
     name: str
     attempt: int = 0
     first_seen: datetime | None = None
+    refresh: bool = False
 
 
 class RequestQueue:
@@ -31,9 +33,9 @@ class RequestQueue:
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
 
-    def put(self, name: str) -> None:
+    def put(self, name: str, *, refresh: bool = False) -> None:
         """Have the image synced as soon as possible."""
-        self._queues.send(EmbeddingRequest(name=name))
+        self._queues.send(EmbeddingRequest(name=name, refresh=refresh))
 
     def put_later(self, request: EmbeddingRequest, retry_after: float | None) -> float:
         """Have the image synced later; returns in how many seconds.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import get_args
 
+import msgspec
+
 from shared.clock import now
 from shared.errors import (
     Conflict,
@@ -100,7 +102,8 @@ class Sync:
         with self._logged(report):
             try:
                 with self._single_flight(request.name, schedule.deadline):
-                    self._converge(request.name, report, "gave_up" if exhausted else None, schedule)
+                    giving_up: GivenUpCode | None = "gave_up" if exhausted else None
+                    self._converge(request.name, report, giving_up, schedule, refresh=request.refresh)
             except (ModelMisconfigured, ModelUnavailable) as error:
                 self._defer(request, error, report)
         return report
@@ -146,7 +149,7 @@ class Sync:
         later = request
         if not _found_quota_spent(error):
             first_seen = request.first_seen or now()
-            later = EmbeddingRequest(name=request.name, attempt=request.attempt + 1, first_seen=first_seen)
+            later = msgspec.structs.replace(request, attempt=request.attempt + 1, first_seen=first_seen)
         report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
         report.retry_in = round(self._requests.put_later(later, retry_after))
         if isinstance(error, ModelMisconfigured) and time.monotonic() - self._last_alarm > _ALARM_INTERVAL:
@@ -154,11 +157,22 @@ class Sync:
             self._last_alarm = time.monotonic()
             Report(outcome="error", message=report.message).log("model_misconfigured", logging.ERROR)
 
-    def _converge(self, name: str, report: ImageReport, giving_up: GivenUpCode | None, schedule: Schedule) -> None:
+    def _converge(
+        self,
+        name: str,
+        report: ImageReport,
+        giving_up: GivenUpCode | None,
+        schedule: Schedule,
+        *,
+        refresh: bool = False,
+    ) -> None:
         """Compare image and record, and act, until a comparison finds nothing left to do.
 
         The comparison after every write is what makes this safe: an overwrite or deletion while the record is being
         made is seen either by that comparison or by the event of the change, whichever comes later.
+
+        A record of this version of the image is left alone, also if it is of another preparation: a new release of the
+        app does not pay for every image again unasked. ``refresh`` asks for it.
         """
         if not is_addressable(name):
             report.outcome, report.message = "ignored", "A URL cannot carry a name with '.' or '..' as a segment."
@@ -179,7 +193,7 @@ class Sync:
                 if image is None:
                     self._remove(name, found, report)
                     found = None
-                elif _is_current(found, image):
+                elif _is_current(found, image, refresh=refresh):
                     # Our own write, if the response to it was lost.
                     report.outcome = "embedded" if report.prepared else "unchanged"
                     # A failure record survives a crash between the record's write and its own removal.
@@ -214,6 +228,10 @@ class Sync:
                 found = self._records.write_record(made, found)
                 self._records.remove_failure(made.name)
                 report.outcome = "embedded" if report.prepared else "copied"
+                return found
+            if found is not None and found.image_etag == made.etag and not made.permanent:
+                # Only the refresh failed: the outdated embedding of this very image is better than none.
+                report.outcome, report.message = "unchanged", made.message
                 return found
             self._records.write_failure(made, PREPARATION)
             # Another sync may have embedded the image meanwhile: then the failure must not stay.
@@ -264,5 +282,7 @@ def _found_quota_spent(error: Exception) -> bool:
     return isinstance(error, RateLimited) or (isinstance(error, ModelUnavailable) and error.status == 429)
 
 
-def _is_current(found: RecordState | None, image: Image) -> bool:
-    return found is not None and (found.image_etag, found.preparation) == (image.etag, str(PREPARATION))
+def _is_current(found: RecordState | None, image: Image, *, refresh: bool) -> bool:
+    return (
+        found is not None and found.image_etag == image.etag and (found.preparation == str(PREPARATION) or not refresh)
+    )

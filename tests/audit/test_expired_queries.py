@@ -55,7 +55,8 @@ def test_an_audit_that_takes_many_steps_removes_each_once(cloud: Cloud, monkeypa
     monkeypatch.setattr("shared.audit.reconcile._STEP_SECONDS", -1)
     monkeypatch.setattr("shared.audit.reconcile.now", lambda: now() + timedelta(days=100))
     reconcile = cloud.reconcile()
-    audit = Audit(id="a", report=AuditReport(started_at=now() + timedelta(days=100)))
+    audit = Audit(report=AuditReport(id="a", started_at=now() + timedelta(days=100)))
+    cloud.report_store().write_running(audit.report, replaces=None)
     audit.cursor.judged = audit.cursor.swept = True
     steps = 0
     while audit.report.finished_at is None:

@@ -1,8 +1,7 @@
-"""An audit finds every image that needs a sync and queues it; audits can be repeated, interrupted and run at once."""
+"""An audit finds every image that needs a sync and queues it; audits can be repeated and interrupted."""
 
 import base64
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -11,14 +10,14 @@ import msgspec
 import pytest
 
 from shared.audit.merge import Found
-from shared.audit.reconcile import Reconcile, ReconcileRequest, classify
+from shared.audit.reconcile import ReconcileRequest, classify
 from shared.audit.report import Audit, AuditReport
 from shared.audit.used_contents import UsedContents
 from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.records import FailureRecord
 from tests.conftest import Cloud
-from tests.uploads.test_sync import picture
+from tests.uploads.test_sync import outdated, picture
 
 TEXT = b"This is no picture."
 
@@ -169,14 +168,38 @@ def test_a_failure_of_another_version_or_an_older_preparation_does_not_count(
     assert cloud.failure("a.png") is None
 
 
-def test_records_of_an_older_preparation_are_stale(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed(cloud, "a.png")
-    for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
-        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
-    assert audit(cloud).stale == 1
-    drain(cloud)
+def test_a_release_that_prepares_pictures_in_another_way_embeds_nothing_again_unasked(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outdated(cloud, monkeypatch)
+    tokens = cloud.record("a.png")["total_tokens"]
+    report = audit(cloud)
+    assert (report.current, report.outdated, report.stale, report.requested, report.estimate.calls) == (0, 1, 0, 0, 0)
+    assert drain(cloud) == []
+    estimate = audit(cloud, refresh=True, dry_run=True).estimate
+    assert (estimate.calls, estimate.total_tokens) == (1, tokens)
+    assert audit(cloud, refresh=True).requested == 1
+    assert drain(cloud) == [{"name": "a.png", "refresh": True}]
     assert cloud.record("a.png")["preparation"] == 2
-    assert audit(cloud).current == 1
+    report = audit(cloud, refresh=True)
+    assert (report.current, report.outdated, report.requested) == (1, 0, 0)
+
+
+def test_a_failure_left_next_to_an_outdated_record_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated(cloud, monkeypatch)
+    fail(cloud, "a.png", "gave_up", preparation=2)
+    report = audit(cloud)
+    assert (report.outdated, report.failed, report.requested) == (1, {}, 1)
+    drain(cloud)
+    assert (cloud.record("a.png")["preparation"], cloud.failure("a.png")) == (1, None)
+    assert len(cloud.model.calls()) == 1
+
+
+def test_the_vector_of_an_outdated_record_is_kept(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated(cloud, monkeypatch)
+    for hours in (0, 24, 48):
+        later(monkeypatch, hours=hours)
+        assert audit(cloud).contents == 1
 
 
 def test_a_failure_left_next_to_a_current_record_by_a_crash_is_removed(cloud: Cloud) -> None:
@@ -219,7 +242,7 @@ def test_the_orphaned_record_of_an_image_with_a_very_long_name_is_removed(cloud:
 
 
 def test_a_name_that_no_url_can_carry_is_counted_as_ignored() -> None:
-    audited = Audit(id="1", report=AuditReport(started_at=now()))
+    audited = Audit(report=AuditReport(started_at=now()))
     assert not classify(Found(("a/../b.png", "0x1"), None, None), audited)
     assert (audited.report.images, audited.report.ignored, audited.calls) == (1, 1, 0)
 
@@ -275,12 +298,12 @@ def test_a_step_that_is_taken_twice_changes_nothing(cloud: Cloud, monkeypatch: p
         assert cloud.stored("reports/latest.json")["current"] == 7
 
 
-def test_two_audits_may_run_at_once(cloud: Cloud) -> None:
-    embed(cloud, *(f"{number}.png" for number in range(10)))
-    cloud.images.delete_blob("3.png")
-    cloud.upload("4.png", picture(size=(80, 80)))
+def test_two_audits_of_a_folder_may_run_at_once(cloud: Cloud) -> None:
+    embed(cloud, *(f"trip/{number}.png" for number in range(10)))
+    cloud.images.delete_blob("trip/3.png")
+    cloud.upload("trip/4.png", picture(size=(80, 80)))
     with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(lambda _: audit(cloud), range(2)))
+        reports = list(pool.map(lambda _: audit(cloud, prefix="trip/"), range(2)))
     assert [counts(report) for report in reports] == [
         {"images": 9, "current": 8, "missing": 0, "stale": 1, "orphaned": 1, "requested": 2}
     ] * 2
@@ -329,7 +352,8 @@ def contents(cloud: Cloud) -> list[str]:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, **by: float) -> None:
-    monkeypatch.setattr("shared.audit.reconcile.now", lambda: now() + timedelta(**by))
+    for module in ("reconcile", "running"):
+        monkeypatch.setattr(f"shared.audit.{module}.now", lambda: now() + timedelta(**by))
 
 
 def test_a_vector_that_no_record_uses_is_removed_by_the_next_day_s_audit(
@@ -384,18 +408,12 @@ def test_the_vectors_in_use_are_remembered_over_all_steps_of_an_audit(
     cloud.images.delete_blob("c")
     cloud.sync().upload("c")
     in_steps(monkeypatch)
-    monkeypatch.setattr(Reconcile, "_sweep", unhurried(Reconcile._sweep))
     for hours in (0, 24):
         later(monkeypatch, hours=hours)
         audit(cloud)
         assert take_steps(cloud) >= 2
     assert len(contents(cloud)) == 6
     assert [name for name in cloud.embeddings.list_blob_names() if name.endswith(".filter")] == []
-
-
-def unhurried(sweep: Callable[..., bool]) -> Callable[..., bool]:
-    """The sweep with a later deadline than the rest of the step."""
-    return lambda self, audited, used, workers, deadline: sweep(self, audited, used, workers, deadline + 1000)
 
 
 def test_if_the_filter_is_lost_no_vector_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_every_outcome_of_a_query_is_one_that_the_code_has(name: str) -> None:
 def test_the_outcomes_are_read_from_the_code() -> None:
     assert {event: outcomes(event) for event in ("query", "audit", "message_dropped")} == {
         "query": {"answered", "refused", "error"},
-        "audit": {"finished", "goes_on", "error"},
+        "audit": {"finished", "goes_on", "skipped", "error"},
         "message_dropped": {"error"},
     }
 
@@ -178,6 +178,7 @@ def test_a_line_is_json_alone_and_keeps_what_is_false_or_zero(caplog: pytest.Log
         dry_run=False,
         images=0,
         current=0,
+        outdated=0,
         missing=0,
         stale=0,
         orphaned=0,
@@ -189,7 +190,7 @@ def test_a_line_is_json_alone_and_keeps_what_is_false_or_zero(caplog: pytest.Log
         line.log("audit")
     logged = json.loads(caplog.records[-1].getMessage())
     assert (logged["prefix"], logged["dry_run"], logged["images"]) == ("", False, 0)
-    assert logged.keys() == fields("audit") - {"code", "message", "total_tokens", "ms", "failures"}
+    assert logged.keys() == fields("audit") - {"code", "message", "total_tokens", "ms", "failures", "progressed_at"}
 
 
 def test_every_step_and_part_of_a_query_is_one_that_the_code_writes() -> None:

@@ -115,6 +115,7 @@ def test_an_unfinished_audit_is_a_202() -> None:
     [
         (b'{"prefix": 1}', "prefix"),
         (b'{"dry_run": "yes"}', "dry_run"),
+        (b'{"refresh": 1}', "refresh"),
         (b'{"retry_failures": ["broken"]}', "retry_failures[0]"),
         (b'{"folder": "a"}', None),
         (b"prefix=a", None),

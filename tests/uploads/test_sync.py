@@ -24,6 +24,7 @@ from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
 from shared.uploads.sync import Sync
 from tests.conftest import Clock, Cloud
+from tests.queue_messages import queued
 
 
 def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str = "PNG") -> bytes:
@@ -142,14 +143,45 @@ def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
     assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
 
 
-def test_an_image_of_an_older_preparation_is_embedded_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud.upload("a.png", picture())
+def outdated(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str = "a.png") -> None:
+    """Embed an image, and then run a release that prepares pictures in another way."""
+    cloud.upload(name, picture())
+    assert cloud.sync().upload(name).outcome == "embedded"
+    for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
+        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
+
+
+def test_an_image_of_an_older_preparation_is_embedded_again_on_request_alone(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outdated(cloud, monkeypatch)
     sync = cloud.sync()
-    sync.upload("a.png")
-    for module in ("embed", "sync"):
-        monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", 2)
-    assert sync.upload("a.png").outcome == "embedded"
-    assert cloud.record("a.png")["preparation"] == 2
+    assert sync.upload("a.png").outcome == "unchanged"
+    assert sync.request(EmbeddingRequest(name="a.png")).outcome == "unchanged"
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (1, 1)
+    assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "embedded"
+    assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "unchanged"
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (2, 2)
+
+
+def test_a_refresh_that_is_put_off_stays_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated(cloud, monkeypatch)
+    monkeypatch.setattr("shared.uploads.requests._wait", lambda *_: 0.0)
+    cloud.model.behave(fault={"kind": "unauthorized"})
+    deferred = cloud.sync().request(EmbeddingRequest(name="a.png", refresh=True))
+    assert deferred.outcome == "deferred"
+    assert [message["refresh"] for message in queued(cloud)] == [True]
+
+
+def test_a_refresh_that_is_given_up_keeps_the_embedding(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    outdated(cloud, monkeypatch)
+    before = cloud.record("a.png")
+    cloud.model.behave(fault={"kind": "unauthorized"})
+    given_up = cloud.sync().request(EmbeddingRequest(name="a.png", refresh=True, attempt=30))
+    assert given_up.outcome == "unchanged"
+    cloud.sync().crashed("a.png")
+    assert cloud.record("a.png") == before
+    assert cloud.failure("a.png") is None
 
 
 def test_a_deleted_image_loses_its_record_and_its_failure(cloud: Cloud) -> None:
