@@ -15,6 +15,7 @@ QueryRecords = Literal["full", "vector", "off"]
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,13}(\.[0-9]{1,3})?")
 # Where Azurite listens unless it is told otherwise.
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
@@ -86,11 +87,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
     if settings.images_container == settings.embeddings_container:
         read.problems.append(
-            "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER are both"
-            f" {settings.images_container!r}: they must differ, or every record would count as a new image"
+            "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER name the same container: they must differ, or every record would"
+            " count as a new image"
         )
     if read.problems:
-        raise SettingError("App settings to mend: " + "; ".join(read.problems) + ".")
+        raise SettingError("App settings to fix: " + "; ".join(read.problems) + ".")
     return settings
 
 
@@ -139,7 +140,11 @@ def _host_queue_service_uri(read: "_Reader") -> str | None:
 
 
 class _Reader:
-    """Reads settings one by one and keeps what is wrong with them, so that one start shows all of it."""
+    """Reads settings one by one and keeps what is wrong with them, so that one start shows all of it.
+
+    The health route shows these problems to anyone, and a secret is easily pasted into the wrong setting. So a problem
+    names the setting and what it must be, and repeats no value unless it is a number.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -163,7 +168,7 @@ class _Reader:
             self.problems.append(f"{name} is missing")
             return ""
         if problem := check(value):
-            self.problems.append(f"{name} is {value!r}: {problem}")
+            self.problems.append(f"{name} is invalid: {problem}")
         return value
 
     def number[Default: int | None](
@@ -174,7 +179,8 @@ class _Reader:
             return default
         if re.fullmatch(r"[0-9]{1,13}", value) and at_least <= int(value) <= at_most:
             return int(value)
-        self.problems.append(f"{name} is {value!r}: it must be a whole number from {at_least} to {at_most}")
+        found = value if _NUMBER.fullmatch(value) else "no number"
+        self.problems.append(f"{name} is {found}: it must be a whole number from {at_least} to {at_most}")
         return default
 
     def choice[Choice: str](self, name: str, default: Choice, choices: tuple[Choice, ...]) -> Choice:
@@ -182,7 +188,7 @@ class _Reader:
         for choice in choices:
             if choice == (value or default):
                 return choice
-        self.problems.append(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+        self.problems.append(f"{name} is invalid: it must be one of {', '.join(choices)}")
         return default
 
 
@@ -206,7 +212,7 @@ def _is_loopback(host: str) -> bool:
 def _endpoint(value: str) -> str | None:
     url = urlsplit(value)
     if (url.hostname or "").endswith(_FOUNDRY_HOST) and url.path.rstrip("/") != "/models":
-        return f"it must be https://{url.hostname}/models"
+        return "it must end in /models, as in https://<resource>.services.ai.azure.com/models"
     return _https(value)
 
 
