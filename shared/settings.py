@@ -1,11 +1,12 @@
 """Every app setting, read and checked once."""
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from shared.errors import SettingError
 
@@ -16,9 +17,19 @@ _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,13}(\.[0-9]{1,3})?")
+# Matched here and never parsed by a library: those raise errors of their own for a placeholder such as [resource], and
+# drop line breaks.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_URL = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
+    r"(?P<path>/[A-Za-z0-9._~/-]*)?"
+)
+_VISIBLE = re.compile(r"[!-~]+")
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 # Where Azurite listens unless it is told otherwise.
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +72,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     settings = Settings(
         foundry_endpoint=read.text("FOUNDRY_ENDPOINT", check=_endpoint).rstrip("/"),
         foundry_model=read.text("FOUNDRY_MODEL", check=_deployment),
-        foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview"),
-        foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default"),
-        foundry_api_key=read.optional("FOUNDRY_API_KEY"),
+        foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview", check=_visible),
+        foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default", check=_visible),
+        foundry_api_key=read.optional("FOUNDRY_API_KEY", check=_visible),
         foundry_concurrency=read.number("FOUNDRY_CONCURRENCY", 8, at_most=32),
         # Callers give up after 100 s as a rule, and Azure's load balancer after 230 s.
         foundry_timeout=read.number("FOUNDRY_TIMEOUT", 90, at_least=5, at_most=220),
@@ -107,17 +118,19 @@ class _Storage:
 
 def _storage(read: "_Reader") -> _Storage:
     """A connection string (emulators), or the identity-based connection of four settings (everything else)."""
-    if connection_string := read.optional("ImageStorage"):
-        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
-        blobs, queues = _service_uri(parts, "Blob"), _service_uri(parts, "Queue")
-        if not blobs or not queues:
-            read.problems.append("ImageStorage is no connection string that names the services of blobs and queues")
-        return _Storage(connection_string, blobs, queues, read.optional("AZURE_CLIENT_ID"))
+    own_client_id = read.optional("AZURE_CLIENT_ID", check=_visible)
+    if connection_string := read.optional("ImageStorage", check=_connection_string):
+        parts = _parts(connection_string)
+        return _Storage(connection_string, _service_uri(parts, "Blob"), _service_uri(parts, "Queue"), own_client_id)
     blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
     queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
     read.text("ImageStorage__credential", check=_managed_identity)
-    client_id = read.text("ImageStorage__clientId")
-    return _Storage(None, blob_service_uri, queue_service_uri, read.optional("AZURE_CLIENT_ID") or client_id)
+    client_id = read.text("ImageStorage__clientId", check=_visible)
+    return _Storage(None, blob_service_uri, queue_service_uri, own_client_id or client_id)
+
+
+def _parts(connection_string: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
 
 
 def _service_uri(parts: Mapping[str, str], service: str) -> str:
@@ -133,10 +146,14 @@ def _service_uri(parts: Mapping[str, str], service: str) -> str:
 
 def _host_queue_service_uri(read: "_Reader") -> str | None:
     """From what the host itself is told of its account, in either of two ways."""
-    if uri := read.optional("AzureWebJobsStorage__queueServiceUri"):
+    if uri := read.optional("AzureWebJobsStorage__queueServiceUri", check=_https):
         return uri.rstrip("/")
-    account = read.optional("AzureWebJobsStorage__accountName")
+    account = read.optional("AzureWebJobsStorage__accountName", check=_account)
     return f"https://{account}.queue.core.windows.net" if account else None
+
+
+# What is wrong with a value, ``None`` if nothing is. It must not repeat the value.
+type _Check = Callable[[str], str | None]
 
 
 class _Reader:
@@ -150,25 +167,26 @@ class _Reader:
         self._environment = environment
         self.problems: list[str] = []
 
-    def optional(self, name: str) -> str | None:
-        return self._environment.get(name, "").strip() or None
+    def optional(self, name: str, *, check: _Check = lambda _: None) -> str | None:
+        value = self._environment.get(name, "").strip() or None
+        if value is not None and (problem := check(value)):
+            self.problems.append(f"{name} is invalid: {problem}")
+        return value
 
     def text(
         self,
         name: str,
         default: str | None = None,
         *,
-        check: Callable[[str], str | None] = lambda _: None,
+        check: _Check,
         may_be_empty: bool = False,
     ) -> str:
         if may_be_empty and self._environment.get(name) == "":
             return ""
-        value = self.optional(name) or default
+        value = self.optional(name, check=check) or default
         if value is None:
             self.problems.append(f"{name} is missing")
             return ""
-        if problem := check(value):
-            self.problems.append(f"{name} is invalid: {problem}")
         return value
 
     def number[Default: int | None](
@@ -194,12 +212,29 @@ class _Reader:
 
 def _https(value: str) -> str | None:
     """A token is never sent in the clear. This machine itself is the exception, as for OAuth redirects."""
-    url = urlsplit(value)
-    if not re.fullmatch(r"[a-z0-9.:-]+", url.hostname or "") or url.query or url.fragment:
-        return "it must be a URL such as https://<name>.<service> without a query"
-    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or "")):
+    if problem := _no_url(value):
+        return problem
+    url = _URL.fullmatch(value)
+    if url is None or url["scheme"] == "https" or _is_loopback(url["host"].strip("[]")):
         return None
     return "it must begin with https://"
+
+
+def _no_url(value: str) -> str | None:
+    url = _URL.fullmatch(value)
+    if url is None or int(url["port"] or 0) > _MAX_PORT or not _is_host(url["host"]):
+        return "it must be a URL such as https://<name>.<service> without user, query and placeholders"
+    return None
+
+
+def _is_host(host: str) -> bool:
+    try:
+        # Libraries take anything that ends in a number for an address, and refuse it if it is none.
+        if host.startswith("[") or host.rpartition(".")[2][0].isdigit():
+            ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
@@ -210,10 +245,33 @@ def _is_loopback(host: str) -> bool:
 
 
 def _endpoint(value: str) -> str | None:
-    url = urlsplit(value)
-    if (url.hostname or "").endswith(_FOUNDRY_HOST) and url.path.rstrip("/") != "/models":
+    url = _URL.fullmatch(value)
+    if url and url["host"].lower().endswith(_FOUNDRY_HOST) and (url["path"] or "").rstrip("/") != "/models":
         return "it must end in /models, as in https://<resource>.services.ai.azure.com/models"
     return _https(value)
+
+
+def _connection_string(value: str) -> str | None:
+    parts = _parts(value)
+    if any(_no_url(_service_uri(parts, service)) for service in ("Blob", "Queue")) or not _VISIBLE.fullmatch(value):
+        return "it must be a connection string that names the services of blobs and queues"
+    if not all("=" in part for part in value.rstrip(";").split(";")):
+        return "it must be a connection string: name=value, separated by ;"
+    try:
+        base64.b64decode(parts.get("AccountKey", ""), validate=True)
+    except binascii.Error:
+        return "its AccountKey must be base64"
+    if not {"AccountKey", "SharedAccessSignature", "UseDevelopmentStorage"} & set(parts):
+        return "it must have an AccountKey or a SharedAccessSignature; without either, use ImageStorage__blobServiceUri"
+    return None
+
+
+def _account(value: str) -> str | None:
+    return None if _ACCOUNT.fullmatch(value) else "it must be 3 to 24 lower-case letters and digits"
+
+
+def _visible(value: str) -> str | None:
+    return None if _VISIBLE.fullmatch(value) else "it must be letters, digits and signs of ASCII without blanks"
 
 
 def _deployment(value: str) -> str | None:

@@ -2,7 +2,12 @@
 
 import re
 
+import httpx
+import hypothesis
 import pytest
+import urllib3
+from azure.storage.blob import BlobServiceClient
+from hypothesis import strategies as st
 
 from shared.errors import SettingError
 from shared.settings import read_settings
@@ -35,6 +40,16 @@ NUMBERS = [
     "MODEL_MAX_BYTES",
     "MODEL_MAX_PIXELS",
     "QUERY_RETENTION_DAYS",
+]
+OPTIONAL = [
+    "AZURE_CLIENT_ID",
+    "AzureWebJobsStorage__accountName",
+    "AzureWebJobsStorage__queueServiceUri",
+    "FOUNDRY_API_KEY",
+    "FOUNDRY_API_VERSION",
+    "FOUNDRY_SCOPE",
+    "ImageStorage",
+    "QUERY_RECORDS",
 ]
 
 
@@ -76,6 +91,18 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com"),
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com/api/projects/one"),
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com/models?code=1"),
+        ("FOUNDRY_ENDPOINT", "https://[resource].services.ai.azure.com/models"),
+        ("FOUNDRY_ENDPOINT", "https://[::1/models"),
+        ("FOUNDRY_ENDPOINT", "https://user:password@contoso.example/models"),
+        ("FOUNDRY_ENDPOINT", "https://contoso.example:99999/models"),
+        ("FOUNDRY_ENDPOINT", "https://contoso\n.example/models"),
+        ("FOUNDRY_API_KEY", "two words"),
+        ("FOUNDRY_SCOPE", "caf\u00e9"),
+        ("AzureWebJobsStorage__queueServiceUri", "https://[host].queue.core.windows.net"),
+        ("AzureWebJobsStorage__accountName", "[host]"),
+        ("ImageStorage", "AccountName=[account];AccountKey=aGVsbG8="),
+        ("ImageStorage", "AccountName=contoso;AccountKey=no base64"),
+        ("ImageStorage", "AccountName=contoso"),
         ("FOUNDRY_MODEL", "a/b"),
         ("FOUNDRY_CONCURRENCY", "0"),
         ("FOUNDRY_CONCURRENCY", "33"),
@@ -112,6 +139,31 @@ def test_a_number_out_of_range_is_repeated(name: str) -> None:
 
 def test_an_invalid_choice_is_answered_with_the_choices() -> None:
     assert "QUERY_RECORDS is invalid: it must be one of full, vector, off" in complaint(QUERY_RECORDS="all")
+
+
+# The characters and words at which URLs, connection strings and numbers break.
+_pieces = st.sampled_from(
+    ["https://", "http://", "[", "]", "::1", "127.0.0.1", "localhost", ".services.ai.azure.com", "/models", "@", ":",
+     "?", "#", "%", "..", "=", ";", "AccountName", "AccountKey", "aGVsbG8=", "BlobEndpoint", "QueueEndpoint", "0", "-",
+     " ", "UseDevelopmentStorage=true", "EndpointSuffix", "\n", "\0", "\u00e9", "\udcff"]
+)  # fmt: skip
+_values = st.lists(st.one_of(_pieces, st.text(max_size=3)), max_size=8).map("".join)
+
+
+@hypothesis.settings(derandomize=True, database=None, deadline=None, max_examples=1500)
+@hypothesis.given(st.dictionaries(st.sampled_from([*KEYLESS, *TEXTS, *NUMBERS, *OPTIONAL]), _values, max_size=4))
+def test_any_environment_is_settings_that_work_or_one_error_that_names_a_setting(changes: dict[str, str]) -> None:
+    try:
+        read = read_settings({**KEYLESS, **changes})
+    except SettingError as error:
+        assert any(name in str(error) for name in [*KEYLESS, *changes])  # noqa: PT017 - both ends are right
+        return
+    # What was accepted is taken by the libraries that it is for.
+    for url in (read.foundry_endpoint, read.blob_service_uri, read.queue_service_uri, read.host_queue_service_uri):
+        assert url is None or (httpx.URL(url).host and urllib3.util.parse_url(url).host)
+    if read.storage_connection_string:
+        with BlobServiceClient.from_connection_string(read.storage_connection_string) as service:
+            assert service.url
 
 
 def test_images_and_embeddings_cannot_share_a_container() -> None:
@@ -158,6 +210,8 @@ def test_an_empty_text_metadata_key_switches_pairs_off() -> None:
 
 def test_no_secret_shows_when_settings_are_printed() -> None:
     shown = repr(
-        read_settings({**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountName=contoso;AccountKey=s3cret"})
+        read_settings(
+            {**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountName=contoso;AccountKey=s3crets3"}
+        )
     )
     assert "s3cret" not in shown
