@@ -80,12 +80,16 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the stand-in behaves. Mode `cheap` looks at no picture: vectors from a checksum, for benchmarks."""
+    """How the stand-in behaves. Mode `cheap` looks at no picture: vectors from a checksum, for benchmarks.
+
+    `answers_as` is what its answers name as the model, as if that were deployed under the name that is asked for.
+    """
 
     latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
     throttle: Throttle | None = None
     fault: Fault | None = None
     mode: Literal["picture", "cheap"] = "picture"
+    answers_as: str | None = None
 
 
 class Call(msgspec.Struct):
@@ -190,7 +194,8 @@ class Service:
             answers = checksum_vectors(body, asked)
         else:
             answers = await asyncio.to_thread(embed, asked, pngs, call)
-        return embeddings_response(asked, spoiled([encoded(answer, asked) for answer in answers], fault))
+        name = asked.model if self.behaviour.answers_as is None else self.behaviour.answers_as
+        return embeddings_response(asked, spoiled([encoded(answer, asked) for answer in answers], fault), name)
 
     def admit(self) -> None:
         """Count a call against the quota; refuse it when none is left in this window."""
@@ -297,7 +302,7 @@ def spoiled(answers: list[Answer], fault: str | None) -> list[Answer]:
             return answers
 
 
-def embeddings_response(asked: Asked, answers: list[Answer]) -> Response:
+def embeddings_response(asked: Asked, answers: list[Answer], name: str) -> Response:
     """Make the 200: integers, numbers with nine decimals, like the service's, or base64 of little-endian float32."""
     texts = [item if isinstance(item, str) else item.text or "" for item in asked.input]
     tokens = sum(len(text.split()) for text in texts)
@@ -308,7 +313,7 @@ def embeddings_response(asked: Asked, answers: list[Answer]) -> Response:
         {"index": index, "object": "embedding", "embedding": printed(vector, asked.encoding_format)}
         for index, vector in enumerate(answers)
     ]
-    body = {"id": str(uuid.uuid4()), "object": "list", "data": data, "model": asked.model, "usage": usage}
+    body = {"id": str(uuid.uuid4()), "object": "list", "data": data, "model": name, "usage": usage}
     headers = {"num_tokens": str(tokens), "azureml-model-group": f"offer-{asked.model.lower()}-paygo"}
     return Response(json.dumps(body), headers=headers, media_type="application/json")
 

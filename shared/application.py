@@ -23,6 +23,7 @@ from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
 from shared.storage.queues import Queues
 from shared.storage.rest import Rest
+from shared.storage.space import Space
 from shared.triggers.intake import Intake
 from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
@@ -73,11 +74,12 @@ def _build() -> Application:
     rest = Rest(settings, identity, tls)
     images, queues = Images(settings, rest), Queues(settings, rest)
     blobs = JsonBlobs(settings.embeddings_container, rest)
+    space = Space(settings, blobs)
     records, reports = RecordStore(settings, blobs), ReportStore(settings, blobs)
-    sync = Sync(images, records, Embedder(settings, images, records, model), RequestQueue(queues))
+    sync = Sync(images, records, Embedder(settings, space, images, records, model), RequestQueue(queues))
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
-    queries = Queries(settings, QueryCache(settings, blobs), model)
-    checks = Checks(settings, identity, images, records, queues, model)
+    queries = Queries(settings, space, QueryCache(settings, blobs), model)
+    checks = Checks(settings, identity, space, images, records, queues, model)
     return Application(
         settings=settings,
         identity=identity,

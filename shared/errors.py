@@ -5,6 +5,7 @@ PictureError             the picture itself cannot be embedded: recorded, never 
 ModelError               the model returned no embedding
   ModelRefused           it rejected this input: recorded, never retried
   ModelMisconfigured     it would reject every input: an operator must fix a setting or a role
+    WrongSpace           its vectors are not of the kind that the app's space holds
   ModelUnavailable       it cannot answer now: a later retry may succeed
     ModelTimedOut        it did not answer in time, and may have charged for the call
     RateLimited          the call was never sent: the model is throttled for longer than the call may wait
@@ -21,6 +22,7 @@ PictureCode = Literal[
 ]
 RefusalCode = Literal["content_filtered", "refused_by_model", "text_not_supported"]
 GivenUpCode = Literal["crashed", "gave_up"]
+SpaceCode = Literal["other_model", "other_dimensions", "unreadable_space"]
 FailureCode = PictureCode | RefusalCode | GivenUpCode
 
 
@@ -61,6 +63,17 @@ class ModelMisconfigured(ModelError):
     def __init__(self, message: str, *, status: int | None = None, fields: frozenset[str] = frozenset()) -> None:
         super().__init__(message, status=status)
         self.fields = fields
+
+
+class WrongSpace(ModelMisconfigured):
+    """The model's vectors are not of the kind that the app's space holds, or what it holds cannot be told.
+
+    Says nothing about any image: nothing is recorded or removed because of it.
+    """
+
+    def __init__(self, code: SpaceCode, message: str) -> None:
+        super().__init__(message)
+        self.code: SpaceCode = code
 
 
 class ModelUnavailable(ModelError):

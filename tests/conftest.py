@@ -35,6 +35,7 @@ from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
 from shared.storage.queues import QUEUE, Queues
 from shared.storage.rest import Rest
+from shared.storage.space import Space
 from shared.triggers.intake import Intake
 from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
@@ -131,6 +132,9 @@ class Cloud:
     def blobs(self) -> JsonBlobs:
         return JsonBlobs(self.settings.embeddings_container, self.rest())
 
+    def space(self) -> Space:
+        return Space(self.settings, self.blobs())
+
     def record_store(self) -> RecordStore:
         return RecordStore(self.settings, self.blobs())
 
@@ -156,7 +160,7 @@ class Cloud:
     def sync(self, images: Images | None = None, records: RecordStore | None = None) -> Sync:
         """With parts of the test's own where it has some."""
         images, records = images or self.image_reader(), records or self.record_store()
-        embedder = Embedder(self.settings, images, records, self.model_client())
+        embedder = Embedder(self.settings, self.space(), images, records, self.model_client())
         return Sync(images, records, embedder, self.request_queue())
 
     def intake(self) -> Intake:
@@ -168,7 +172,7 @@ class Cloud:
         return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
 
     def queries(self) -> Queries:
-        return Queries(self.settings, QueryCache(self.settings, self.blobs()), self.model_client())
+        return Queries(self.settings, self.space(), QueryCache(self.settings, self.blobs()), self.model_client())
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""
@@ -189,8 +193,9 @@ class Cloud:
         return self.stored(f"failures/{name}.json")
 
     def records(self) -> list[str]:
-        """The names of all blobs that were written, but for the vectors that are kept by content."""
-        return [name for name in self.embeddings.list_blob_names() if "/contents/" not in name]
+        """The names of all blobs that were written, but for vectors kept by content and descriptions of spaces."""
+        names = self.embeddings.list_blob_names()
+        return [name for name in names if "/contents/" not in name and not name.endswith("/space.json")]
 
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}

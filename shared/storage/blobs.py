@@ -41,6 +41,11 @@ class JsonBlobs:
         content = self.read_bytes(path)
         return None if content is None else msgspec.json.decode(content, type=shape)
 
+    def read_version[Shape](self, path: str, shape: type[Shape]) -> tuple[Shape, str] | None:
+        """The same, with the blob's ETag."""
+        answer = self._rest.find("GET", self._url(path))
+        return None if answer is None else (msgspec.json.decode(answer.data, type=shape), read_etag(answer.headers))
+
     def read_bytes(self, path: str) -> bytes | None:
         """The blob's bytes, or ``None`` if there is none."""
         return self._rest.read(self._url(path))

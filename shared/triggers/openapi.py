@@ -182,8 +182,9 @@ def _health() -> _Json:
             "503": _error(
                 "`bad_settings`: no other route is there until they are mended. Or what is missing around the app:"
                 " `no_identity`, `missing_container`, `missing_queue`, `missing_role`, `unreachable`,"
-                " `storage_unavailable`, `model_misconfigured`; `details` has all of them. Found anew after 15 seconds,"
-                " or after five minutes where all was well."
+                " `storage_unavailable`, `model_misconfigured`, `other_model`, `other_dimensions`,"
+                " `unreadable_space`; `details` has all of them. Found anew after 15 seconds, or after five minutes"
+                " where all was well."
             ),
         },
     }

@@ -20,6 +20,7 @@ from shared.errors import (
     ModelUnavailable,
     PictureError,
     RateLimited,
+    WrongSpace,
 )
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, Schedule
@@ -235,7 +236,8 @@ class Sync:
         except ModelRefused as error:
             return self._failure(image, error.code, str(error), error.status)
         except (ModelMisconfigured, ModelUnavailable) as error:
-            if giving_up is None or _found_quota_spent(error):
+            # Not even after the last attempt is an image to blame for these.
+            if giving_up is None or _found_quota_spent(error) or isinstance(error, WrongSpace):
                 raise
             return self._failure(image, giving_up, str(error), error.status)
 

@@ -109,7 +109,7 @@ def test_every_deployed_setting_is_known_to_the_code_or_the_platform() -> None:
 
 def test_every_setting_of_the_code_is_in_the_readme() -> None:
     asked = Asked({})
-    with pytest.raises(ValueError, match="App settings to mend"):
+    with pytest.raises(ValueError, match="App settings to fix"):
         read_settings(asked)
     readme = (ROOT / "README.md").read_text()
     ours = {name for name in asked.names if not name.startswith("AzureWebJobsStorage")}

@@ -43,6 +43,7 @@ def test_a_new_image_gets_a_record_of_the_contract_s_shape(cloud: Cloud) -> None
     container = cloud.settings.images_container
     assert record == {
         "id": hashlib.sha256(f"{container}/trip/a b#1.jpg".encode()).hexdigest(),
+        "schema": 2,
         "container": container,
         "name": "trip/a b#1.jpg",
         "url": f"{cloud.environment['ImageStorage__blobServiceUri']}/{container}/trip/a%20b%231.jpg",
@@ -54,6 +55,7 @@ def test_a_new_image_gets_a_record_of_the_contract_s_shape(cloud: Cloud) -> None
         "height": 300,
         "text": None,
         "model": "Cohere-embed-v3-english",
+        "deployment": "Cohere-embed-v3-english",
         "input_type": "document",
         "dimensions": 1024,
         "preparation": 1,
