@@ -75,8 +75,8 @@ def _build() -> Application:
     images, queues = Images(settings, rest), Queues(settings, rest)
     blobs = JsonBlobs(settings.embeddings_container, rest)
     space = Space(settings, blobs)
-    records, reports = RecordStore(settings, blobs), ReportStore(settings, blobs)
-    sync = Sync(images, records, Embedder(settings, space, images, records, model), RequestQueue(queues))
+    records, reports, requests = RecordStore(space, blobs), ReportStore(space, blobs), RequestQueue(settings, queues)
+    sync = Sync(images, records, Embedder(settings, space, images, records, model), requests)
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
     queries = Queries(settings, space, QueryCache(settings, blobs), model)
     checks = Checks(settings, identity, space, images, records, queues, model)
@@ -85,7 +85,7 @@ def _build() -> Application:
         identity=identity,
         rest=rest,
         model=model,
-        intake=Intake(settings, records, sync, reconcile),
+        intake=Intake(settings, records, requests, sync, reconcile),
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,

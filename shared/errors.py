@@ -11,6 +11,7 @@ ModelError               the model returned no embedding
     RateLimited          the call was never sent: the model is throttled for longer than the call may wait
 StorageError             storage rejected a request or did not answer: a later retry may succeed
 IdentityError            the managed identity returned no token
+ForeignRecord            the record in the image's place is of another app's image: left alone
 Conflict                 another writer was first: start again from the current state
 QueryError               the caller's request is wrong
 """
@@ -107,6 +108,10 @@ class StorageError(Exception):
 
 class IdentityError(Exception):
     """The platform returned no token for the app's managed identity. The message says what to check."""
+
+
+class ForeignRecord(Exception):
+    """The record in an image's place says that it is of an image in another container. The message says which."""
 
 
 class Conflict(Exception):

@@ -54,6 +54,7 @@ class Settings:
     client_id: str | None
     images_container: str
     embeddings_container: str
+    queue_prefix: str
     image_max_bytes: int
     image_max_pixels: int
     model_max_bytes: int
@@ -86,6 +87,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         model_max_pixels=read.number("MODEL_MAX_PIXELS", 2_458_624, at_least=3_136),
         images_container=read.text("IMAGES_CONTAINER", "images", check=_container),
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
+        queue_prefix=read.optional("QUEUE_PREFIX", check=_queue_prefix) or "",
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
         query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
@@ -284,6 +286,13 @@ def _container(value: str) -> str | None:
     if _CONTAINER.fullmatch(value):
         return None
     return "it must be 3 to 63 lower-case letters, digits and single dashes"
+
+
+def _queue_prefix(value: str) -> str | None:
+    # The longest of the names that it begins, by the rules that containers have as well.
+    if _CONTAINER.fullmatch(f"{value}embedding-requests-poison"):
+        return None
+    return "it must be up to 38 lower-case letters, digits and single dashes, and not begin with a dash"
 
 
 def _metadata_key(value: str) -> str | None:

@@ -136,16 +136,16 @@ class Cloud:
         return Space(self.settings, self.blobs())
 
     def record_store(self) -> RecordStore:
-        return RecordStore(self.settings, self.blobs())
+        return RecordStore(self.space(), self.blobs())
 
     def report_store(self) -> ReportStore:
-        return ReportStore(self.settings, self.blobs())
+        return ReportStore(self.space(), self.blobs())
 
     def queues(self) -> Queues:
         return Queues(self.settings, self.rest())
 
     def request_queue(self) -> RequestQueue:
-        return RequestQueue(self.queues())
+        return RequestQueue(self.settings, self.queues())
 
     def model_client(self) -> ModelClient:
         client = ModelClient(self.settings, self.app_identity(), self.tls)
@@ -164,7 +164,8 @@ class Cloud:
         return Sync(images, records, embedder, self.request_queue())
 
     def intake(self) -> Intake:
-        return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
+        records, requests = self.record_store(), self.request_queue()
+        return Intake(self.settings, records, requests, self.sync(), self.reconcile())
 
     def reconcile(self) -> Reconcile:
         expired_queries = ExpiredQueries(self.settings, self.blobs())

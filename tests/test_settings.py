@@ -25,6 +25,7 @@ TEXTS = [
     "FOUNDRY_MODEL",
     "IMAGES_CONTAINER",
     "EMBEDDINGS_CONTAINER",
+    "QUEUE_PREFIX",
     "TEXT_METADATA",
     "RECONCILE_SCHEDULE",
     "ImageStorage__blobServiceUri",
@@ -113,6 +114,10 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("IMAGES_CONTAINER", "a--b"),
         ("EMBEDDINGS_CONTAINER", "ab"),
         ("TEXT_METADATA", "my-text"),
+        ("QUEUE_PREFIX", "Team"),
+        ("QUEUE_PREFIX", "-team"),
+        ("QUEUE_PREFIX", "team--"),
+        ("QUEUE_PREFIX", "a" * 39),
         ("QUERY_RECORDS", "all"),
         ("ImageStorage__blobServiceUri", "http://contoso.blob.core.windows.net"),
         ("ImageStorage__credential", "key"),
@@ -202,6 +207,12 @@ def test_the_usual_emulator_has_a_short_name_and_a_string_that_names_no_service_
 def test_our_own_calls_use_the_identity_of_storage_unless_another_is_named() -> None:
     assert read_settings(KEYLESS).client_id == KEYLESS["ImageStorage__clientId"]
     assert read_settings({**KEYLESS, "AZURE_CLIENT_ID": "another"}).client_id == "another"
+
+
+def test_a_prefix_of_queues_may_leave_no_more_than_a_queue_s_name_can_be_long() -> None:
+    assert read_settings(KEYLESS).queue_prefix == ""
+    for prefix in ("team-a-", "a" * 38):
+        assert read_settings({**KEYLESS, "QUEUE_PREFIX": prefix}).queue_prefix == prefix
 
 
 def test_an_empty_text_metadata_key_switches_pairs_off() -> None:

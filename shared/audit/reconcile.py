@@ -78,13 +78,13 @@ class Reconcile:
         expired_queries: ExpiredQueries,
         queues: Queues,
     ) -> None:
-        self._space = space_of(settings)
+        self._container, self._space = settings.images_container, space_of(settings)
         self._images = images
         self._records = records
         self._reports = reports
         self._expired_queries = expired_queries
         self._queues = queues
-        self._requests = RequestQueue(queues)
+        self._requests = RequestQueue(settings, queues)
 
     def start(self, request: ReconcileRequest) -> AuditReport:
         """Audit for as long as one invocation may take; further steps go through the queue.
@@ -120,7 +120,7 @@ class Reconcile:
         else:
             report.reached = audit.cursor.done
             self._reports.write("running", report)
-            self._queues.send(AuditMessage(audit=audit))
+            self._queues.send(AuditMessage(audit=audit, container=self._container, space=self._space))
         self._log(audit, "finished" if finished else "goes_on", time.monotonic() - start)
 
     def abandoned(self, audit: Audit) -> None:
@@ -131,7 +131,8 @@ class Reconcile:
     def _take_step(self, audit: Audit, deadline: float) -> bool:
         """Compare, then sweep, until the deadline; returns whether the audit is finished."""
         sweeps = not audit.report.dry_run and not audit.report.prefix
-        used = self._used_contents(audit) if sweeps else None
+        # Contents are shared by the apps of a space, and only this app's records are compared.
+        used = self._used_contents(audit) if sweeps and not self._records.is_shared() else None
         with Workers() as workers:
             while not audit.cursor.judged:
                 try:
@@ -163,7 +164,7 @@ class Reconcile:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
             records = listings.enter_context(closing(self._records.list_records(prefix, cursor.records)))
             failures = listings.enter_context(closing(self._records.list_failures(prefix, cursor.failures)))
-            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, space=self._space)
+            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, space=self._records.folder())
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
@@ -174,7 +175,7 @@ class Reconcile:
         audit.report.requested += 1
         if audit.report.dry_run:
             return
-        name = found.image[0] if found.image else self._records.name_of(found.key(self._space))
+        name = found.image[0] if found.image else self._records.name_of(found.key(self._records.folder()))
         if name is not None:
             workers.submit(self._requests.put, name)
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from shared.errors import FailureCode
+from shared.uploads.requests import Message
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +91,7 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
     counted: int = 0
 
 
-class AuditMessage(msgspec.Struct, frozen=True, kw_only=True):
+class AuditMessage(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A message on the queue ``embedding-requests``: take the next step of this audit."""
 
     audit: Audit

@@ -3,9 +3,8 @@
 from typing import Literal
 
 from shared.audit.report import AuditReport
-from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
-from shared.storage.names import space_of
+from shared.storage.space import Space
 
 ReportKind = Literal["latest", "running"]
 
@@ -13,21 +12,21 @@ ReportKind = Literal["latest", "running"]
 class ReportStore:
     """Reads and writes the reports of audits. Raises ``StorageError`` where storage fails."""
 
-    def __init__(self, settings: Settings, blobs: JsonBlobs) -> None:
-        self._space = space_of(settings)
+    def __init__(self, space: Space, blobs: JsonBlobs) -> None:
+        self._space = space
         self._blobs = blobs
 
     def find(self, space: str, kind: ReportKind) -> AuditReport | None:
-        """What the last audit of a space found, or the running one so far; ``None`` if there was none."""
-        return self._blobs.read(_path(space, kind), AuditReport)
+        """What this app's last audit of a space found, or the running one so far; ``None`` if there was none."""
+        return self._blobs.read(_path(self._space.folder_in(space), kind), AuditReport)
 
     def write(self, kind: ReportKind, report: AuditReport) -> None:
         """Store a report in place of the previous one."""
-        self._blobs.write(_path(self._space, kind), report, indented=True)
+        self._blobs.write(_path(self._space.folder(), kind), report, indented=True)
 
     def remove_running(self) -> None:
         """Remove the report of the running audit, which has ended."""
-        self._blobs.delete_if_present(_path(self._space, "running"))
+        self._blobs.delete_if_present(_path(self._space.folder(), "running"))
 
     def find_filter(self, audit: str) -> bytes | None:
         """The Bloom filter that the audit with this id stored for its next step, or ``None``."""
@@ -42,8 +41,8 @@ class ReportStore:
         self._blobs.delete_if_present(self._filter(audit))
 
     def _filter(self, audit: str) -> str:
-        return f"{self._space}/reports/{audit}.filter"
+        return f"{self._space.folder()}/reports/{audit}.filter"
 
 
-def _path(space: str, kind: ReportKind) -> str:
-    return f"{space}/reports/{kind}.json"
+def _path(folder: str, kind: ReportKind) -> str:
+    return f"{folder}/reports/{kind}.json"

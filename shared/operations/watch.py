@@ -12,10 +12,9 @@ import msgspec
 
 from shared.log import Report
 from shared.operations.checks import Checks
-from shared.storage.queues import REQUESTS_POISON, UPLOADS_POISON, Queues
+from shared.storage.queues import UPLOADS_POISON, Queues
 
 SCHEDULE = "0 */5 * * * *"
-_POISON = {REQUESTS_POISON, UPLOADS_POISON}
 
 WatchOutcome = Literal["well", "waiting", "poisoned", "misconfigured"]
 
@@ -41,6 +40,7 @@ class Watch:
         report = WatchReport()
         with report.step("total"):
             problems = self._checks.run()
+            poison = {self._queues.requests_poison, UPLOADS_POISON}
             report.problems = [problem.code for problem in problems]
             waiting = [] if problems else self._queues.states()
             report.queues = [
@@ -49,7 +49,7 @@ class Watch:
             ]
         if problems:
             report.outcome = "misconfigured"
-        elif any(queue.messages and queue.queue in _POISON for queue in waiting):
+        elif any(queue.messages and queue.queue in poison for queue in waiting):
             report.outcome = "poisoned"
         elif any(queue.messages for queue in waiting):
             report.outcome = "waiting"

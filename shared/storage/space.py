@@ -1,12 +1,19 @@
-"""What the app's space holds: ``<space>/space.json`` says which model filled it.
+"""What the app's space holds: ``<space>/space.json`` says which model filled it, and whose images were first.
 
 A space is named after the deployment, and another model can be deployed under the same name. Vectors of two models must
 not be compared, so the first answer of the service is written down and every later one compared with it.
+
+Several apps with images containers of their own can write to one embeddings container. The app whose images container
+claims the space first keeps its records in the space's own folder, each other app in one of its own,
+``<space>/containers/<images container>``. So equal names of images never meet, and an audit sees the records of its own
+images only. Contents and queries are shared. All containers of an app are in one account, so the container's name alone
+tells apps apart, also after both containers have been copied to another account.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 
 import msgspec
@@ -25,7 +32,8 @@ _MISMATCH_SECONDS = 60.0
 class SpaceDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The vectors of a space, as the service described them with its answers; ``None`` where it did not say.
 
-    The embeddings API names no provider and no version; the fields are for those who know them and write them here.
+    The embeddings API names no provider and no version, so the app leaves these to whoever knows them.
+    ``images`` is the URL of the images container whose app was first, empty while there is none.
     """
 
     model: str | None = None
@@ -33,6 +41,13 @@ class SpaceDescription(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     dimensions: int | None = None
     first_seen: datetime
+    images: str = ""
+
+
+class _Owned(msgspec.Struct):
+    """The part of a record that names the container of its image."""
+
+    container: str = ""
 
 
 class Space:
@@ -43,11 +58,45 @@ class Space:
 
     def __init__(self, settings: Settings, blobs: JsonBlobs) -> None:
         self.name = space_of(settings)
+        self.container = settings.images_container
+        self._service = settings.blob_service_uri
         self._blobs = blobs
+        self._folder: str | None = None
         self._known: SpaceDescription | None = None
         self._mismatch: WrongSpace | None = None
         self._mismatch_at = 0.0
         self._lock = threading.Lock()
+
+    def folder(self) -> str:
+        """The folder of this app's records. The first call of all apps claims the space."""
+        if self._folder is None:
+            with self._lock:
+                self._known = self._update(self._claimed)
+                self._folder = self._folder_by(self.name, self._known)
+        return self._folder
+
+    def find_folder(self) -> str:
+        """The same where records are only read: claims nothing."""
+        return self._folder or self.folder_in(self.name)
+
+    def folder_in(self, space: str) -> str:
+        """The folder of this app's records in any space of the container; claims nothing."""
+        return self._folder_by(space, self._read(space)[0])
+
+    def is_shared(self) -> bool:
+        """Whether another app works in this space as well, and uses its contents."""
+        if self.folder() != self.name:
+            return True
+        with closing(self._blobs.pages(f"{self.name}/containers/", "", "")) as pages:
+            return bool(next(pages).blobs)
+
+    def container_of(self, path: str) -> str:
+        """The container of the image that the record at ``path`` says that it is of; empty if it does not say."""
+        try:
+            record = self._blobs.read(path, _Owned)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return ""
+        return "" if record is None else record.container
 
     def check(self) -> None:
         """Raise :class:`~shared.errors.WrongSpace` if :meth:`confirm` just did: the next call would be paid in vain."""
@@ -68,9 +117,30 @@ class Space:
 
     def compare(self, model: str | None, dimensions: int | None) -> None:
         """The same for a vector that is compared with those of this space, and does not become one of them."""
-        if self._known is None or self._mismatch is not None:
+        known = self._known
+        if known is None or self._mismatch is not None or (model and not known.model) or not known.dimensions:
             self._known = self._read(self.name)[0]
         self._compare(model, dimensions)
+
+    def _claimed(self, before: SpaceDescription | None) -> SpaceDescription:
+        """The description with the claim of this app, or of the app whose records are there already."""
+        if before is not None and before.images:
+            return before
+        before = before or SpaceDescription(first_seen=now())
+        container = self._container_of_first_record() or self.container
+        return msgspec.structs.replace(before, images=f"{self._service}/{container}")
+
+    def _container_of_first_record(self) -> str:
+        """Whose records are in the space's own folder, if any were written before there were claims."""
+        folder = f"{self.name}/images/"
+        with closing(self._blobs.pages(folder, "", "")) as pages:
+            first = next(iter(next(pages).blobs), None)
+        return "" if first is None else self.container_of(folder + first.name)
+
+    def _folder_by(self, space: str, description: SpaceDescription | None) -> str:
+        if description is None or description.images.rpartition("/")[2] in {"", self.container}:
+            return space
+        return f"{space}/containers/{self.container}"
 
     def _compare(self, model: str | None, dimensions: int | None) -> None:
         self._mismatch = _mismatch(self.name, self._known, model, dimensions)

@@ -67,7 +67,7 @@ def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], Aud
     """Answer with what an audit found: 200, or 202 if it goes on in the background and this is the beginning."""
     try:
         report = start(convert(read_json(read_body(request) or b"{}"), ReconcileRequest))
-    except QueryError as error:
+    except (QueryError, ModelError) as error:
         return failure_response(error)
     except StorageError as error:
         return _storage_unavailable(error)
@@ -78,6 +78,8 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
     """Answer with the state of the app."""
     try:
         return json_response(read())
+    except ModelError as error:
+        return failure_response(error)
     except StorageError as error:
         return _storage_unavailable(error)
 

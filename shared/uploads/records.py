@@ -18,12 +18,12 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     ``text`` is what was embedded together with the image; ``text_refused`` is what should have been, where the model
     takes no text with a picture. ``model`` is the service's own name for the model, or the deployment's name if the
     service gave none. ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are ``None`` if
-    the model did not report them. ``schema`` is :data:`SCHEMA`; older records have neither it nor ``deployment``, and
-    their ``model`` is the deployment's name.
+    the model did not report them. ``schema`` is :data:`SCHEMA`; the defaults are those of older records, which have
+    neither it nor ``deployment``, and whose ``model`` is the deployment's name.
     """
 
     id: str
-    schema: int
+    schema: int = 1
     container: str
     name: str
     url: str
@@ -35,7 +35,7 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     height: int
     text: str | None
     model: str
-    deployment: str
+    deployment: str = ""
     input_type: InputType
     dimensions: int
     preparation: int

@@ -14,6 +14,7 @@ from shared.clock import now
 from shared.errors import (
     Conflict,
     FailureCode,
+    ForeignRecord,
     GivenUpCode,
     ModelMisconfigured,
     ModelRefused,
@@ -133,6 +134,8 @@ class Sync:
         try:
             with report.step("total"):
                 yield
+        except ForeignRecord as error:
+            report.outcome, report.message = "ignored", str(error)[:_MESSAGE_LIMIT]
         except Exception as error:
             report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
             raise

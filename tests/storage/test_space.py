@@ -163,6 +163,15 @@ def test_a_query_is_not_answered_with_a_vector_that_fits_no_image(cloud: Cloud) 
     assert cloud.records() == []
 
 
+def test_a_process_that_has_seen_only_the_claim_compares_with_what_is_described_later(cloud: Cloud) -> None:
+    space = cloud.space()
+    space.folder()
+    space.compare("Cohere-embed-v3-english", 1024)
+    describe(cloud, model="another")
+    with pytest.raises(WrongSpace):
+        space.compare("Cohere-embed-v3-english", 1024)
+
+
 def test_queries_describe_no_space_and_are_answered_where_storage_fails(cloud: Cloud) -> None:
     assert ask(cloud, "red") == 1024
     assert cloud.stored("space.json") is None

@@ -60,6 +60,8 @@ def test_the_message_says_what_when_first_and_how_often(cloud: Cloud, monkeypatc
         assert time.monotonic() < deadline, "the message stays hidden"
         time.sleep(0.1)
     assert msgspec.json.decode(base64.b64decode(message.content)) == {
+        "container": cloud.settings.images_container,
+        "space": "Cohere-embed-v3-english",
         "name": "Zoë/a b#1.png",
         "attempt": 3,
         "first_seen": before.isoformat().replace("+00:00", "Z"),

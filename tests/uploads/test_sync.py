@@ -76,6 +76,7 @@ def test_an_audit_finds_what_it_needs_in_the_record_s_metadata(cloud: Cloud) -> 
         "sha256": sha256,
         "content": content_key(sha256, None, 1),
         "tokens": "1000",
+        "images_container": cloud.settings.images_container,
     }
     assert properties.content_settings.content_type == "application/json"
 
@@ -282,7 +283,7 @@ class Interfering(RecordStore):
 
 
 def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
-    records = Interfering(cloud.settings, cloud.blobs())
+    records = Interfering(cloud.space(), cloud.blobs())
     records.meanwhile(happens)
     return cloud.sync(records=records)
 
