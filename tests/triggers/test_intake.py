@@ -151,9 +151,3 @@ def test_what_was_embedded_in_the_meantime_or_is_gone_has_no_failure_record(clou
     intake.failed_upload(failed_upload(cloud, "gone.png"))
     assert cloud.failure("a.png") is None
     assert cloud.failure("gone.png") is None
-
-
-def test_a_poison_message_of_another_container_is_none_of_ours(cloud: Cloud) -> None:
-    body = json.loads(failed_upload(cloud, "a.png")) | {"ContainerName": "another"}
-    cloud.intake().failed_upload(json.dumps(body).encode())
-    assert cloud.records() == []
