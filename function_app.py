@@ -19,6 +19,7 @@ quiet_libraries()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 work = func.Blueprint()
 # The host resolves %NAME% from app settings and has no defaults, so they are repeated here.
+prefix = "%QUEUE_PREFIX%" if os.environ.get("QUEUE_PREFIX") else ""
 images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") else "images"
 audit_schedule = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
 problem: str | None = None
@@ -30,7 +31,7 @@ def embed_uploaded_image(image: BlobName) -> None:
     application().intake.uploaded(image.container, image.name)
 
 
-@work.queue_trigger("message", queue_name=QUEUE, connection="ImageStorage")
+@work.queue_trigger("message", queue_name=prefix + QUEUE, connection="ImageStorage")
 def embed_queued_image(message: func.QueueMessage) -> None:
     """A retry is due, a blob was deleted, or an audit continues."""
     application().intake.queued(message.get_body())
@@ -42,7 +43,7 @@ def record_failed_upload(message: func.QueueMessage) -> None:
     application().intake.failed_upload(message.get_body())
 
 
-@work.queue_trigger("message", queue_name=REQUESTS_POISON, connection="ImageStorage")
+@work.queue_trigger("message", queue_name=prefix + REQUESTS_POISON, connection="ImageStorage")
 def record_failed_request(message: func.QueueMessage) -> None:
     """The platform gave up on a queued request: write the image's failure record."""
     application().intake.failed_request(message.get_body())

@@ -51,6 +51,10 @@ param imagesContainer string = 'images'
 @description('Container that the app writes to. It must be another one.')
 param embeddingsContainer string = 'embeddings'
 
+@maxLength(38)
+@description('What the names of the queues begin with, where several apps share the account: lower-case letters, digits and dashes, such as team-a-.')
+param queuePrefix string = ''
+
 @description('Memory of one instance, in MB.')
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
@@ -119,7 +123,7 @@ var packageContainer = 'app-package'
 var deadLetterContainer = 'dead-letter-events'
 // The queues that the triggers of function_app.py read. The poison queues are made here, and not by the platform at
 // the first failure, so that roles can be given on them.
-var requestsQueue = 'embedding-requests'
+var requestsQueue = '${queuePrefix}embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
@@ -250,6 +254,7 @@ module app 'modules/app.bicep' = {
     dataAccountName: dataStorage.outputs.name
     imagesContainer: imagesContainer
     embeddingsContainer: embeddingsContainer
+    queuePrefix: queuePrefix
     foundryEndpoint: foundryRole.outputs.endpoint
     modelDeploymentName: deploymentName
     embeddingDimensions: embeddingDimensions
@@ -310,3 +315,4 @@ output DATA_ACCOUNT_NAME string = dataStorage.outputs.name
 output IMAGES_CONTAINER string = imagesContainer
 output EMBEDDINGS_CONTAINER string = embeddingsContainer
 output EMBEDDING_SPACE string = space
+output REQUESTS_QUEUE string = requestsQueue

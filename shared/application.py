@@ -24,6 +24,7 @@ from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
 from shared.storage.queues import Queues
 from shared.storage.rest import Rest
+from shared.storage.space import Space
 from shared.triggers.intake import Intake
 from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
@@ -74,18 +75,19 @@ def _build() -> Application:
     rest = Rest(settings, identity, tls)
     images, queues = Images(settings, rest), Queues(settings, rest)
     blobs = JsonBlobs(settings.embeddings_container, rest)
-    records, reports = RecordStore(settings, blobs), ReportStore(settings, blobs)
-    sync = Sync(images, records, Embedder(settings, images, records, model), RequestQueue(queues))
+    space = Space(settings, blobs)
+    records, reports, requests = RecordStore(space, blobs), ReportStore(space, blobs), RequestQueue(settings, queues)
+    sync = Sync(images, records, Embedder(settings, space, images, records, model), requests)
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
-    queries = Queries(settings, QueryCache(settings, blobs), model)
-    dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), RequestQueue(queues))
-    checks = Checks(settings, identity, images, records, queues, model)
+    queries = Queries(settings, space, QueryCache(settings, blobs), model)
+    dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), requests)
+    checks = Checks(settings, identity, space, images, records, queues, model)
     return Application(
         settings=settings,
         identity=identity,
         rest=rest,
         model=model,
-        intake=Intake(settings, records, sync, reconcile),
+        intake=Intake(settings, records, requests, sync, reconcile),
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,

@@ -5,11 +5,13 @@ PictureError             the picture itself cannot be embedded: recorded, never 
 ModelError               the model returned no embedding
   ModelRefused           it rejected this input: recorded, never retried
   ModelMisconfigured     it would reject every input: an operator must fix a setting or a role
+    WrongSpace           its vectors are not of the kind that the app's space holds
   ModelUnavailable       it cannot answer now: a later retry may succeed
     ModelTimedOut        it did not answer in time, and may have charged for the call
     RateLimited          the call was never sent: the model is throttled for longer than the call may wait
 StorageError             storage rejected a request or did not answer: a later retry may succeed
 IdentityError            the managed identity returned no token
+ForeignRecord            the record in the image's place is of another app's image: left alone
 Conflict                 another writer was first: start again from the current state
 QueryError               the caller's request is wrong
 """
@@ -21,6 +23,7 @@ PictureCode = Literal[
 ]
 RefusalCode = Literal["content_filtered", "refused_by_model", "text_not_supported"]
 GivenUpCode = Literal["crashed", "gave_up"]
+SpaceCode = Literal["other_model", "other_dimensions", "unreadable_space"]
 FailureCode = PictureCode | RefusalCode | GivenUpCode
 
 
@@ -63,6 +66,17 @@ class ModelMisconfigured(ModelError):
         self.fields = fields
 
 
+class WrongSpace(ModelMisconfigured):
+    """The model's vectors are not of the kind that the app's space holds, or what it holds cannot be told.
+
+    Says nothing about any image: nothing is recorded or removed because of it.
+    """
+
+    def __init__(self, code: SpaceCode, message: str) -> None:
+        super().__init__(message)
+        self.code: SpaceCode = code
+
+
 class ModelUnavailable(ModelError):
     """The model is throttled, down or unreachable. ``retry_after`` is the wait it asked for, in seconds."""
 
@@ -94,6 +108,10 @@ class StorageError(Exception):
 
 class IdentityError(Exception):
     """The platform returned no token for the app's managed identity. The message says what to check."""
+
+
+class ForeignRecord(Exception):
+    """The record in an image's place says that it is of an image in another container. The message says which."""
 
 
 class Conflict(Exception):

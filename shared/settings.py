@@ -1,11 +1,12 @@
 """The app settings, read and checked once."""
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
-from urllib.parse import urlsplit
 
 from shared.errors import SettingError
 
@@ -15,9 +16,20 @@ QueryRecords = Literal["full", "vector", "off"]
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,13}(\.[0-9]{1,3})?")
+# Matched here and never parsed by a library: those raise errors of their own for a placeholder such as [resource], and
+# drop line breaks.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_URL = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?"
+    r"(?P<path>/[A-Za-z0-9._~/-]*)?"
+)
+_VISIBLE = re.compile(r"[!-~]+")
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 # Azurite's default ports.
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,7 @@ class Settings:
     client_id: str | None
     images_container: str
     embeddings_container: str
+    queue_prefix: str
     image_max_bytes: int
     image_max_pixels: int
     model_max_bytes: int
@@ -60,9 +73,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     settings = Settings(
         foundry_endpoint=read.text("FOUNDRY_ENDPOINT", check=_endpoint).rstrip("/"),
         foundry_model=read.text("FOUNDRY_MODEL", check=_deployment),
-        foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview"),
-        foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default"),
-        foundry_api_key=read.optional("FOUNDRY_API_KEY"),
+        foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview", check=_visible),
+        foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default", check=_visible),
+        foundry_api_key=read.optional("FOUNDRY_API_KEY", check=_visible),
         foundry_concurrency=read.number("FOUNDRY_CONCURRENCY", 8, at_most=32),
         # Most HTTP clients give up after 100 s, and Azure's load balancer after 230 s.
         foundry_timeout=read.number("FOUNDRY_TIMEOUT", 90, at_least=5, at_most=220),
@@ -74,6 +87,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         model_max_pixels=read.number("MODEL_MAX_PIXELS", 2_458_624, at_least=3_136),
         images_container=read.text("IMAGES_CONTAINER", "images", check=_container),
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
+        queue_prefix=read.optional("QUEUE_PREFIX", check=_queue_prefix) or "",
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
         query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
@@ -86,8 +100,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
     if settings.images_container == settings.embeddings_container:
         read.problems.append(
-            "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER are both"
-            f" {settings.images_container!r}: they must differ, or every record would be a new image"
+            "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER name the same container: they must differ, or every record would"
+            " count as a new image"
         )
     if read.problems:
         raise SettingError("App settings to fix: " + "; ".join(read.problems) + ".")
@@ -106,17 +120,19 @@ class _Storage:
 
 def _storage(read: "_Reader") -> _Storage:
     """From a connection string (emulators), or from the four settings of an identity-based connection."""
-    if connection_string := read.optional("ImageStorage"):
-        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
-        blobs, queues = _service_uri(parts, "Blob"), _service_uri(parts, "Queue")
-        if not blobs or not queues:
-            read.problems.append("ImageStorage must be a connection string that names the blob and queue services")
-        return _Storage(connection_string, blobs, queues, read.optional("AZURE_CLIENT_ID"))
+    own_client_id = read.optional("AZURE_CLIENT_ID", check=_visible)
+    if connection_string := read.optional("ImageStorage", check=_connection_string):
+        parts = _parts(connection_string)
+        return _Storage(connection_string, _service_uri(parts, "Blob"), _service_uri(parts, "Queue"), own_client_id)
     blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
     queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
     read.text("ImageStorage__credential", check=_managed_identity)
-    client_id = read.text("ImageStorage__clientId")
-    return _Storage(None, blob_service_uri, queue_service_uri, read.optional("AZURE_CLIENT_ID") or client_id)
+    client_id = read.text("ImageStorage__clientId", check=_visible)
+    return _Storage(None, blob_service_uri, queue_service_uri, own_client_id or client_id)
+
+
+def _parts(connection_string: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
 
 
 def _service_uri(parts: Mapping[str, str], service: str) -> str:
@@ -132,38 +148,47 @@ def _service_uri(parts: Mapping[str, str], service: str) -> str:
 
 def _host_queue_service_uri(read: "_Reader") -> str | None:
     """From the host's own settings, which name its storage account in one of two ways."""
-    if uri := read.optional("AzureWebJobsStorage__queueServiceUri"):
+    if uri := read.optional("AzureWebJobsStorage__queueServiceUri", check=_https):
         return uri.rstrip("/")
-    account = read.optional("AzureWebJobsStorage__accountName")
+    account = read.optional("AzureWebJobsStorage__accountName", check=_account)
     return f"https://{account}.queue.core.windows.net" if account else None
 
 
+# What is wrong with a value, ``None`` if nothing is. It must not repeat the value.
+type _Check = Callable[[str], str | None]
+
+
 class _Reader:
-    """Reads settings one by one and collects their problems, so that one start shows all of them."""
+    """Reads settings one by one and collects their problems, so that one start shows all of them.
+
+    The health route shows these problems to anyone, and a secret is easily pasted into the wrong setting. So a problem
+    names the setting and what it must be, and repeats no value unless it is a number.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self.problems: list[str] = []
 
-    def optional(self, name: str) -> str | None:
-        return self._environment.get(name, "").strip() or None
+    def optional(self, name: str, *, check: _Check = lambda _: None) -> str | None:
+        value = self._environment.get(name, "").strip() or None
+        if value is not None and (problem := check(value)):
+            self.problems.append(f"{name} is invalid: {problem}")
+        return value
 
     def text(
         self,
         name: str,
         default: str | None = None,
         *,
-        check: Callable[[str], str | None] = lambda _: None,
+        check: _Check,
         may_be_empty: bool = False,
     ) -> str:
         if may_be_empty and self._environment.get(name) == "":
             return ""
-        value = self.optional(name) or default
+        value = self.optional(name, check=check) or default
         if value is None:
             self.problems.append(f"{name} is missing")
             return ""
-        if problem := check(value):
-            self.problems.append(f"{name} is {value!r}: {problem}")
         return value
 
     def number[Default: int | None](
@@ -174,7 +199,8 @@ class _Reader:
             return default
         if re.fullmatch(r"[0-9]{1,13}", value) and at_least <= int(value) <= at_most:
             return int(value)
-        self.problems.append(f"{name} is {value!r}: it must be a whole number from {at_least} to {at_most}")
+        found = value if _NUMBER.fullmatch(value) else "no number"
+        self.problems.append(f"{name} is {found}: it must be a whole number from {at_least} to {at_most}")
         return default
 
     def choice[Choice: str](self, name: str, default: Choice, choices: tuple[Choice, ...]) -> Choice:
@@ -182,18 +208,35 @@ class _Reader:
         for choice in choices:
             if choice == (value or default):
                 return choice
-        self.problems.append(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+        self.problems.append(f"{name} is invalid: it must be one of {', '.join(choices)}")
         return default
 
 
 def _https(value: str) -> str | None:
     """Tokens are sent over https only. The exception is this machine itself, as for OAuth redirects."""
-    url = urlsplit(value)
-    if not re.fullmatch(r"[a-z0-9.:-]+", url.hostname or "") or url.query or url.fragment:
-        return "it must be a URL such as https://<name>.<service> without a query"
-    if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or "")):
+    if problem := _no_url(value):
+        return problem
+    url = _URL.fullmatch(value)
+    if url is None or url["scheme"] == "https" or _is_loopback(url["host"].strip("[]")):
         return None
     return "it must begin with https://"
+
+
+def _no_url(value: str) -> str | None:
+    url = _URL.fullmatch(value)
+    if url is None or int(url["port"] or 0) > _MAX_PORT or not _is_host(url["host"]):
+        return "it must be a URL such as https://<name>.<service> without user, query and placeholders"
+    return None
+
+
+def _is_host(host: str) -> bool:
+    try:
+        # Libraries take anything that ends in a number for an address, and refuse it if it is none.
+        if host.startswith("[") or host.rpartition(".")[2][0].isdigit():
+            ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
@@ -204,10 +247,33 @@ def _is_loopback(host: str) -> bool:
 
 
 def _endpoint(value: str) -> str | None:
-    url = urlsplit(value)
-    if (url.hostname or "").endswith(_FOUNDRY_HOST) and url.path.rstrip("/") != "/models":
-        return f"it must be https://{url.hostname}/models"
+    url = _URL.fullmatch(value)
+    if url and url["host"].lower().endswith(_FOUNDRY_HOST) and (url["path"] or "").rstrip("/") != "/models":
+        return "it must end in /models, as in https://<resource>.services.ai.azure.com/models"
     return _https(value)
+
+
+def _connection_string(value: str) -> str | None:
+    parts = _parts(value)
+    if any(_no_url(_service_uri(parts, service)) for service in ("Blob", "Queue")) or not _VISIBLE.fullmatch(value):
+        return "it must be a connection string that names the services of blobs and queues"
+    if not all("=" in part for part in value.rstrip(";").split(";")):
+        return "it must be a connection string: name=value, separated by ;"
+    try:
+        base64.b64decode(parts.get("AccountKey", ""), validate=True)
+    except binascii.Error:
+        return "its AccountKey must be base64"
+    if not {"AccountKey", "SharedAccessSignature", "UseDevelopmentStorage"} & set(parts):
+        return "it must have an AccountKey or a SharedAccessSignature; without either, use ImageStorage__blobServiceUri"
+    return None
+
+
+def _account(value: str) -> str | None:
+    return None if _ACCOUNT.fullmatch(value) else "it must be 3 to 24 lower-case letters and digits"
+
+
+def _visible(value: str) -> str | None:
+    return None if _VISIBLE.fullmatch(value) else "it must be letters, digits and signs of ASCII without blanks"
 
 
 def _deployment(value: str) -> str | None:
@@ -220,6 +286,13 @@ def _container(value: str) -> str | None:
     if _CONTAINER.fullmatch(value):
         return None
     return "it must be 3 to 63 lower-case letters, digits and single dashes"
+
+
+def _queue_prefix(value: str) -> str | None:
+    # The longest of the names that it begins, by the rules that containers have as well.
+    if _CONTAINER.fullmatch(f"{value}embedding-requests-poison"):
+        return None
+    return "it must be up to 38 lower-case letters, digits and single dashes, and not begin with a dash"
 
 
 def _metadata_key(value: str) -> str | None:

@@ -40,6 +40,7 @@ from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
 from shared.storage.queues import QUEUE, Queues
 from shared.storage.rest import Rest
+from shared.storage.space import Space
 from shared.triggers.intake import Intake
 from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
@@ -213,17 +214,20 @@ class Cloud:
     def blobs(self) -> JsonBlobs:
         return JsonBlobs(self.settings.embeddings_container, self.rest())
 
+    def space(self) -> Space:
+        return Space(self.settings, self.blobs())
+
     def record_store(self) -> RecordStore:
-        return RecordStore(self.settings, self.blobs())
+        return RecordStore(self.space(), self.blobs())
 
     def report_store(self) -> ReportStore:
-        return ReportStore(self.settings, self.blobs())
+        return ReportStore(self.space(), self.blobs())
 
     def queues(self) -> Queues:
         return Queues(self.settings, self.rest())
 
     def request_queue(self) -> RequestQueue:
-        return RequestQueue(self.queues())
+        return RequestQueue(self.settings, self.queues())
 
     def model_client(self) -> ModelClient:
         client = ModelClient(self.settings, self.app_identity(), self.tls)
@@ -238,7 +242,7 @@ class Cloud:
     def sync(self, images: Images | None = None, records: RecordStore | None = None) -> Sync:
         """The app's ``Sync``, with the test's own parts if given."""
         images, records = images or self.image_reader(), records or self.record_store()
-        embedder = Embedder(self.settings, images, records, self.model_client())
+        embedder = Embedder(self.settings, self.space(), images, records, self.model_client())
         return Sync(images, records, embedder, self.request_queue())
 
     def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
@@ -246,7 +250,8 @@ class Cloud:
         return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
 
     def intake(self) -> Intake:
-        return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
+        records, requests = self.record_store(), self.request_queue()
+        return Intake(self.settings, records, requests, self.sync(), self.reconcile())
 
     def reconcile(self) -> Reconcile:
         expired_queries = ExpiredQueries(self.settings, self.blobs())
@@ -254,7 +259,7 @@ class Cloud:
         return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
 
     def queries(self) -> Queries:
-        return Queries(self.settings, QueryCache(self.settings, self.blobs()), self.model_client())
+        return Queries(self.settings, self.space(), QueryCache(self.settings, self.blobs()), self.model_client())
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""
@@ -275,8 +280,9 @@ class Cloud:
         return self.stored(f"failures/{name}.json")
 
     def records(self) -> list[str]:
-        """The names of all blobs that were written, except the vectors stored by content."""
-        return [name for name in self.embeddings.list_blob_names() if "/contents/" not in name]
+        """The names of all blobs that were written, but for vectors kept by content and descriptions of spaces."""
+        names = self.embeddings.list_blob_names()
+        return [name for name in names if "/contents/" not in name and not name.endswith("/space.json")]
 
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import runpy
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -101,6 +102,19 @@ def test_the_routes_are_the_api_s_own_and_need_a_key(name: str, route: str, meth
 def test_the_queue_triggers_read_the_queues_that_others_write_to(name: str, queue: str) -> None:
     trigger = bindings(function_app.work, name)
     assert (trigger["type"], trigger["queueName"], trigger["connection"]) == ("queueTrigger", queue, "ImageStorage")
+
+
+def test_queues_have_the_prefix_that_is_set_and_the_platform_s_own_keeps_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUEUE_PREFIX", "team-a-")
+    started = runpy.run_path(function_app.__file__)["work"]
+    functions = ("embed_queued_image", "record_failed_request", "record_failed_upload")
+    assert [bindings(started, name)["queueName"] for name in functions] == [
+        "%QUEUE_PREFIX%embedding-requests",
+        "%QUEUE_PREFIX%embedding-requests-poison",
+        "webjobs-blobtrigger-poison",
+    ]
 
 
 def test_each_queue_has_its_own_effect(cloud: Cloud) -> None:

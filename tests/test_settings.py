@@ -1,6 +1,13 @@
 """App settings: read once, checked, and named if they are wrong."""
 
+import re
+
+import httpx
+import hypothesis
 import pytest
+import urllib3
+from azure.storage.blob import BlobServiceClient
+from hypothesis import strategies as st
 
 from shared.errors import SettingError
 from shared.settings import read_settings
@@ -13,6 +20,38 @@ KEYLESS = {
     "ImageStorage__credential": "managedidentity",
     "ImageStorage__clientId": "11111111-2222-3333-4444-555555555555",
 }
+TEXTS = [
+    "FOUNDRY_ENDPOINT",
+    "FOUNDRY_MODEL",
+    "IMAGES_CONTAINER",
+    "EMBEDDINGS_CONTAINER",
+    "QUEUE_PREFIX",
+    "TEXT_METADATA",
+    "RECONCILE_SCHEDULE",
+    "ImageStorage__blobServiceUri",
+    "ImageStorage__queueServiceUri",
+    "ImageStorage__credential",
+]
+NUMBERS = [
+    "FOUNDRY_CONCURRENCY",
+    "FOUNDRY_TIMEOUT",
+    "EMBEDDING_DIMENSIONS",
+    "IMAGE_MAX_BYTES",
+    "IMAGE_MAX_PIXELS",
+    "MODEL_MAX_BYTES",
+    "MODEL_MAX_PIXELS",
+    "QUERY_RETENTION_DAYS",
+]
+OPTIONAL = [
+    "AZURE_CLIENT_ID",
+    "AzureWebJobsStorage__accountName",
+    "AzureWebJobsStorage__queueServiceUri",
+    "FOUNDRY_API_KEY",
+    "FOUNDRY_API_VERSION",
+    "FOUNDRY_SCOPE",
+    "ImageStorage",
+    "QUERY_RECORDS",
+]
 
 
 def error_message(**changes: str) -> str:
@@ -53,6 +92,18 @@ def test_one_message_names_every_problem() -> None:
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com"),
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com/api/projects/one"),
         ("FOUNDRY_ENDPOINT", "https://contoso.services.ai.azure.com/models?code=1"),
+        ("FOUNDRY_ENDPOINT", "https://[resource].services.ai.azure.com/models"),
+        ("FOUNDRY_ENDPOINT", "https://[::1/models"),
+        ("FOUNDRY_ENDPOINT", "https://user:password@contoso.example/models"),
+        ("FOUNDRY_ENDPOINT", "https://contoso.example:99999/models"),
+        ("FOUNDRY_ENDPOINT", "https://contoso\n.example/models"),
+        ("FOUNDRY_API_KEY", "two words"),
+        ("FOUNDRY_SCOPE", "caf\u00e9"),
+        ("AzureWebJobsStorage__queueServiceUri", "https://[host].queue.core.windows.net"),
+        ("AzureWebJobsStorage__accountName", "[host]"),
+        ("ImageStorage", "AccountName=[account];AccountKey=aGVsbG8="),
+        ("ImageStorage", "AccountName=contoso;AccountKey=no base64"),
+        ("ImageStorage", "AccountName=contoso"),
         ("FOUNDRY_MODEL", "a/b"),
         ("FOUNDRY_CONCURRENCY", "0"),
         ("FOUNDRY_CONCURRENCY", "33"),
@@ -63,18 +114,66 @@ def test_one_message_names_every_problem() -> None:
         ("IMAGES_CONTAINER", "a--b"),
         ("EMBEDDINGS_CONTAINER", "ab"),
         ("TEXT_METADATA", "my-text"),
+        ("QUEUE_PREFIX", "Team"),
+        ("QUEUE_PREFIX", "-team"),
+        ("QUEUE_PREFIX", "team--"),
+        ("QUEUE_PREFIX", "a" * 39),
         ("QUERY_RECORDS", "all"),
         ("ImageStorage__blobServiceUri", "http://contoso.blob.core.windows.net"),
         ("ImageStorage__credential", "key"),
     ],
 )
-def test_an_invalid_setting_is_named_with_its_value(name: str, value: str) -> None:
-    assert f"{name} is {value!r}: it must be" in error_message(**{name: value})
+def test_an_invalid_setting_is_named_with_what_it_must_be(name: str, value: str) -> None:
+    assert re.search(rf"{name} is (invalid|no number|{re.escape(value)}): it must ", error_message(**{name: value}))
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *NUMBERS, "QUERY_RECORDS"])
+def test_no_value_is_repeated_in_what_anyone_may_read(name: str) -> None:
+    # No setting of any kind accepts these: a path with a signature, and the same in capitals with blanks.
+    for value in ("https://contoso.example/?sig=s3cret", "AccountName=\u00e9 s3cret/"):
+        message = error_message(**{name: value})
+        assert name in message
+        assert "s3cret" not in message
+        assert "contoso" not in message
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_range_is_repeated(name: str) -> None:
+    assert f"{name} is -5: it must be a whole number from " in error_message(**{name: "-5"})
+
+
+def test_an_invalid_choice_is_answered_with_the_choices() -> None:
+    assert "QUERY_RECORDS is invalid: it must be one of full, vector, off" in error_message(QUERY_RECORDS="all")
+
+
+# The characters and words at which URLs, connection strings and numbers break.
+_pieces = st.sampled_from(
+    ["https://", "http://", "[", "]", "::1", "127.0.0.1", "localhost", ".services.ai.azure.com", "/models", "@", ":",
+     "?", "#", "%", "..", "=", ";", "AccountName", "AccountKey", "aGVsbG8=", "BlobEndpoint", "QueueEndpoint", "0", "-",
+     " ", "UseDevelopmentStorage=true", "EndpointSuffix", "\n", "\0", "\u00e9", "\udcff"]
+)  # fmt: skip
+_values = st.lists(st.one_of(_pieces, st.text(max_size=3)), max_size=8).map("".join)
+
+
+@hypothesis.settings(derandomize=True, database=None, deadline=None, max_examples=1500)
+@hypothesis.given(st.dictionaries(st.sampled_from([*KEYLESS, *TEXTS, *NUMBERS, *OPTIONAL]), _values, max_size=4))
+def test_any_environment_is_settings_that_work_or_one_error_that_names_a_setting(changes: dict[str, str]) -> None:
+    try:
+        read = read_settings({**KEYLESS, **changes})
+    except SettingError as error:
+        assert any(name in str(error) for name in [*KEYLESS, *changes])  # noqa: PT017 - both ends are right
+        return
+    # What was accepted is taken by the libraries that it is for.
+    for url in (read.foundry_endpoint, read.blob_service_uri, read.queue_service_uri, read.host_queue_service_uri):
+        assert url is None or (httpx.URL(url).host and urllib3.util.parse_url(url).host)
+    if read.storage_connection_string:
+        with BlobServiceClient.from_connection_string(read.storage_connection_string) as service:
+            assert service.url
 
 
 def test_images_and_embeddings_cannot_share_a_container() -> None:
     message = error_message(EMBEDDINGS_CONTAINER="images")
-    assert "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER are both 'images'" in message
+    assert "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER name the same container" in message
 
 
 def test_a_token_is_sent_without_tls_only_on_this_machine() -> None:
@@ -110,12 +209,20 @@ def test_the_app_s_own_calls_use_the_identity_of_storage_unless_another_is_set()
     assert read_settings({**KEYLESS, "AZURE_CLIENT_ID": "another"}).client_id == "another"
 
 
+def test_a_prefix_of_queues_may_leave_no_more_than_a_queue_s_name_can_be_long() -> None:
+    assert read_settings(KEYLESS).queue_prefix == ""
+    for prefix in ("team-a-", "a" * 38):
+        assert read_settings({**KEYLESS, "QUEUE_PREFIX": prefix}).queue_prefix == prefix
+
+
 def test_an_empty_text_metadata_key_turns_pairs_off() -> None:
     assert read_settings({**KEYLESS, "TEXT_METADATA": ""}).text_metadata == ""
 
 
 def test_printed_settings_show_no_secret() -> None:
     shown = repr(
-        read_settings({**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountName=contoso;AccountKey=s3cret"})
+        read_settings(
+            {**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountName=contoso;AccountKey=s3crets3"}
+        )
     )
     assert "s3cret" not in shown

@@ -33,7 +33,7 @@ function Read-Answer($lines) {
 }
 
 foreach ($name in 'AZURE_SUBSCRIPTION_ID', 'AZURE_RESOURCE_GROUP', 'FUNCTION_APP_NAME', 'FUNCTION_APP_URL', 'EVENT_TOPIC_NAME',
-    'DATA_ACCOUNT_NAME', 'IMAGES_CONTAINER', 'EMBEDDINGS_CONTAINER', 'EMBEDDING_SPACE') {
+    'DATA_ACCOUNT_NAME', 'IMAGES_CONTAINER', 'EMBEDDINGS_CONTAINER', 'EMBEDDING_SPACE', 'REQUESTS_QUEUE') {
     if (-not [Environment]::GetEnvironmentVariable($name)) {
         Stop-Here "$name is not set. Run this with: azd hooks run postdeploy"
     }
@@ -92,7 +92,7 @@ while ($true) {
     $lines = az deployment group create --subscription $env:AZURE_SUBSCRIPTION_ID --resource-group $env:AZURE_RESOURCE_GROUP `
         --name image-embeddings-events --template-file (Join-Path $here '../events.bicep') --output none --only-show-errors `
         --parameters functionAppName=$env:FUNCTION_APP_NAME systemTopicName=$env:EVENT_TOPIC_NAME `
-        dataAccountName=$env:DATA_ACCOUNT_NAME imagesContainer=$env:IMAGES_CONTAINER 2>&1
+        dataAccountName=$env:DATA_ACCOUNT_NAME imagesContainer=$env:IMAGES_CONTAINER requestsQueue=$env:REQUESTS_QUEUE 2>&1
     if ($LASTEXITCODE -eq 0) { break }
     $null = Read-Answer $lines
     if ($attempt -ge 5) {

@@ -23,7 +23,7 @@ in_one_line() {
 }
 
 for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP FUNCTION_APP_NAME FUNCTION_APP_URL EVENT_TOPIC_NAME \
-  DATA_ACCOUNT_NAME IMAGES_CONTAINER EMBEDDINGS_CONTAINER EMBEDDING_SPACE; do
+  DATA_ACCOUNT_NAME IMAGES_CONTAINER EMBEDDINGS_CONTAINER EMBEDDING_SPACE REQUESTS_QUEUE; do
   eval "value=\${$name:-}"
   [ -n "$value" ] || fail "$name is not set. Run this with: azd hooks run postdeploy"
 done
@@ -67,7 +67,8 @@ attempt=1
 while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
   --name image-embeddings-events --template-file "$here/../events.bicep" --output none --only-show-errors \
   --parameters functionAppName="$FUNCTION_APP_NAME" systemTopicName="$EVENT_TOPIC_NAME" \
-  dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" >"$said" 2>&1; do
+  dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" \
+  requestsQueue="$REQUESTS_QUEUE" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
     without_key >&2
     fail "Event Grid could not be told of the app. Once the reason above is mended: azd hooks run postdeploy"

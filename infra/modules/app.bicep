@@ -11,6 +11,7 @@ param packageContainer string
 param dataAccountName string
 param imagesContainer string
 param embeddingsContainer string
+param queuePrefix string
 param foundryEndpoint string
 param modelDeploymentName string
 param embeddingDimensions int
@@ -69,6 +70,7 @@ var settings = [
   { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${identityClientId};Authorization=AAD' }
 ]
 var dimensions = [{ name: 'EMBEDDING_DIMENSIONS', value: string(embeddingDimensions) }]
+var prefix = [{ name: 'QUEUE_PREFIX', value: queuePrefix }]
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: applicationInsightsName
@@ -125,7 +127,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       scmMinTlsVersion: '1.2'
       ftpsState: 'Disabled'
       http20Enabled: true
-      appSettings: embeddingDimensions == 0 ? settings : concat(settings, dimensions)
+      appSettings: concat(settings, embeddingDimensions == 0 ? [] : dimensions, empty(queuePrefix) ? [] : prefix)
     }
   }
 }

@@ -48,7 +48,7 @@ def encoded(vector: Vector, request: EmbeddingsRequest) -> Numbers:
             return vector
 
 
-def embeddings_response(request: EmbeddingsRequest, answers: list[Numbers]) -> Response:
+def embeddings_response(request: EmbeddingsRequest, answers: list[Numbers], name: str) -> Response:
     """Make the 200: integers, numbers with nine decimals, like the service's, or base64 of little-endian float32."""
     texts = [item if isinstance(item, str) else item.text or "" for item in request.input]
     tokens = sum(len(text.split()) for text in texts)
@@ -59,7 +59,7 @@ def embeddings_response(request: EmbeddingsRequest, answers: list[Numbers]) -> R
         {"index": index, "object": "embedding", "embedding": _json(vector, request.encoding_format)}
         for index, vector in enumerate(answers)
     ]
-    body = {"id": str(uuid.uuid4()), "object": "list", "data": data, "model": request.model, "usage": usage}
+    body = {"id": str(uuid.uuid4()), "object": "list", "data": data, "model": name, "usage": usage}
     headers = {"num_tokens": str(tokens), "azureml-model-group": f"offer-{request.model.lower()}-paygo"}
     return Response(json.dumps(body), headers=headers, media_type="application/json")
 

@@ -43,12 +43,16 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the stand-in behaves. Mode `cheap` decodes no picture and makes vectors from a checksum: for benchmarks."""
+    """How the stand-in behaves. Mode `cheap` decodes no picture and makes vectors from a checksum: for benchmarks.
+
+    `answers_as` is the model that its answers name, as if that were deployed under the requested name.
+    """
 
     latency_ms: Annotated[float, msgspec.Meta(ge=0)] = 0
     throttle: Throttle | None = None
     fault: Fault | None = None
     mode: Literal["picture", "cheap"] = "picture"
+    answers_as: str | None = None
 
 
 def rate_limited(throttle: Throttle, wait_ns: int) -> Refusal:

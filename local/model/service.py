@@ -120,7 +120,8 @@ class Service:
             answers = checksum_vectors(body, parsed)
         else:
             answers = await asyncio.to_thread(decode_and_embed, parsed, pngs, call)
-        return embeddings_response(parsed, spoiled([encoded(answer, parsed) for answer in answers], fault))
+        name = parsed.model if self.behaviour.answers_as is None else self.behaviour.answers_as
+        return embeddings_response(parsed, spoiled([encoded(answer, parsed) for answer in answers], fault), name)
 
     def admit(self) -> None:
         """Count a call against the quota; refuse it when none is left in this window."""

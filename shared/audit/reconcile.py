@@ -92,14 +92,14 @@ class Reconcile:
         expired_queries: ExpiredQueries,
         queues: Queues,
     ) -> None:
-        self._space = space_of(settings)
+        self._container, self._space = settings.images_container, space_of(settings)
         self._images = images
         self._records = records
         self._reports = reports
         self._running = RunningAudit(reports, queues)
         self._expired_queries = expired_queries
         self._queues = queues
-        self._requests = RequestQueue(queues)
+        self._requests = RequestQueue(settings, queues)
 
     def start(self, request: ReconcileRequest) -> AuditReport:
         """Audit for as long as one invocation may take; further steps go through the queue.
@@ -175,23 +175,25 @@ class Reconcile:
             if not self._running.advance(report) and report.is_full:
                 self._reports.clear(report.id)
                 return
-            message = AuditMessage(audit=audit)
+            message = AuditMessage(audit=audit, container=self._container, space=self._space)
             if not self._queues.fits(message):
-                message = AuditMessage(audit=self._reports.write_step(audit))
+                message = msgspec.structs.replace(message, audit=self._reports.write_step(audit))
             self._queues.send(message)
         self._log(report, "finished" if finished else "goes_on", audit.step, time.monotonic() - start)
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
         """Compare, then sweep, until the deadline; returns whether the audit is finished."""
         sweeps = audit.report.is_full
-        used = self._used_contents(audit) if sweeps else None
+        # Contents are shared by the apps of a space, and only this app's records are compared.
+        collects = sweeps and not self._records.is_shared()
+        used = self._used_contents(audit) if collects else None
         with Workers() as workers:
             while not audit.cursor.judged:
                 try:
                     self._compare(audit, used, workers, deadline)
                 except OutOfOrder as error:
                     _restart(audit, error)
-                    used = UsedContents() if sweeps else None
+                    used = UsedContents() if collects else None
                     continue
                 if not audit.cursor.judged:
                     if used is not None:
@@ -216,7 +218,7 @@ class Reconcile:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
             records = listings.enter_context(closing(self._records.list_records(prefix, cursor.records)))
             failures = listings.enter_context(closing(self._records.list_failures(prefix, cursor.failures)))
-            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, space=self._space)
+            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, space=self._records.folder())
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
@@ -227,7 +229,7 @@ class Reconcile:
         audit.report.requested += 1
         if audit.report.dry_run:
             return
-        name = found.image[0] if found.image else self._records.name_of(found.key(self._space))
+        name = found.image[0] if found.image else self._records.name_of(found.key(self._records.folder()))
         if name is not None:
             workers.submit(self._requests.put, name, refresh=audit.report.refresh)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from shared.errors import FailureCode
+from shared.uploads.requests import Message
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +104,7 @@ class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
     counted: int = 0
 
 
-class AuditMessage(msgspec.Struct, frozen=True, kw_only=True):
+class AuditMessage(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A message on the queue ``embedding-requests``: take the next step of this audit.
 
     An audit too large for a message is named instead, by its id and the number of its last step.

@@ -57,11 +57,15 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """One embedding as the model returned it; token counts are ``None`` if it did not report them."""
+    """One embedding as the model returned it; token counts are ``None`` if it did not report them.
+
+    ``model`` is the service's own name for the model, ``None`` if it gave none: some deployments leave it empty.
+    """
 
     embedding: list[float]
     prompt_tokens: int | None
     total_tokens: int | None
+    model: str | None = None
 
 
 class Embedding(msgspec.Struct, kw_only=True):
@@ -148,7 +152,7 @@ def read_answer(content: bytes, host: str, options: ModelOptions, model: str) ->
         )
     if not all(map(math.isfinite, embedding)) or not (any(embedding) or options.requested_encoding != "float"):
         raise ModelUnavailable("The model returned a vector that is all zero or not finite", status=200)
-    return ModelAnswer(embedding, answer.usage.prompt_tokens, answer.usage.total_tokens)
+    return ModelAnswer(embedding, answer.usage.prompt_tokens, answer.usage.total_tokens, answer.model or None)
 
 
 def failure(status: int, headers: Mapping[str, str], content: bytes, *, has_text: bool) -> ModelError:

@@ -12,7 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from shared.errors import IdentityError, ModelMisconfigured, ModelRefused, ModelUnavailable, StorageError
+from shared.errors import (
+    IdentityError,
+    ModelMisconfigured,
+    ModelRefused,
+    ModelUnavailable,
+    SpaceCode,
+    StorageError,
+    WrongSpace,
+)
 from shared.identity import Identity
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, ModelClient, Schedule
@@ -21,6 +29,7 @@ from shared.settings import Settings
 from shared.storage.images import Images
 from shared.storage.queues import Queues
 from shared.storage.rest import STORAGE_SCOPE
+from shared.storage.space import Space
 from shared.uploads.record_store import RecordStore
 
 # Anyone may call the health route, so results are cached, in seconds: for a short time while something is being fixed.
@@ -28,6 +37,23 @@ _HEALTHY_TTL, _UNHEALTHY_TTL = 300.0, 15.0
 _MODEL_DEADLINE = 15.0
 _MESSAGE_LIMIT = 1000
 _NO_ANSWER = {None, 200, 504}
+# For each way in which the model and the space do not fit: the setting, and what is public about it.
+_WRONG_SPACE: dict[SpaceCode, tuple[str, str]] = {
+    "other_model": (
+        "FOUNDRY_MODEL",
+        "The deployment's model is not the one whose vectors the app has stored, so nothing is embedded: deploy it"
+        " under a name of its own and set FOUNDRY_MODEL to that name, or deploy the former model again.",
+    ),
+    "other_dimensions": (
+        "EMBEDDING_DIMENSIONS",
+        "The model's vectors are of another length than those that the app has stored, so nothing is embedded: set"
+        " EMBEDDING_DIMENSIONS to the length that you want.",
+    ),
+    "unreadable_space": (
+        "EMBEDDINGS_CONTAINER",
+        "The blob space.json in the app's folder is not as the app writes it: restore it, or delete it.",
+    ),
+}
 _PRIVATE_ENDPOINTS = "with private endpoints, that their DNS zones are linked to the app's network."
 
 
@@ -51,6 +77,7 @@ class Checks:
         self,
         settings: Settings,
         identity: Identity,
+        space: Space,
         images: Images,
         records: RecordStore,
         queues: Queues,
@@ -58,6 +85,7 @@ class Checks:
     ) -> None:
         self._settings = settings
         self._identity = identity
+        self._space = space
         self._images = images
         self._records = records
         self._queues = queues
@@ -74,7 +102,7 @@ class Checks:
             return self._run()
 
     def run(self) -> list[Problem]:
-        """The problems right now. Costs four small storage requests and the embedding of one word."""
+        """The problems right now. Costs five small storage requests and the embedding of one word."""
         with self._lock:
             return self._run()
 
@@ -122,7 +150,12 @@ class Checks:
     def _check_model(self) -> Problem | None:
         options = ModelOptions(input_type="query", dimensions=self._settings.embedding_dimensions)
         try:
-            self._model.embed_text("health", options, Schedule.of(MAX_TOTAL_WAIT, _MODEL_DEADLINE, urgent=True))
+            schedule = Schedule.of(MAX_TOTAL_WAIT, _MODEL_DEADLINE, urgent=True)
+            answer = self._model.embed_text("health", options, schedule)
+            self._space.compare(answer.model, len(answer.embedding))
+        except WrongSpace as error:
+            setting, message = _WRONG_SPACE[error.code]
+            return Problem(error.code, setting, message, str(error))
         except ModelMisconfigured as error:
             status = f" ({error.status})" if error.status else ""
             message = (
@@ -138,8 +171,8 @@ class Checks:
                     f" {_PRIVATE_ENDPOINTS}"
                 )
                 return Problem("unreachable", "FOUNDRY_ENDPOINT", message, str(error))
-        except ModelRefused:
-            # The model read the input and rejected it, so everything up to there works.
+        except (ModelRefused, StorageError):
+            # The model read the input and rejected it, so everything up to there works. Storage has its own check.
             pass
         return None
 

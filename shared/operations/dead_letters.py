@@ -89,7 +89,7 @@ class DeadLetters:
             return
         with ignoring(CHANGED, MISSING):
             try:
-                requests = read_requests(content, self._images)
+                requests = [request for request in read_requests(content) if request.container == self._images]
             except UnreadableMessageError:
                 counts.unreadable += 1
                 self._blobs.set_metadata(blob.name, {_UNREADABLE: "true"}, condition=if_match(blob.etag))

@@ -13,7 +13,7 @@ from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
-from shared.storage.queues import QUEUE, Queues
+from shared.storage.queues import Queues
 from shared.uploads.record_store import RecordStore
 
 
@@ -83,7 +83,7 @@ class Status:
         """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
         queues = self._queues.lengths()
         running = self._reports.find(self._space, "running")
-        if running is not None and is_over(running, queues[QUEUE] or 0):
+        if running is not None and is_over(running, queues[self._queues.requests] or 0):
             running = None
         return AppStatus(
             version=__version__,

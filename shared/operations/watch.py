@@ -14,11 +14,10 @@ from shared.errors import StorageError
 from shared.log import Report
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import CONTAINER, DeadLetters
-from shared.storage.queues import REQUESTS_POISON, UPLOADS_POISON, Queues
+from shared.storage.queues import UPLOADS_POISON, Queues
 
 SCHEDULE = "0 */5 * * * *"
 _MESSAGE_LIMIT = 1000
-_POISON = {REQUESTS_POISON, UPLOADS_POISON}
 
 WatchOutcome = Literal["well", "waiting", "poisoned", "misconfigured"]
 
@@ -49,6 +48,7 @@ class Watch:
         report = WatchReport()
         with report.step("total"):
             problems = self._checks.run()
+            poison = {self._queues.requests_poison, UPLOADS_POISON}
             report.problems = [problem.code for problem in problems]
             self._requeue_dead_letters(report)
             waiting = [] if problems else self._queues.states()
@@ -58,7 +58,7 @@ class Watch:
             ]
         if report.problems:
             report.outcome = "misconfigured"
-        elif any(queue.messages and queue.queue in _POISON for queue in waiting):
+        elif any(queue.messages and queue.queue in poison for queue in waiting):
             report.outcome = "poisoned"
         elif any(queue.messages for queue in waiting):
             report.outcome = "waiting"

@@ -45,7 +45,7 @@ class QueryCache:
         try:
             record = self._blobs.read(query_path(folder, key), QueryRecord)
         except (StorageError, msgspec.DecodeError) as error:
-            _log_storage_error("read", folder, key, error)
+            log_storage_error("read", query_path(folder, key), error)
             return None
         if record is not None:
             self._remember(folder, record)
@@ -109,7 +109,7 @@ class QueryCache:
             # The key holds everything that decides the answer, so any writer's answer will do.
             self._blobs.write(query_path(folder, record.id), record)
         except StorageError as error:
-            _log_storage_error("write", folder, record.id, error)
+            log_storage_error("write", query_path(folder, record.id), error)
 
 
 class _OutOfTimeError(Exception):
@@ -133,6 +133,7 @@ def _result(flight: Future[QueryRecord], deadline: float) -> QueryRecord:
         raise
 
 
-def _log_storage_error(action: str, folder: str, key: str, error: Exception) -> None:
-    message = f"{action} {query_path(folder, key)}: {type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+def log_storage_error(action: str, path: str, error: Exception) -> None:
+    """Log that a blob could not be read or written, and nothing else happens because of it."""
+    message = f"{action} {path}: {type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
     Report(outcome="error", message=message).log("query_record", logging.ERROR)

@@ -14,14 +14,15 @@ from shared.clock import now
 from shared.errors import ModelError, ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, ModelClient, Schedule
-from shared.model.wire_format import ModelOptions
+from shared.model.wire_format import ModelAnswer, ModelOptions
 from shared.pictures.limits import PREPARATION, Limits
 from shared.pictures.prepare import prepare
-from shared.queries.cache import QueryCache
+from shared.queries.cache import QueryCache, log_storage_error
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
 from shared.storage.memory_budget import MemoryBudget
 from shared.storage.names import space
+from shared.storage.space import Space
 
 # The maximum of Cohere's own API in one call ("Embed" API reference).
 MAX_QUERIES = 96
@@ -108,8 +109,9 @@ class _ValidQuery:
 class Queries:
     """Answers queries. Safe to call from many threads."""
 
-    def __init__(self, settings: Settings, cache: QueryCache, model: ModelClient) -> None:
+    def __init__(self, settings: Settings, space: Space, cache: QueryCache, model: ModelClient) -> None:
         self._settings = settings
+        self._space = space
         self._cache = cache
         self._model = model
         self._limits = Limits.of(settings)
@@ -295,6 +297,7 @@ class Queries:
             answer = self._model.embed_text(query.text or "", options, schedule)
         else:
             answer = self._model.embed_image(valid.png or self._prepare_again(query), query.text, options, schedule)
+        self._compare(answer, options)
         return QueryRecord(
             id=valid.key,
             image_sha256=valid.image_sha256,
@@ -309,6 +312,15 @@ class Queries:
             embedded_at=now(),
             embedding=answer.embedding,
         )
+
+    def _compare(self, answer: ModelAnswer, options: ModelOptions) -> None:
+        """Raise ``WrongSpace`` for a vector that must not be compared with those of the images."""
+        plain = options.encoding_format in {"float", "base64"}
+        same_length = plain and options.dimensions == self._settings.embedding_dimensions
+        try:
+            self._space.compare(answer.model, len(answer.embedding) if same_length else None)
+        except StorageError as error:
+            log_storage_error("compare", self._space.name, error)
 
     def _folder(self, options: QueryOptions) -> str:
         return space(self._settings.foundry_model, options.model.dimensions)

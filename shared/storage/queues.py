@@ -1,4 +1,8 @@
-"""The app's queues: messages sent to ``embedding-requests``, and the length of every queue."""
+"""The app's queues: messages sent to them, and the length of every queue.
+
+The names of ``embedding-requests`` and its poison queue begin with ``QUEUE_PREFIX``, so that several apps can have
+queues in one account. That of the blob trigger's poison queue is the platform's, and all apps of an account share it.
+"""
 
 import base64
 import xml.etree.ElementTree as ET
@@ -34,21 +38,27 @@ class QueueState(msgspec.Struct, frozen=True):
 
 
 class Queues:
-    """Sends messages to the queue ``embedding-requests`` and measures all queues. Safe to call from many threads."""
+    """Sends messages to the app's queues and measures all of them. Safe to call from many threads.
+
+    ``requests`` is the name of ``embedding-requests`` in this app, ``requests_poison`` that of its poison queue.
+    """
 
     def __init__(self, settings: Settings, rest: Rest) -> None:
+        self.requests = f"{settings.queue_prefix}{QUEUE}"
+        self.requests_poison = f"{settings.queue_prefix}{REQUESTS_POISON}"
         self._account = settings.queue_service_uri
         self._host_account = settings.host_queue_service_uri
         self._rest = rest
 
-    def send(self, message: msgspec.Struct, *, hidden_seconds: int = 0) -> None:
-        """Put a message on ``embedding-requests``, hidden for so many seconds (at most seven days)."""
+    def send(self, message: msgspec.Struct, *, queue: str | None = None, hidden_seconds: int = 0) -> None:
+        """Put a message on ``embedding-requests`` or another queue, hidden for so many seconds (at most seven days)."""
         # Base64 is what the trigger expects (messageEncoding in host.json), and needs no XML escapes.
         text = base64.b64encode(msgspec.json.encode(message)).decode()
         content = f"<QueueMessage><MessageText>{text}</MessageText></QueueMessage>".encode()
         query = f"visibilitytimeout={hidden_seconds}&messagettl={_NEVER_EXPIRES}"
         headers = {"content-type": "application/xml"}
-        self._rest.send("POST", f"{self._account}/{QUEUE}/messages", query, headers=headers, content=content)
+        url = f"{self._account}/{queue or self.requests}/messages"
+        self._rest.send("POST", url, query, headers=headers, content=content)
 
     def fits(self, message: msgspec.Struct) -> bool:
         """Whether storage takes a message of this size."""
@@ -56,7 +66,7 @@ class Queues:
 
     def waiting(self) -> int:
         """How many messages ``embedding-requests`` holds at most, hidden ones included."""
-        return self._length(f"{self._account}/{QUEUE}") or 0
+        return self._length(f"{self._account}/{self.requests}") or 0
 
     def lengths(self) -> dict[str, int | None]:
         """The approximate length of each queue, hidden messages included; ``None`` for a queue that does not exist.
@@ -71,11 +81,11 @@ class Queues:
 
     def check(self) -> None:
         """Read the properties of ``embedding-requests``, without retries; raises ``StorageError`` as storage says."""
-        self._rest.send("GET", f"{self._account}/{QUEUE}", "comp=metadata", once=True)
+        self._rest.send("GET", f"{self._account}/{self.requests}", "comp=metadata", once=True)
 
     def _urls(self) -> dict[str, str]:
         """The URL of every queue of the app, and of the trigger's own where its account is known."""
-        queues = {name: f"{self._account}/{name}" for name in (QUEUE, REQUESTS_POISON, UPLOADS_POISON)}
+        queues = {name: f"{self._account}/{name}" for name in (self.requests, self.requests_poison, UPLOADS_POISON)}
         if self._host_account:
             # A handful of names, so never a second page.
             listed = self._rest.send("GET", f"{self._host_account}/", f"comp=list&prefix={_UPLOADS_PREFIX}").data

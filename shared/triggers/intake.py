@@ -1,7 +1,7 @@
 """Reads events and queue messages, and passes each to its use case."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -14,18 +14,36 @@ from shared.uploads.messages import UnreadableMessageError, decoded, read_failed
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import DroppedMessage
 from shared.uploads.report import ImageReport
-from shared.uploads.requests import EmbeddingRequest
+from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, Message, RequestQueue
 from shared.uploads.sync import Sync
 
 _CONTENT_LIMIT = 1000
 
 
-class Intake:
-    """One method for each trigger. Unreadable messages are logged, recorded and dropped: a retry cannot help."""
+class _Kind(msgspec.Struct):
+    """What tells the step of an audit from all other messages."""
 
-    def __init__(self, settings: Settings, records: RecordStore, sync: Sync, reconcile: Reconcile) -> None:
+    audit: object = None
+
+
+class Intake:
+    """One method a trigger.
+
+    An unreadable message is logged, recorded and dropped: a retry cannot help. One that is for another app goes back on
+    its queue until that app takes it; after a few days it is dropped in the same way.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        records: RecordStore,
+        requests: RequestQueue,
+        sync: Sync,
+        reconcile: Reconcile,
+    ) -> None:
         self._settings = settings
         self._records = records
+        self._requests = requests
         self._sync = sync
         self._reconcile = reconcile
 
@@ -39,45 +57,58 @@ class Intake:
 
     def queued(self, body: bytes) -> None:
         """Sync the images named by a request or by storage events, or take the next step of an audit."""
-        match self._read(read_queued, body):
-            case AuditMessage(audit=audit):
-                self._reconcile.resume(audit)
-            case requests:
-                for request in requests:
-                    self._sync.request(request)
+        for message in self._read(read_queued, body, self._requests.queue):
+            match message:
+                case AuditMessage(audit=audit):
+                    self._reconcile.resume(audit)
+                case EmbeddingRequest():
+                    self._sync.request(message)
 
     def failed_upload(self, body: bytes) -> None:
         """Record an upload that the platform gave up on."""
-        for request in self._read(read_failed_upload, body):
+        for request in self._read(read_failed_upload, body, self._requests.uploads_poison):
             self._sync.crashed(request.name)
 
     def failed_request(self, body: bytes) -> None:
         """Record a queued request that the platform gave up on."""
-        match self._read(read_queued, body):
-            case AuditMessage(audit=audit):
-                self._reconcile.abandoned(audit)
-            case requests:
-                for request in requests:
-                    self._sync.crashed(request.name)
+        for message in self._read(read_queued, body, self._requests.poison):
+            match message:
+                case AuditMessage(audit=audit):
+                    self._reconcile.abandoned(audit)
+                case EmbeddingRequest():
+                    self._sync.crashed(message.name)
 
-    def _read[Requests: list[EmbeddingRequest] | AuditMessage](
-        self, read: Callable[[bytes, str], Requests], body: bytes
-    ) -> Requests | list[EmbeddingRequest]:
+    def _read[Read: Message](self, read: Callable[[bytes], Sequence[Read]], body: bytes, queue: str) -> Iterator[Read]:
+        """What is for this app; all else goes back on the ``queue`` that it came from, after that."""
         try:
-            return read(body, self._settings.images_container)
+            messages = read(body)
         except UnreadableMessageError as error:
-            content = body[:_CONTENT_LIMIT].decode("utf-8", "replace")
-            self._records.write_dropped(DroppedMessage(content=content, reason=str(error), seen_at=now()))
-            Report(outcome="error", message=str(error)[:_CONTENT_LIMIT]).log("message_dropped", logging.ERROR)
-            return []
+            self._drop(body, str(error))
+            return
+        yield from filter(self._requests.is_ours, messages)
+        for message in messages:
+            if not self._requests.is_ours(message) and not self._requests.put_back(message, queue):
+                self._drop(
+                    msgspec.json.encode(message),
+                    f"No app of the container {message.container!r} and the space {message.space or 'any'!r} has taken"
+                    f" it off {queue} in {MAX_RETURNS} attempts.",
+                )
+
+    def _drop(self, body: bytes, reason: str) -> None:
+        content = body[:_CONTENT_LIMIT].decode("utf-8", "replace")
+        self._records.write_dropped(DroppedMessage(content=content, reason=reason, seen_at=now()))
+        Report(outcome="error", message=reason[:_CONTENT_LIMIT]).log("message_dropped", logging.ERROR)
 
 
-def read_queued(body: bytes, container: str) -> list[EmbeddingRequest] | AuditMessage:
+def read_queued(body: bytes) -> Sequence[EmbeddingRequest | AuditMessage]:
     """Read a message of the queue ``embedding-requests``. Raises ``UnreadableMessageError``."""
     body = decoded(body)
-    if not body.startswith(b'{"audit"'):
-        return read_requests(body, container)
+    if not body.startswith(b"{") or b'"audit"' not in body:
+        return read_requests(body)
     try:
-        return msgspec.json.decode(body, type=AuditMessage)
+        # A name may hold the word, too.
+        if msgspec.json.decode(body, type=_Kind).audit is None:
+            return read_requests(body)
+        return [msgspec.json.decode(body, type=AuditMessage)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableMessageError(f"The message is not a valid step of an audit: {error}") from error

@@ -180,8 +180,8 @@ def _health() -> _Json:
             "503": _error(
                 "`bad_settings`: the other routes do not exist until the settings are fixed. Or a problem of the"
                 " deployment: `no_identity`, `missing_container`, `missing_queue`, `missing_role`, `unreachable`,"
-                " `storage_unavailable`, `model_misconfigured`; `details` lists every problem. Problems are cached for"
-                " 15 seconds, and success for five minutes."
+                " `storage_unavailable`, `model_misconfigured`, `other_model`, `other_dimensions`, `unreadable_space`;"
+                " `details` lists every problem. Problems are cached for 15 seconds, and success for five minutes."
             ),
         },
     }

@@ -69,7 +69,7 @@ def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], Aud
     """Run an audit and answer with its report: 200, or 202 if the audit continues in the background."""
     try:
         report = start(convert(read_json(read_body(request) or b"{}"), ReconcileRequest))
-    except QueryError as error:
+    except (QueryError, ModelError) as error:
         return failure_response(error)
     except StorageError as error:
         return _storage_unavailable(error)
@@ -80,6 +80,8 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
     """Answer with the state of the app, or 503."""
     try:
         return json_response(read())
+    except ModelError as error:
+        return failure_response(error)
     except StorageError as error:
         return _storage_unavailable(error)
 

@@ -11,8 +11,9 @@ from shared.pictures.limits import PREPARATION, Limits, Prepared
 from shared.pictures.prepare import prepare
 from shared.settings import Settings
 from shared.storage.images import Image, Images
+from shared.storage.space import Space
 from shared.uploads.record_store import RecordStore
-from shared.uploads.records import Content, EmbeddingRecord, content_key
+from shared.uploads.records import SCHEMA, Content, EmbeddingRecord, content_key
 from shared.uploads.report import ImageReport
 
 # Embeddings that storage did not take yet stay in the process, so that the platform's next attempt finds them.
@@ -22,8 +23,11 @@ _MAX_UNSTORED = 100
 class Embedder:
     """Makes the record of an image. Safe to call from many threads."""
 
-    def __init__(self, settings: Settings, images: Images, records: RecordStore, model: ModelClient) -> None:
+    def __init__(
+        self, settings: Settings, space: Space, images: Images, records: RecordStore, model: ModelClient
+    ) -> None:
         self._settings = settings
+        self._space = space
         self._images = images
         self._records = records
         self._model = model
@@ -60,7 +64,8 @@ class Embedder:
         return self._record(image, sha256, text, content)
 
     def _prepare(self, data: bytes, report: ImageReport, schedule: Schedule) -> Prepared:
-        """Prepare a picture that is new to this space; raises ``RateLimited`` if the model call would be too."""
+        """Prepare a picture that is new to this space; raises what a model call is known to end in."""
+        self._space.check()
         self._model.check(schedule)
         with report.step("prepare"):
             picture = prepare(data, self._limits)
@@ -80,6 +85,7 @@ class Embedder:
                 without_text = True
                 answer = self._model.embed_image(picture.png, None, options, schedule)
         report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
+        self._space.confirm(answer.model, len(answer.embedding))
         return Content(
             media_type=picture.media_type,
             width=picture.original_width,
@@ -88,6 +94,7 @@ class Embedder:
             total_tokens=answer.total_tokens,
             embedding=answer.embedding,
             without_text=without_text,
+            model=answer.model,
         )
 
     def _store(self, key: str, content: Content, report: ImageReport, *, is_new: bool) -> None:
@@ -105,6 +112,7 @@ class Embedder:
         container = self._settings.images_container
         return EmbeddingRecord(
             id=hashlib.sha256(f"{container}/{image.name}".encode()).hexdigest(),
+            schema=SCHEMA,
             container=container,
             name=image.name,
             url=image.url,
@@ -116,7 +124,8 @@ class Embedder:
             height=content.height,
             text=None if content.without_text else text,
             text_refused=text if content.without_text else None,
-            model=self._settings.foundry_model,
+            model=content.model or self._settings.foundry_model,
+            deployment=self._settings.foundry_model,
             input_type="document",
             dimensions=len(content.embedding),
             preparation=PREPARATION,

@@ -37,30 +37,36 @@ class _FailedUpload(msgspec.Struct, rename="pascal"):
     blob_name: str
 
 
-def read_requests(body: bytes, container: str) -> list[EmbeddingRequest]:
-    """Read a request of ours, or events that a blob of ``container`` was written or deleted: both mean "sync it".
+def read_requests(body: bytes) -> list[EmbeddingRequest]:
+    """Read a request, or events that a blob was written or deleted: both mean "sync it".
 
-    Events of other containers are left out. Raises :class:`UnreadableMessageError`.
+    Each names the container that it is about. Raises :class:`UnreadableMessageError`.
     """
     body = decoded(body)
     try:
         if body.startswith(b"["):
-            return _named(msgspec.json.decode(body, type=list[_Event]), container)
+            return _named(msgspec.json.decode(body, type=list[_Event]))
         if b'"subject"' in body:
-            return _named([msgspec.json.decode(body, type=_Event)], container)
+            return _named([msgspec.json.decode(body, type=_Event)])
         return [msgspec.json.decode(body, type=EmbeddingRequest)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"The message is neither a request of this app nor an event of storage: {error}"
         raise UnreadableMessageError(message) from error
 
 
-def read_failed_upload(body: bytes, container: str) -> list[EmbeddingRequest]:
-    """Read the poison message of an upload. Raises :class:`UnreadableMessageError`."""
+def read_failed_upload(body: bytes) -> list[EmbeddingRequest]:
+    """Read the poison message of an upload, as the platform wrote it or as an app put it back for another.
+
+    Raises :class:`UnreadableMessageError`.
+    """
+    body = decoded(body)
     try:
-        failed = msgspec.json.decode(decoded(body), type=_FailedUpload)
+        if b'"returned"' in body:
+            return [msgspec.json.decode(body, type=EmbeddingRequest)]
+        failed = msgspec.json.decode(body, type=_FailedUpload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableMessageError(f"The message is not one of the blob trigger: {error}") from error
-    return [EmbeddingRequest(name=failed.blob_name)] if failed.container_name == container else []
+    return [EmbeddingRequest(name=failed.blob_name, container=failed.container_name)]
 
 
 def decoded(body: bytes) -> bytes:
@@ -77,14 +83,13 @@ def decoded(body: bytes) -> bytes:
         raise UnreadableMessageError("The message is neither JSON nor base64-encoded JSON.") from error
 
 
-def _named(events: list[_Event], container: str) -> list[EmbeddingRequest]:
+def _named(events: list[_Event]) -> list[EmbeddingRequest]:
     requests = []
     for event in events:
-        found, blobs, name = event.subject.removeprefix(_SUBJECT).partition("/blobs/")
+        container, blobs, name = event.subject.removeprefix(_SUBJECT).partition("/blobs/")
         if not event.subject.startswith(_SUBJECT) or not blobs or not name:
             raise UnreadableMessageError(f"The event's subject names no blob: {event.subject[:200]!r}")
-        if found == container:
-            requests += [EmbeddingRequest(name=one) for one in _names(name, event.data.url, container)]
+        requests += [EmbeddingRequest(name=one, container=container) for one in _names(name, event.data.url, container)]
     return requests
 
 

@@ -1,6 +1,7 @@
 """What is stored about images, in the app's space: embedding records, failure records, contents.
 
-Embedding records are only written or removed on the condition that nobody else did so first.
+Embedding records are only written or removed on the condition that nobody else did so first, and that they are not of
+another app's images.
 """
 
 import hashlib
@@ -9,21 +10,30 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.settings import Settings
+from shared.errors import ForeignRecord
 from shared.storage.blobs import IF_MISSING, JsonBlobs, if_match
 from shared.storage.listing import Page
-from shared.storage.names import RecordKind, longest_key, record_path, space_of, utf16_length
+from shared.storage.names import RecordKind, longest_key, record_path, utf16_length
 from shared.storage.rest import CHANGED, EXISTS, MISSING, conflict_if_changed, ignoring
+from shared.storage.space import Space
 from shared.uploads.records import Content, DroppedMessage, EmbeddingRecord, FailureRecord, content_key
+
+# The blob metadata that names the images container. A name of its own: an indexer of Azure AI Search would mix up
+# metadata and a field of the same name.
+_OWNER = "images_container"
 
 
 @dataclass(frozen=True)
 class RecordState:
-    """What a record's metadata says about its image. ``version`` is the record's own ETag."""
+    """What a record's metadata says about its image. ``version`` is the record's own ETag.
+
+    ``container`` is the image's, empty in records of before 2.
+    """
 
     version: str
     image_etag: str
     preparation: str
+    container: str
 
 
 class _Named(msgspec.Struct):
@@ -38,22 +48,36 @@ class RecordStore:
     Transient storage faults are retried; the rest is raised as :class:`~shared.errors.StorageError`.
     """
 
-    def __init__(self, settings: Settings, blobs: JsonBlobs) -> None:
-        self._space = space_of(settings)
-        self._longest_key = longest_key(self._space)
+    def __init__(self, space: Space, blobs: JsonBlobs) -> None:
+        self._space = space
         self._blobs = blobs
+
+    def folder(self) -> str:
+        """The folder that the records of this app's images are in."""
+        return self._space.folder()
+
+    def is_shared(self) -> bool:
+        """Whether other apps use the contents of the space as well."""
+        return self._space.is_shared()
 
     def check(self) -> None:
         """Ask whether a record could be written, and write none; raises ``StorageError`` as storage says."""
-        self._blobs.check(f"{self._space}/check")
+        self._blobs.check(f"{self._space.name}/check")
 
     def find_record(self, name: str) -> RecordState | None:
-        """What the image's embedding record was made from, or ``None`` if it has none. Reads no vector."""
-        found = self._blobs.version(self._record(name))
+        """What the image's embedding record was made from, or ``None`` if it has none. Reads no vector.
+
+        Raises :class:`~shared.errors.ForeignRecord` if the record there is of another app's image.
+        """
+        path = self._record(name)
+        found = self._blobs.version(path)
         if found is None:
             return None
         version, metadata = found
-        return RecordState(version, metadata.get("etag", ""), metadata.get("preparation", ""))
+        container = metadata.get(_OWNER, "")
+        if container not in {"", self._space.container}:
+            raise ForeignRecord(f"The record {path} is of an image in {container}, so this app leaves it alone.")
+        return RecordState(version, metadata.get("etag", ""), metadata.get("preparation", ""), container)
 
     def write_record(self, record: EmbeddingRecord, replaces: RecordState | None) -> RecordState:
         """Write the record if ``replaces`` is still what is stored; raises ``Conflict`` if not."""
@@ -63,18 +87,27 @@ class RecordStore:
             "sha256": record.sha256,
             "content": content_key(record.sha256, record.text or record.text_refused, record.preparation),
             "tokens": str(record.total_tokens or 0),
+            _OWNER: record.container,
         }
         if record.text_refused is not None:
             metadata["text_refused"] = "1"
         condition = IF_MISSING if replaces is None else if_match(replaces.version)
         with conflict_if_changed(record.name):
             version = self._blobs.write(self._record(record.name), record, metadata=metadata, condition=condition)
-        return RecordState(version, record.etag, metadata["preparation"])
+        return RecordState(version, record.etag, metadata["preparation"], record.container)
 
     def remove_record(self, name: str, found: RecordState) -> None:
-        """Remove the record that was found; raises ``Conflict`` if it has changed or is gone."""
+        """Remove the record that was found; raises ``Conflict`` if it has changed or is gone.
+
+        Raises :class:`~shared.errors.ForeignRecord` for a record of before 2 that is of another app's image: apps that
+        share a space once wrote to the same folder.
+        """
+        path = self._record(name)
+        container = found.container or self._space.container_of(path)
+        if container not in {"", self._space.container}:
+            raise ForeignRecord(f"The record {path} is of an image in {container}, so this app leaves it alone.")
         with conflict_if_changed(name):
-            self._blobs.delete(self._record(name), condition=if_match(found.version))
+            self._blobs.delete(path, condition=if_match(found.version))
 
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""
@@ -87,6 +120,7 @@ class RecordStore:
             "preparation": str(preparation),
             "code": failure.code,
             "attempts": str(failure.attempts),
+            _OWNER: self._space.container,
         }
         self._blobs.write(self._failure(failure.name), failure, metadata=metadata)
 
@@ -117,38 +151,44 @@ class RecordStore:
     def write_dropped(self, message: DroppedMessage) -> None:
         """Keep a message that could not be read, so that an operator can see it."""
         key = hashlib.sha256(message.content.encode()).hexdigest()
-        self._blobs.write(f"{self._space}/dropped/{key}.json", message)
+        self._blobs.write(f"{self._space.folder()}/dropped/{key}.json", message)
 
     def list_records(self, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the embedding records of images whose names start with ``prefix``, by their keys."""
-        return self._blobs.pages(f"{self._space}/images/", prefix, marker)
+        return self._pages("images", prefix, marker)
 
     def list_failures(self, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the failure records of such images, by their keys."""
-        return self._blobs.pages(f"{self._space}/failures/", prefix, marker)
+        return self._pages("failures", prefix, marker)
 
     def list_contents(self, marker: str) -> Generator[Page]:
         """Each page of the contents, by their keys."""
-        for page in self._blobs.pages(f"{self._space}/contents/", "", marker):
+        for page in self._blobs.pages(f"{self._space.name}/contents/", "", marker):
             blobs = [blob._replace(name=blob.name[3:].removesuffix(".json")) for blob in page.blobs]
             yield page._replace(blobs=blobs)
 
     def name_of(self, key: str) -> str | None:
         """The name of the image that a record with this key belongs to; ``None`` if the record is gone."""
-        if utf16_length(key) < self._longest_key:
+        if utf16_length(key) < longest_key(self._space.folder()):
             return key.removesuffix(".json")
         kinds: tuple[RecordKind, ...] = ("images", "failures")
         for kind in kinds:
-            record = self._blobs.read(f"{self._space}/{kind}/{key}", _Named)
+            record = self._blobs.read(f"{self._space.folder()}/{kind}/{key}", _Named)
             if record is not None:
                 return record.name
         return None
 
+    def _pages(self, kind: RecordKind, prefix: str, marker: str) -> Generator[Page]:
+        """Each page of such records, without those that say that they are of another app's images."""
+        ours = self._space.container
+        for page in self._blobs.pages(f"{self._space.find_folder()}/{kind}/", prefix, marker):
+            yield page._replace(blobs=[blob for blob in page.blobs if blob.metadata.get(_OWNER, ours) == ours])
+
     def _record(self, name: str) -> str:
-        return record_path(self._space, "images", name)
+        return record_path(self._space.folder(), "images", name)
 
     def _failure(self, name: str) -> str:
-        return record_path(self._space, "failures", name)
+        return record_path(self._space.folder(), "failures", name)
 
     def _content(self, key: str) -> str:
-        return f"{self._space}/contents/{key[:2]}/{key}.json"
+        return f"{self._space.name}/contents/{key[:2]}/{key}.json"

@@ -8,17 +8,22 @@ import msgspec
 from shared.errors import FailureCode
 from shared.model.wire_format import InputType
 
+SCHEMA = 2
+
 
 class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The embedding of one image, flat, so that an Azure AI Search indexer can read it unchanged.
 
     ``etag`` and ``bytes`` are the image's, ``width`` and ``height`` its pixels as stored, before any preparation.
     ``text`` is what was embedded together with the image; ``text_refused`` is what should have been, where the model
-    takes no text with a picture. ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are
-    ``None`` if the model did not report them.
+    takes no text with a picture. ``model`` is the service's own name for the model, or the deployment's name if the
+    service gave none. ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are ``None`` if
+    the model did not report them. ``schema`` is :data:`SCHEMA`; the defaults are those of older records, which have
+    neither it nor ``deployment``, and whose ``model`` is the deployment's name.
     """
 
     id: str
+    schema: int = 1
     container: str
     name: str
     url: str
@@ -30,6 +35,7 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     height: int
     text: str | None
     model: str
+    deployment: str = ""
     input_type: InputType
     dimensions: int
     preparation: int
@@ -43,7 +49,8 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What holds for every image with the same bytes and text, stored under :func:`content_key`.
 
-    ``without_text`` says that the model refused the text, so the embedding is of the picture alone.
+    ``without_text`` says that the model refused the text, so the embedding is of the picture alone. ``model`` is the
+    service's own name for the model, ``None`` if it gave none.
     """
 
     media_type: str
@@ -53,6 +60,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_tokens: int | None
     embedding: list[float]
     without_text: bool = False
+    model: str | None = None
 
 
 class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):

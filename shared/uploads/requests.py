@@ -1,20 +1,36 @@
-"""Requests on the queue ``embedding-requests`` to sync an image, now or later."""
+"""Requests on the queue ``embedding-requests`` to sync an image, now or later; and what is on it for other apps."""
 
 import random
 from datetime import datetime
 
 import msgspec
 
-from shared.storage.queues import Queues
+from shared.settings import Settings
+from shared.storage.names import space_of
+from shared.storage.queues import UPLOADS_POISON, Queues
 
 _FIRST_BACKOFF, _MAX_BACKOFF = 30.0, 3600.0
 # Requests that were told to wait for the same moment come back spread over this share of the wait.
 _JITTER = 0.2
 # Azure names a whole day when a daily quota is spent; quotas are raised, so an hour is enough.
 _MAX_RETRY_AFTER = 3600.0
+# About two days: each time, the message's own app may be the one that takes it.
+MAX_RETURNS = 100
 
 
-class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every message of ours says about itself, so that no other app on the same queue takes it for its own.
+
+    ``container`` is the images container and ``space`` the space of the app that it is for; empty where it does not
+    say, as in messages that an operator writes. ``returned`` counts how often other apps have put it back.
+    """
+
+    container: str = ""
+    space: str = ""
+    returned: int = 0
+
+
+class EmbeddingRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A message on the queue: sync this image.
 
     ``attempt`` counts the attempts since ``first_seen`` that failed because the model was unavailable. With
@@ -30,12 +46,16 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 class RequestQueue:
     """Puts requests on the queue. Safe to call from many threads."""
 
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, settings: Settings, queues: Queues) -> None:
+        self._container = settings.images_container
+        self._space = space_of(settings)
         self._queues = queues
+        # Where messages come from, and go back to.
+        self.queue, self.poison, self.uploads_poison = queues.requests, queues.requests_poison, UPLOADS_POISON
 
     def put(self, name: str, *, refresh: bool = False) -> None:
         """Have the image synced as soon as possible."""
-        self._queues.send(EmbeddingRequest(name=name, refresh=refresh))
+        self._queues.send(self._ours(EmbeddingRequest(name=name, refresh=refresh)))
 
     def put_later(self, request: EmbeddingRequest, retry_after: float | None) -> float:
         """Have the image synced later; returns in how many seconds.
@@ -44,8 +64,26 @@ class RequestQueue:
         ``retry_after`` where that is longer, up to 1 h.
         """
         wait = _wait(request.attempt, retry_after)
-        self._queues.send(request, hidden_seconds=round(wait))
+        self._queues.send(self._ours(request), hidden_seconds=round(wait))
         return wait
+
+    def is_ours(self, message: Message) -> bool:
+        """Whether a message is for this app."""
+        return message.container in {"", self._container} and message.space in {"", self._space}
+
+    def put_back(self, message: Message, queue: str) -> bool:
+        """Leave a message that is for another app on its ``queue``, for as long as a retry would wait.
+
+        Returns false, and puts nothing back, if it was put back :data:`MAX_RETURNS` times: its app is gone.
+        """
+        if message.returned >= MAX_RETURNS:
+            return False
+        later = msgspec.structs.replace(message, returned=message.returned + 1)
+        self._queues.send(later, queue=queue, hidden_seconds=round(_wait(later.returned, None)))
+        return True
+
+    def _ours(self, request: EmbeddingRequest) -> EmbeddingRequest:
+        return msgspec.structs.replace(request, container=self._container, space=self._space)
 
 
 def _wait(attempt: int, retry_after: float | None) -> float:

@@ -16,12 +16,14 @@ from shared.clock import now
 from shared.errors import (
     Conflict,
     FailureCode,
+    ForeignRecord,
     GivenUpCode,
     ModelMisconfigured,
     ModelRefused,
     ModelUnavailable,
     PictureError,
     RateLimited,
+    WrongSpace,
 )
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, Schedule
@@ -135,6 +137,8 @@ class Sync:
         try:
             with report.step("total"):
                 yield
+        except ForeignRecord as error:
+            report.outcome, report.message = "ignored", str(error)[:_MESSAGE_LIMIT]
         except Exception as error:
             report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
             raise
@@ -256,7 +260,8 @@ class Sync:
         except ModelRefused as error:
             return self._failure(image, error.code, str(error), error.status)
         except (ModelMisconfigured, ModelUnavailable) as error:
-            if giving_up is None or _found_quota_spent(error):
+            # Not even after the last attempt is an image to blame for these.
+            if giving_up is None or _found_quota_spent(error) or isinstance(error, WrongSpace):
                 raise
             return self._failure(image, giving_up, str(error), error.status)
 

@@ -42,6 +42,7 @@ def app_settings(**given: Any) -> dict[str, str]:
     }
     app = Bicep(INFRA / "modules/app.bicep", {**passed("app"), **named, **given})
     listed = app.value("settings") + (app.value("dimensions") if given.get("embeddingDimensions") else [])
+    listed += app.value("prefix") if given.get("queuePrefix") else []
     return {
         item["name"]: "InstrumentationKey=…" if isinstance(item["value"], Expression) else item["value"]
         for item in listed
@@ -129,6 +130,14 @@ def test_every_container_that_the_code_uses_is_created() -> None:
 
 def test_every_queue_that_the_code_uses_is_created_and_no_other() -> None:
     assert set(passed("dataStorage")["queues"]) == {QUEUE, REQUESTS_POISON, UPLOADS_POISON}
+
+
+def test_a_prefix_is_before_the_names_of_all_queues_but_the_platform_s_own() -> None:
+    main = Bicep(MAIN.path, {"queuePrefix": "team-a-"})
+    queues = main.value(properties(called("dataStorage").properties["params"])["queues"])
+    assert set(queues) == {f"team-a-{QUEUE}", f"team-a-{REQUESTS_POISON}", UPLOADS_POISON}
+    assert read_settings(app_settings(queuePrefix="team-a-")).queue_prefix == "team-a-"
+    assert "QUEUE_PREFIX" not in app_settings()
 
 
 @pytest.mark.parametrize("dimensions", [0, 256])

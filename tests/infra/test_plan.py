@@ -74,6 +74,9 @@ def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(
         return request(pool, method, url, **options)
 
     sync = cloud.sync()
+    # The first image of a space claims and describes it.
+    cloud.upload("first.png", picture("blue"))
+    sync.upload("first.png")
     cloud.upload("a.png", picture())
     monkeypatch.setattr(urllib3.PoolManager, "request", counted)
     assert sync.upload("a.png").outcome == "embedded"

@@ -36,6 +36,7 @@ def checks(cloud: Cloud, client_id: str = CLIENT_ID) -> Iterator[Checks]:
     yield Checks(
         cloud.settings,
         cloud.app_identity(client_id),
+        cloud.space(),
         cloud.image_reader(),
         cloud.record_store(),
         cloud.queues(),

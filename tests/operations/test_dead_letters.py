@@ -143,6 +143,7 @@ def checks_that_pass(cloud: Cloud) -> Checks:
     return Checks(
         cloud.settings,
         cloud.app_identity(),
+        cloud.space(),
         cloud.image_reader(),
         cloud.record_store(),
         cloud.queues(),

@@ -24,7 +24,7 @@ class Meanwhile(RecordStore):
 
 def test_a_sync_that_fails_after_another_embedded_the_image_leaves_no_failure(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
-    records = Meanwhile(cloud.settings, cloud.blobs())
+    records = Meanwhile(cloud.space(), cloud.blobs())
     records.happens = lambda: cloud.sync().upload("a.png")
     with answering(400, {"error": {"code": "content_filter", "message": "filtered"}}) as endpoint:
         refused = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync(records=records)

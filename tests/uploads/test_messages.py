@@ -12,7 +12,7 @@ ACCOUNT = "https://account.blob.core.windows.net"
 def names(subject: str, url: str | None) -> list[str]:
     event = {"subject": f"/blobServices/default/containers/images/blobs/{subject}"}
     body = event if url is None else {**event, "data": {"api": "PutBlob", "url": f"{ACCOUNT}/images/{url}"}}
-    return [request.name for request in read_requests(json.dumps([body]).encode(), "images")]
+    return [request.name for request in read_requests(json.dumps([body]).encode())]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(
     message = cloud.queue.receive_message()
     assert message is not None
     assert msgspec.json.decode(base64.b64decode(message.content)) == {
+        "container": cloud.settings.images_container,
+        "space": "Cohere-embed-v3-english",
         "name": "Zoë/a b#1.png",
         "attempt": 3,
         "first_seen": before.isoformat().replace("+00:00", "Z"),

@@ -45,6 +45,7 @@ def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None
     container = cloud.settings.images_container
     assert record == {
         "id": hashlib.sha256(f"{container}/trip/a b#1.jpg".encode()).hexdigest(),
+        "schema": 2,
         "container": container,
         "name": "trip/a b#1.jpg",
         "url": f"{cloud.environment['ImageStorage__blobServiceUri']}/{container}/trip/a%20b%231.jpg",
@@ -56,6 +57,7 @@ def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None
         "height": 300,
         "text": None,
         "model": "Cohere-embed-v3-english",
+        "deployment": "Cohere-embed-v3-english",
         "input_type": "document",
         "dimensions": 1024,
         "preparation": 1,
@@ -76,6 +78,7 @@ def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
         "sha256": sha256,
         "content": content_key(sha256, None, 1),
         "tokens": "1000",
+        "images_container": cloud.settings.images_container,
     }
     assert properties.content_settings.content_type == "application/json"
 
@@ -317,7 +320,7 @@ class Interfering(RecordStore):
 
 
 def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
-    records = Interfering(cloud.settings, cloud.blobs())
+    records = Interfering(cloud.space(), cloud.blobs())
     records.meanwhile(happens)
     return cloud.sync(records=records)
 
