@@ -113,8 +113,13 @@ param tokenPrice string = '0.10'
 
 var tags = { 'azd-env-name': environmentName }
 var token = toLower(uniqueString(subscription().id, environmentName, location))
+// Names are made here and given to every module, instead of being read from the module that uses them first: so what a
+// deployment will make, and who may do what with it, is known before it runs (infra/snapshots).
+var appName = 'func-${token}'
+var topicName = 'events-${token}'
 var hostAccountName = 'sthost${token}'
 var dataAccountName = 'stdata${token}'
+var applicationInsightsName = 'appi-${token}'
 var packageContainer = 'app-package'
 var deadLetterContainer = 'dead-letter-events'
 // The queues that the triggers of function_app.py read. The poison queues are made here, and not by the platform at
@@ -128,6 +133,7 @@ var makesFoundry = empty(existingFoundryResourceId)
 var foundryParts = split(existingFoundryResourceId, '/')
 var foundrySubscription = makesFoundry ? subscription().subscriptionId : foundryParts[2]
 var foundryGroup = makesFoundry ? resourceGroupName : foundryParts[4]
+var foundryName = makesFoundry ? 'ai-${token}' : last(foundryParts)
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: resourceGroupName
@@ -179,7 +185,7 @@ module dataStorage 'modules/storage.bicep' = {
 module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
   scope: group
   params: {
-    name: 'ai-${token}'
+    name: foundryName
     location: empty(foundryLocation) ? location : foundryLocation
     tags: tags
     modelName: modelName
@@ -194,15 +200,17 @@ module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
 module foundryRole 'modules/foundry-role.bicep' = {
   scope: resourceGroup(foundrySubscription, foundryGroup)
   params: {
-    name: makesFoundry ? newFoundry!.outputs.name : last(foundryParts)
+    name: foundryName
     principalId: identity.outputs.principalId
   }
+  dependsOn: [newFoundry]
 }
 
 module monitoring 'modules/monitoring.bicep' = {
   scope: group
   params: {
-    name: token
+    workspaceName: 'log-${token}'
+    applicationInsightsName: applicationInsightsName
     location: location
     tags: tags
     retentionDays: logRetentionDays
@@ -213,15 +221,16 @@ module roles 'modules/roles.bicep' = {
   scope: group
   params: {
     principalId: identity.outputs.principalId
-    hostAccountName: hostStorage.outputs.name
-    dataAccountName: dataStorage.outputs.name
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
     imagesContainer: imagesContainer
     embeddingsContainer: embeddingsContainer
     queues: queues
-    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    applicationInsightsName: applicationInsightsName
     personId: principalId
     personType: principalType
   }
+  dependsOn: [hostStorage, dataStorage, monitoring]
 }
 
 module network 'modules/network.bicep' = if (vnetEnabled) {
@@ -230,24 +239,27 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
     name: token
     location: location
     tags: tags
-    hostAccountId: hostStorage.outputs.id
-    dataAccountId: dataStorage.outputs.id
-    foundryId: foundryRole.outputs.foundryId
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
+    foundrySubscription: foundrySubscription
+    foundryGroup: foundryGroup
+    foundryName: foundryName
   }
+  dependsOn: [hostStorage, dataStorage, newFoundry]
 }
 
 module app 'modules/app.bicep' = {
   scope: group
   params: {
-    name: 'func-${token}'
+    name: appName
     planName: 'plan-${token}'
     location: location
     tags: tags
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
-    hostAccountName: hostStorage.outputs.name
+    hostAccountName: hostAccountName
     packageContainer: packageContainer
-    dataAccountName: dataStorage.outputs.name
+    dataAccountName: dataAccountName
     imagesContainer: imagesContainer
     embeddingsContainer: embeddingsContainer
     foundryEndpoint: foundryRole.outputs.endpoint
@@ -260,7 +272,7 @@ module app 'modules/app.bicep' = {
     maximumInstanceCount: maximumInstanceCount
     httpPerInstanceConcurrency: httpPerInstanceConcurrency
     alwaysReadyHttpInstances: alwaysReadyHttpInstances
-    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    applicationInsightsName: applicationInsightsName
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
   }
   // Roles come first, so that the first start of the app finds them.
@@ -270,10 +282,19 @@ module app 'modules/app.bicep' = {
 module topic 'modules/topic.bicep' = {
   scope: group
   params: {
-    name: 'events-${token}'
+    name: topicName
     location: location
     tags: tags
-    dataAccountName: dataStorage.outputs.name
+    dataAccountName: dataAccountName
+  }
+  dependsOn: [dataStorage]
+}
+
+module topicRoles 'modules/topic-roles.bicep' = {
+  scope: group
+  params: {
+    principalId: topic.outputs.principalId
+    dataAccountName: dataAccountName
     requestsQueue: requestsQueue
     deadLetterContainer: deadLetterContainer
   }
@@ -284,10 +305,11 @@ module alerts 'modules/alerts.bicep' = {
   params: {
     location: location
     tags: tags
-    applicationInsightsId: monitoring.outputs.applicationInsightsId
-    systemTopicId: topic.outputs.id
+    applicationInsightsName: applicationInsightsName
+    topicName: topicName
     alertEmail: alertEmail
   }
+  dependsOn: [monitoring, topic]
 }
 
 module workbook 'modules/workbook.bicep' = {
@@ -296,17 +318,18 @@ module workbook 'modules/workbook.bicep' = {
     name: 'Image embeddings (${environmentName})'
     location: location
     tags: tags
-    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    applicationInsightsName: applicationInsightsName
     tokenPrice: tokenPrice
   }
+  dependsOn: [monitoring]
 }
 
 // azd keeps these and gives them to the hooks. There is no key among them, and none could be: none is read here.
 output AZURE_RESOURCE_GROUP string = group.name
-output FUNCTION_APP_NAME string = app.outputs.name
+output FUNCTION_APP_NAME string = appName
 output FUNCTION_APP_URL string = app.outputs.url
-output EVENT_TOPIC_NAME string = topic.outputs.name
-output DATA_ACCOUNT_NAME string = dataStorage.outputs.name
+output EVENT_TOPIC_NAME string = topicName
+output DATA_ACCOUNT_NAME string = dataAccountName
 output IMAGES_CONTAINER string = imagesContainer
 output EMBEDDINGS_CONTAINER string = embeddingsContainer
 output EMBEDDING_SPACE string = space

@@ -1,8 +1,8 @@
 // What somebody is told of. Each alert has a section of its name in docs/operations.md: what it means, what to do.
 param location string
 param tags object
-param applicationInsightsId string
-param systemTopicId string
+param applicationInsightsName string
+param topicName string
 
 @description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
 param alertEmail string
@@ -97,6 +97,14 @@ var rules = [
   }
 ]
 
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: applicationInsightsName
+}
+
+resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
+  name: topicName
+}
+
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
   name: 'image-embeddings'
   location: 'global'
@@ -119,7 +127,7 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       description: 'What it means and what to do: docs/operations.md, ${item.name}.'
       severity: item.severity
       enabled: true
-      scopes: [applicationInsightsId]
+      scopes: [insights.id]
       evaluationFrequency: item.window == 'P2D' ? 'PT1H' : 'PT15M'
       windowSize: item.window
       // The tables come into being with the first log line, which is after the first deployment.
@@ -149,7 +157,7 @@ resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
     description: 'What it means and what to do: docs/operations.md, Events are dead-lettered.'
     severity: 2
     enabled: true
-    scopes: [systemTopicId]
+    scopes: [topic.id]
     evaluationFrequency: 'PT15M'
     windowSize: 'PT30M'
     autoMitigate: true

@@ -20,5 +20,4 @@ resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-output foundryId string = foundry.id
 output endpoint string = 'https://${foundry.properties.customSubDomainName}.services.ai.azure.com/models'

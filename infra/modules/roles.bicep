@@ -116,7 +116,7 @@ resource writeEmbeddings 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
 resource workQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (item, index) in queues: {
     scope: queue[index]
-    name: guid(dataAccount.id, item, principalId, queueContributor)
+    name: guid(queue[index].id, principalId, queueContributor)
     properties: {
       principalId: principalId
       principalType: 'ServicePrincipal'

@@ -96,6 +96,3 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06
     }
   }
 }
-
-output id string = account.id
-output name string = account.name

@@ -20,12 +20,12 @@ import tree_sitter
 import tree_sitter_powershell
 from tree_sitter import Node
 
-from tests.infra.bicep import INFRA, Bicep
+from tests.infra.deployments import INFRA, ROOT, parameters, snapshot
 
 HOOKS = INFRA / "hooks"
 SH, PS1 = HOOKS / "postdeploy.sh", HOOKS / "postdeploy.ps1"
 KEY = "the-key-that-nobody-may-see=="
-SCRIPTS = [*sorted(path for path in INFRA.parent.rglob("*.sh") if ".venv" not in path.parts), INFRA.parent / ".ci/run"]
+SCRIPTS = [*sorted(path for path in ROOT.rglob("*.sh") if ".venv" not in path.parts), ROOT / ".ci/run"]
 
 # Answers with the next line of a file, and with the last one for ever.
 NEXT = """
@@ -90,7 +90,7 @@ class Cloud:
         return [line for line in log.read_text().splitlines() if line.startswith(beginning)] if log.exists() else []
 
     def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
-        outputs = {name: f"the-{name.lower().replace('_', '-')}" for name in Bicep(INFRA / "main.bicep").outputs()}
+        outputs = {name: f"the-{name.lower().replace('_', '-')}" for name in snapshot("defaults")["outputs"]}
         ran = subprocess.run(
             self.command,
             env={
@@ -140,8 +140,8 @@ def test_a_deployment_that_went_well_ends_with_what_to_do_next(cloud: Cloud) -> 
     assert "az storage blob upload --auth-mode login --account-name the-data-account-name" in ran.stdout
     assert "the-embedding-space/images/a.jpg.json" in ran.stdout
     [deployed] = cloud.asked("az deployment group create")
-    for parameter, default in Bicep(INFRA / "events.bicep").parameters().items():
-        assert default is not None or f" {parameter}=the-" in deployed
+    for name, parameter in parameters("events").items():
+        assert "defaultValue" in parameter or f" {name}=the-" in deployed
 
 
 def test_it_waits_until_the_key_is_there(cloud: Cloud) -> None:

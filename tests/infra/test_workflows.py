@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.bicep import INFRA
+from tests.infra.deployments import INFRA, ROOT, made
 
-ROOT = INFRA.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -45,7 +44,8 @@ def test_actions_are_named_by_their_commit() -> None:
 def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
     [(service, options)] = read("azure.yaml")["services"].items()
     assert options == {"project": ".", "language": "python", "host": "function", "remoteBuild": True}
-    assert f"'azd-service-name': '{service}'" in (INFRA / "modules/app.bicep").read_text()
+    [app] = made("defaults", "Microsoft.Web/sites")
+    assert app["tags"]["azd-service-name"] == service
 
 
 def test_the_hooks_that_azd_runs_are_there() -> None:
