@@ -88,6 +88,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise
   //checkov:skip=CKV_AZURE_17:Event Grid sends no client certificate; callers are known by a key or by Entra
   //checkov:skip=CKV_AZURE_212:Flex Consumption goes down to no instance by design
+  //checkov:skip=CKV_AZURE_78:Flex Consumption has no FTP, and refuses a site that names ftpsState
   //checkov:skip=CKV_AZURE_213:Flex Consumption has no health check of the platform; an alert watches instead
   name: name
   location: location
@@ -123,7 +124,6 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
       appSettings: embeddingDimensions == 0 ? settings : concat(settings, dimensions)
     }

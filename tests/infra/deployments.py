@@ -2,9 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from shared.settings import read_settings
 
 INFRA = Path(__file__).parents[2] / "infra"
 ROOT = INFRA.parent
@@ -44,6 +47,30 @@ def app_settings(deployment: str = "defaults") -> dict[str, str]:
     """The settings that the app will have, with made-up values for what only Azure can say."""
     [app] = made(deployment, "Microsoft.Web/sites")
     return {item["name"]: _filled(item["value"]) for item in app["properties"]["siteConfig"]["appSettings"]}
+
+
+class _Asked(Mapping[str, str]):
+    """An environment that remembers what was asked of it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values, self.names = values, set[str]()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def known_settings() -> set[str]:
+    """Every setting that the code reads."""
+    asked = _Asked(app_settings())
+    read_settings(asked)
+    return asked.names
 
 
 def _filled(value: str) -> str:

@@ -23,6 +23,7 @@ from tests.infra.deployments import (
     ROOT,
     SOURCES,
     app_settings,
+    known_settings,
     made,
     names,
     snapshot,
@@ -53,6 +54,43 @@ def test_the_deployed_settings_are_complete_and_right(deployment: str) -> None:
     assert settings.foundry_api_key is None
     assert settings.storage_connection_string is None
     assert settings.client_id == IDENTITY
+
+
+# What Flex Consumption takes of siteConfig. A site that names another property is refused, with code 51021, even where
+# its value is null. These are in the schema of the Terraform provider's azurerm_function_app_flex_consumption.
+SITE_CONFIG = {"appSettings", "http20Enabled", "minTlsVersion", "scmMinTlsVersion"}
+
+# What the platform and the host read of the app settings; all else is the app's own.
+PLATFORM = {
+    "AzureWebJobsStorage__blobServiceUri",
+    "AzureWebJobsStorage__queueServiceUri",
+    "AzureWebJobsStorage__tableServiceUri",
+    "AzureWebJobsStorage__credential",
+    "AzureWebJobsStorage__clientId",
+    "ImageStorage__credential",
+    "ImageStorage__clientId",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "PYTHON_THREADPOOL_THREAD_COUNT",
+    "AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
+}
+# https://learn.microsoft.com/azure/azure-functions/functions-app-settings#flex-consumption-plan-deprecations
+NOT_ON_FLEX = re.compile(
+    "ENABLE_ORYX_BUILD|FUNCTIONS_(EXTENSION_VERSION|WORKER_.*|MAX_HTTP_CONCURRENCY)|SCM_DO_BUILD_DURING_DEPLOYMENT|WEBSITE_.*"
+)
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_site_has_only_what_flex_consumption_takes(deployment: str) -> None:
+    [app] = made(deployment, "Microsoft.Web/sites")
+    assert set(app["properties"]["siteConfig"]) <= SITE_CONFIG
+    assert [name for name in {*app_settings(deployment), *PLATFORM} if NOT_ON_FLEX.fullmatch(name)] == []
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_deployed_setting_is_known_to_the_code_or_the_platform(deployment: str) -> None:
+    assert set(app_settings(deployment)) - known_settings() - PLATFORM == set()
 
 
 @pytest.mark.parametrize("deployment", APPS)
