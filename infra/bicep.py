@@ -4,6 +4,7 @@
 Bicep would make of it, with names, scopes, roles and settings; what only Azure can say stays an expression.
 ``parameters.json`` has the parameters of both templates with their defaults and bounds. Tests read these files, so they
 need no Bicep; ``inputs.sha256`` tells them when the files are older than what they were made from.
+``refused/*.bicepparam`` are deployments that the templates refuse, in the words of their first line.
 """
 
 import hashlib
@@ -54,11 +55,16 @@ def check() -> None:
     """Compile, lint, compare the layout and the snapshots; a warning is a fault, too."""
     for path in TEMPLATES:
         _bicep("lint", path)
-    for path in sorted([*INFRA.rglob("*.bicep"), *_deployments()]):
+    for path in sorted([*INFRA.rglob("*.bicep"), *INFRA.rglob("*.bicepparam")]):
         if _bicep("format", path, "--stdout") != path.read_text():
             raise SystemExit(f"{path.relative_to(INFRA.parent)} is not laid out as Bicep does it: bicep format {path}")
     for path in _deployments():
         _snapshot(path, "validate")
+    for path in sorted(SNAPSHOTS.glob("refused/*.bicepparam")):
+        words = path.read_text().partition("\n")[0].removeprefix("// ")
+        refused = _run("snapshot", path, "--mode", "overwrite", *_PLACES["main.bicep"])
+        if refused.returncode == 0 or words not in refused.stderr:
+            raise SystemExit(f"{path.name} is not refused with {words!r}:\n{refused.stdout}{refused.stderr}")
     if PARAMETERS.read_text() != _parameters() or DIGEST.read_text() != digest():
         raise SystemExit("The snapshots are older than the templates: make snapshots")
 
@@ -80,10 +86,14 @@ def _snapshot(path: Path, mode: str) -> None:
 
 def _bicep(command: str, path: Path, *options: str) -> str:
     """What Bicep answers; ends the program where it has anything to say against the file."""
-    ran = subprocess.run(["bicep", command, str(path), *options], capture_output=True, text=True, check=False)
+    ran = _run(command, path, *options)
     if ran.returncode != 0 or ran.stderr:
         raise SystemExit(f"bicep {command} {path.relative_to(INFRA.parent)}:\n{ran.stdout}{ran.stderr}")
     return ran.stdout
+
+
+def _run(command: str, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bicep", command, str(path), *options], capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ param queryRetentionDays int = 90
 @description('Days in which a deleted or overwritten blob can be restored.')
 param softDeleteDays int = 7
 
-@description('Redundancy of the account with the images and embeddings.')
-@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
-param dataRedundancy string = 'Standard_ZRS'
+@description('Redundancy of the account with the images and embeddings. Empty: Standard_ZRS, or Standard_LRS in a region without zones.')
+@allowed(['', 'Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
+param dataRedundancy string = ''
 
 @description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
 param vnetEnabled bool = false
@@ -128,6 +128,20 @@ var requestsQueue = 'embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
+// These offer Flex Consumption, but no storage across zones.
+var regionsWithoutZones = [
+  'australiasoutheast'
+  'northcentralus'
+  'southindia'
+  'ukwest'
+  'westcentralus'
+  'westus'
+]
+var zones = !contains(regionsWithoutZones, toLower(replace(location, ' ', '')))
+var defaultRedundancy = zones ? 'Standard_ZRS' : 'Standard_LRS'
+var warmInstances = alwaysReadyHttpInstances <= maximumInstanceCount
+  ? alwaysReadyHttpInstances
+  : fail('alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is ${alwaysReadyHttpInstances}, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is ${maximumInstanceCount}: lower the one or raise the other, with azd env set.')
 var makesFoundry = empty(existingFoundryResourceId)
 // /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.CognitiveServices/accounts/<8>
 var foundryParts = split(existingFoundryResourceId, '/')
@@ -169,7 +183,7 @@ module dataStorage 'modules/storage.bicep' = {
     name: dataAccountName
     location: location
     tags: tags
-    redundancy: dataRedundancy
+    redundancy: empty(dataRedundancy) ? defaultRedundancy : dataRedundancy
     containers: [imagesContainer, embeddingsContainer, deadLetterContainer]
     queues: queues
     softDeleteDays: softDeleteDays
@@ -271,7 +285,7 @@ module app 'modules/app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpPerInstanceConcurrency: httpPerInstanceConcurrency
-    alwaysReadyHttpInstances: alwaysReadyHttpInstances
+    alwaysReadyHttpInstances: warmInstances
     applicationInsightsName: applicationInsightsName
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
   }

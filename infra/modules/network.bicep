@@ -34,7 +34,6 @@ var endpoints = [
   { name: 'host-table', id: hostAccount.id, group: 'table', zones: [2] }
   { name: 'data-blob', id: dataAccount.id, group: 'blob', zones: [0] }
   { name: 'data-queue', id: dataAccount.id, group: 'queue', zones: [1] }
-  { name: 'data-table', id: dataAccount.id, group: 'table', zones: [2] }
   { name: 'foundry', id: foundry.id, group: 'account', zones: [3, 4, 5] }
 ]
 

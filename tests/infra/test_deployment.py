@@ -41,7 +41,7 @@ def test_every_deployment_of_the_snapshots_has_one() -> None:
 
 
 def test_no_snapshot_names_a_subscription_that_could_be_real() -> None:
-    for path in (INFRA / "snapshots").iterdir():
+    for path in (INFRA / "snapshots").glob("*.*"):
         for subscription in re.findall(r"/subscriptions/([^/\"']+)", path.read_text()):
             assert len(set(subscription.replace("-", ""))) == 1, path.name
 
@@ -110,6 +110,15 @@ def test_every_container_that_the_code_uses_is_created(deployment: str) -> None:
     assert containers == ["app-package", settings.images_container, settings.embeddings_container, "dead-letter-events"]
     [app] = made(deployment, "Microsoft.Web/sites")
     assert "'app-package'" in app["properties"]["functionAppConfig"]["deployment"]["storage"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "region", "redundancy"),
+    [("defaults", "westeurope", "Standard_ZRS"), ("multilingual", "westus", "Standard_LRS")],
+)
+def test_images_are_kept_across_zones_where_the_region_has_them(deployment: str, region: str, redundancy: str) -> None:
+    _, data = made(deployment, "Microsoft.Storage/storageAccounts")
+    assert (data["location"], data["sku"]["name"]) == (region, redundancy)
 
 
 @pytest.mark.parametrize("deployment", APPS)
@@ -315,6 +324,8 @@ def test_every_private_endpoint_has_a_name_in_the_network() -> None:
         for connection in endpoint["properties"]["privateLinkServiceConnections"]
     }
     assert zones.keys() == endpoints.keys()
+    # What the host and the app use: no other private endpoint is paid for.
+    assert endpoints.keys() == {"host-blob", "host-queue", "host-table", "data-blob", "data-queue", "foundry"}
     for name, properties in endpoints.items():
         [service] = properties["groupIds"]
         account = properties["privateLinkServiceId"].rpartition("/")[2]

@@ -1,7 +1,7 @@
-"""What happens after a deployment: the hook waits, subscribes, makes sure, and never lets the key out.
+"""What happens before and after a deployment: hooks register, wait, subscribe, make sure, and never let the key out.
 
 `az` is a fake on PATH that answers line by line what a test has written down. PowerShell runs the same tests where it
-is installed; everywhere its script is parsed and held against the other.
+is installed; everywhere its scripts are parsed and held against the others.
 """
 
 import os
@@ -23,37 +23,38 @@ from tree_sitter import Node
 from tests.infra.deployments import INFRA, ROOT, parameters, snapshot
 
 HOOKS = INFRA / "hooks"
-SH, PS1 = HOOKS / "postdeploy.sh", HOOKS / "postdeploy.ps1"
+NAMES = ["preprovision", "postdeploy"]
 KEY = "the-key-that-nobody-may-see=="
 SCRIPTS = [*sorted(path for path in ROOT.rglob("*.sh") if ".venv" not in path.parts), ROOT / ".ci/run"]
 
-# Answers with the next line of a file, and with the last one for ever.
-NEXT = """
-next() {
-  head -n 1 "$ANSWERS/$1"
-  [ "$(wc -l <"$ANSWERS/$1")" -gt 1 ] || return 0
-  sed 1d "$ANSWERS/$1" >"$ANSWERS/rest"
-  mv "$ANSWERS/rest" "$ANSWERS/$1"
-}
-"""
-AZ = f"""#!/bin/sh
-{NEXT}
+# Each call answers with the next line of its file, and with the last one for ever. What begins with ERROR goes to
+# stderr, and the call fails; escapes such as \\n and \\0377 are bytes.
+AZ = """#!/bin/sh
 echo "az $*" >>"$ANSWERS/log"
+answer() {
+  line=$(head -n 1 "$ANSWERS/$1")
+  if [ "$(wc -l <"$ANSWERS/$1")" -gt 1 ]; then
+    sed 1d "$ANSWERS/$1" >"$ANSWERS/rest"
+    mv "$ANSWERS/rest" "$ANSWERS/$1"
+  fi
+  case $line in
+    ERROR*) printf '%b\\n' "$line" >&2; exit 1 ;;
+    *) printf '%b' "$line" ;;
+  esac
+}
 case "$*" in
-  "account show"*) exit "$(next account)" ;;
-  *"/host/default/sync?"*) exit 0 ;;
-  *"/host/default/listkeys?"*) next key ;;
-  *"/functions?"*)
-    answer=$(next function)
-    case $answer in true|false) echo "$answer" ;; *) echo "$answer" >&2; exit 1 ;; esac ;;
-  "deployment group create"*)
-    answer=$(next deployment)
-    [ "$answer" = ok ] && exit 0
-    echo "ERROR: $answer https://app/runtime/webhooks/blobs?functionName=x&code={KEY}" >&2
-    exit 1 ;;
+  "account show "*) answer account ;;
+  "provider show "*) answer provider ;;
+  "provider register "*) answer register ;;
+  *"/host/default/sync?"*) answer sync ;;
+  *"/host/default/listkeys?"*) answer key ;;
+  *"/functions?"*) answer function ;;
+  "deployment group create "*) answer deployment ;;
   *) echo "not expected: $*" >&2; exit 2 ;;
 esac
 """
+
+HANDSHAKE = f"ERROR: Webhook validation handshake failed https://app/runtime/webhooks/blobs?functionName=x&code={KEY}"
 
 
 class Health(BaseHTTPRequestHandler):
@@ -78,7 +79,7 @@ class Cloud:
     """What the fakes answer, and what they were asked."""
 
     folder: Path
-    command: list[str]
+    shell: str
     url: str
     health: list[int]
 
@@ -89,10 +90,11 @@ class Cloud:
         log = self.folder / "log"
         return [line for line in log.read_text().splitlines() if line.startswith(beginning)] if log.exists() else []
 
-    def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, hook: str = "postdeploy", **environment: str) -> subprocess.CompletedProcess[str]:
         outputs = {name: f"the-{name.lower().replace('_', '-')}" for name in snapshot("defaults")["outputs"]}
+        script = {"sh": ["sh", f"{hook}.sh"], "pwsh": ["pwsh", "-NoProfile", "-File", f"{hook}.ps1"]}[self.shell]
         ran = subprocess.run(
-            self.command,
+            [*script[:-1], str(HOOKS / script[-1])],
             env={
                 "PATH": f"{self.folder}:{os.environ['PATH']}",
                 "ANSWERS": str(self.folder),
@@ -100,13 +102,13 @@ class Cloud:
                 **outputs,
                 "FUNCTION_APP_URL": self.url,
                 "AZURE_SUBSCRIPTION_ID": "the-subscription",
-                "POSTDEPLOY_PAUSE": "0",
-                "POSTDEPLOY_TIMEOUT": "3",
+                f"{hook.upper()}_PAUSE": "0",
+                f"{hook.upper()}_TIMEOUT": "600",
                 **environment,
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
         everything = ran.stdout + ran.stderr + "".join(self.asked())
@@ -114,9 +116,7 @@ class Cloud:
         return ran
 
 
-SHELLS = [pytest.param(["sh", str(SH)], id="sh")]
-if shutil.which("pwsh"):
-    SHELLS.append(pytest.param(["pwsh", "-NoProfile", "-File", str(PS1)], id="pwsh"))
+SHELLS = ["sh", *(["pwsh"] if shutil.which("pwsh") else [])]
 
 
 @pytest.fixture(params=SHELLS)
@@ -128,10 +128,57 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         made = Cloud(tmp_path, request.param, f"http://127.0.0.1:{server.server_port}", statuses)
-        for what, answer in (("account", "0"), ("function", "true"), ("key", "true"), ("deployment", "ok")):
-            made.answers(what, answer)
+        for what in ("account", "register", "sync", "deployment"):
+            made.answers(what, "")
+        for what in ("function", "key"):
+            made.answers(what, "true")
+        made.answers("provider", "Registered")
         yield made
         server.shutdown()
+
+
+def test_without_a_virtual_network_there_is_nothing_to_register(cloud: Cloud) -> None:
+    for value in ("", "false"):
+        assert cloud.run("preprovision", VNET_ENABLED=value).returncode == 0
+    assert cloud.asked() == []
+
+
+def test_with_a_virtual_network_its_provider_is_registered_and_waited_for(cloud: Cloud) -> None:
+    cloud.answers("provider", "NotRegistered", "Registering", "", "<html>Sign in</html>", "Registered\\r\\n")
+    ran = cloud.run("preprovision", VNET_ENABLED="true")
+    assert ran.returncode == 0, ran.stderr
+    [registered] = cloud.asked("az provider register")
+    assert "--namespace Microsoft.App --subscription the-subscription" in registered
+    assert len(cloud.asked("az provider show")) == 5
+
+
+def test_a_provider_that_is_registered_already_is_left_alone(cloud: Cloud) -> None:
+    assert cloud.run("preprovision", VNET_ENABLED="True").returncode == 0
+    assert cloud.asked("az provider register") == []
+
+
+def test_somebody_who_may_not_register_a_provider_is_told_so(cloud: Cloud) -> None:
+    cloud.answers("provider", "NotRegistered")
+    cloud.answers("register", "ERROR: (AuthorizationFailed)\\nThe client has no right to register Microsoft.App")
+    ran = cloud.run("preprovision", VNET_ENABLED="true")
+    assert ran.returncode == 1
+    assert "Contributor" in ran.stderr
+    assert "ERROR: (AuthorizationFailed) The client has no right" in ran.stderr
+
+
+def test_a_registration_that_does_not_end_says_what_az_complains_of(cloud: Cloud) -> None:
+    cloud.answers("provider", "ERROR: the service is down")
+    ran = cloud.run("preprovision", VNET_ENABLED="true", PREPROVISION_TIMEOUT="0")
+    assert ran.returncode == 1
+    assert "not been registered after 0 s" in ran.stderr
+    assert "the service is down" in ran.stderr
+
+
+def test_a_subscription_is_chosen_before_anything_is_registered_in_it(cloud: Cloud) -> None:
+    ran = cloud.run("preprovision", VNET_ENABLED="true", AZURE_SUBSCRIPTION_ID="")
+    assert ran.returncode == 1
+    assert "azd env set AZURE_SUBSCRIPTION_ID" in ran.stderr
+    assert cloud.asked() == []
 
 
 def test_a_deployment_that_went_well_ends_with_what_to_do_next(cloud: Cloud) -> None:
@@ -167,14 +214,14 @@ def test_a_second_run_does_the_same_again(cloud: Cloud) -> None:
 
 
 def test_it_tries_again_where_event_grid_got_no_answer(cloud: Cloud) -> None:
-    cloud.answers("deployment", "Webhook validation handshake failed", "Webhook validation handshake failed", "ok")
+    cloud.answers("deployment", HANDSHAKE, HANDSHAKE, "")
     ran = cloud.run()
     assert ran.returncode == 0
     assert "attempt 2 of 5) ... ERROR: Webhook validation handshake failed" in ran.stdout
 
 
 def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud) -> None:
-    cloud.answers("deployment", "Webhook validation handshake failed")
+    cloud.answers("deployment", HANDSHAKE)
     ran = cloud.run()
     assert ran.returncode == 1
     assert "handshake failed" in ran.stderr
@@ -186,7 +233,7 @@ def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud)
 def test_a_host_that_never_comes_up_ends_with_where_to_look(cloud: Cloud) -> None:
     cloud.answers("function", "false")
     cloud.answers("key", "false")
-    ran = cloud.run(POSTDEPLOY_TIMEOUT="1")
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
     assert ran.returncode == 1
     assert "has not started" in ran.stderr
     assert "log stream" in ran.stderr
@@ -195,7 +242,7 @@ def test_a_host_that_never_comes_up_ends_with_where_to_look(cloud: Cloud) -> Non
 
 def test_a_wait_ends_by_the_clock_however_long_each_look_takes(cloud: Cloud) -> None:
     cloud.answers("key", "false")
-    (cloud.folder / "az").write_text(AZ.replace("case", "sleep 0.5\ncase", 1))
+    (cloud.folder / "az").write_text(AZ.replace("answer() {", "sleep 0.5\nanswer() {", 1))
     assert cloud.run(POSTDEPLOY_TIMEOUT="3").returncode == 1
     looks = [line for line in cloud.asked("az rest") if "/sync?" in line]
     assert len(looks) < 4
@@ -209,9 +256,10 @@ def test_a_wait_says_what_az_was_refused_for_but_not_the_key(cloud: Cloud) -> No
     assert "code=(not shown)" in ran.stdout
 
 
-def test_it_says_how_to_sign_in(cloud: Cloud) -> None:
-    cloud.answers("account", "1")
-    ran = cloud.run()
+@pytest.mark.parametrize("hook", NAMES)
+def test_it_says_how_to_sign_in(cloud: Cloud, hook: str) -> None:
+    cloud.answers("account", "ERROR: Please run az login")
+    ran = cloud.run(hook, VNET_ENABLED="true")
     assert ran.returncode == 1
     assert "az login" in ran.stderr
 
@@ -231,7 +279,7 @@ def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
 
 def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
     cloud.health[:] = [503]
-    ran = cloud.run(POSTDEPLOY_TIMEOUT="1")
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
     assert ran.returncode == 1
     assert "missing_role" in ran.stderr
 
@@ -243,30 +291,32 @@ def test_every_shell_script_passes_shellcheck(script: Path) -> None:
     assert ran.returncode == 0, ran.stdout
 
 
-def powershell() -> Node:
-    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
-    return parser.parse(PS1.read_bytes()).root_node
-
-
-def test_the_powershell_hook_parses() -> None:
+@pytest.mark.parametrize("hook", NAMES)
+def test_the_powershell_hook_parses(hook: str) -> None:
     def walk(node: Node) -> Iterator[Node]:
         yield node
         for child in node.children:
             yield from walk(child)
 
-    assert [node.start_point for node in walk(powershell()) if node.type == "ERROR" or node.is_missing] == []
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+    root = parser.parse((HOOKS / f"{hook}.ps1").read_bytes()).root_node
+    assert [node.start_point for node in walk(root) if node.type == "ERROR" or node.is_missing] == []
 
 
-def test_both_hooks_give_az_the_same_commands() -> None:
+@pytest.mark.parametrize(("hook", "calls"), [("preprovision", 3), ("postdeploy", 5)])
+def test_both_shells_give_az_the_same_commands(hook: str, calls: int) -> None:
     def commands(source: str, joined: str) -> list[set[str]]:
         """The words of each call of az, names of variables in one spelling."""
         source = source.replace(joined, " ").replace('"', "")
         source = re.sub(r"\$env:(\w+)|\$\{?(\w+)\}?", lambda found: f"<{found[1] or found[2]}>", source)
-        calls = re.findall(r"\baz (?:account|rest|deployment)[^\n]*", source)
-        return [{word.strip("'()") for word in re.split(r"\s+", call)} - {""} for call in calls]
+        found = re.findall(
+            r"^(?!#).*?\baz ((?:account|provider|rest|deployment) (?!show --namespace \S+;)[^\n]*)", source, re.M
+        )
+        return [{word.strip("'()") for word in re.split(r"\s+", call)} - {""} for call in found]
 
-    in_sh, in_ps1 = commands(SH.read_text(), "\\\n"), commands(PS1.read_text(), "`\n")
-    assert len(in_sh) == len(in_ps1) == 5
+    in_sh = commands((HOOKS / f"{hook}.sh").read_text(), "\\\n")
+    in_ps1 = commands((HOOKS / f"{hook}.ps1").read_text(), "`\n")
+    assert len(in_sh) == len(in_ps1) == calls
     for ours, theirs in zip(sorted(in_sh, key=sorted), sorted(in_ps1, key=sorted), strict=True):
         assert {word for word in ours if word.startswith("--")} == {word for word in theirs if word.startswith("--")}
         assert {word for word in ours if "api-version" in word} == {word for word in theirs if "api-version" in word}
@@ -275,12 +325,13 @@ def test_both_hooks_give_az_the_same_commands() -> None:
         }
 
 
-def test_both_hooks_say_the_same() -> None:
+@pytest.mark.parametrize("hook", NAMES)
+def test_both_shells_say_the_same(hook: str) -> None:
     def said(source: str) -> set[str]:
         """What a person may read, without what is filled in."""
         found = re.findall(r"""(?:echo|fail|Write-Host|Stop-Here)\s+["']([^"]{12,}?)["']\n""", source)
         return {re.sub(r"\$env:\w+|\$\{?\w+\}?", "…", text).replace("`n", "").strip() for text in found}
 
-    in_sh, in_ps1 = said(SH.read_text()), said(PS1.read_text())
-    assert len(in_sh) >= 8
+    in_sh, in_ps1 = (said((HOOKS / f"{hook}.{ending}").read_text()) for ending in ("sh", "ps1"))
+    assert len(in_sh) >= 5
     assert in_sh == in_ps1

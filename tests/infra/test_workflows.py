@@ -49,6 +49,16 @@ def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
 
 
 def test_the_hooks_that_azd_runs_are_there() -> None:
-    for hook in read("azure.yaml")["hooks"]["postdeploy"].values():
-        assert (ROOT / hook["run"]).is_file()
-    assert os.access(INFRA / "hooks/postdeploy.sh", os.X_OK)
+    hooks = read("azure.yaml")["hooks"]
+    assert hooks.keys() == {"preprovision", "postdeploy"}
+    for name, ways in hooks.items():
+        assert {way: options["run"] for way, options in ways.items()} == {
+            "posix": f"infra/hooks/{name}.sh",
+            "windows": f"infra/hooks/{name}.ps1",
+        }
+        assert os.access(INFRA / f"hooks/{name}.sh", os.X_OK)
+        assert (INFRA / f"hooks/{name}.ps1").is_file()
+
+
+def test_an_azd_that_is_too_old_to_build_on_the_server_is_refused() -> None:
+    assert read("azure.yaml")["requiredVersions"] == {"azd": ">= 1.23.5"}
