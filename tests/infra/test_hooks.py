@@ -57,18 +57,35 @@ esac
 HANDSHAKE = f"ERROR: Webhook validation handshake failed https://app/runtime/webhooks/blobs?functionName=x&code={KEY}"
 
 
-class Health(BaseHTTPRequestHandler):
-    """The app's health: one status after the other, and the last for ever."""
+@dataclass(frozen=True)
+class Answer:
+    """What answers at the app's address. ``kind`` is its content type: none, as some proxies have it, by default."""
 
-    statuses: list[int]
+    status: int
+    body: bytes
+    kind: str = ""
+    location: str = ""
+
+
+WELL = Answer(200, b'{"status":"ok"}', "application/json")
+UNWELL = Answer(503, b'{"error":{"code":"missing_role","message":"Give it."}}', "application/json")
+PAGE = "<!DOCTYPE html>\n<html><title>Sign in to the network</title></html>"
+
+
+class Health(BaseHTTPRequestHandler):
+    """The app's health: one answer after the other, and the last for ever."""
+
+    answers: list[Answer]
 
     def do_GET(self) -> None:
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        body = b'{"status": "ok"}' if status == 200 else b'{"error": {"code": "missing_role", "message": "Give it."}}'
-        self.send_response(status)
-        self.send_header("content-length", str(len(body)))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.send_response(answer.status)
+        for name, value in (("content-type", answer.kind), ("location", answer.location)):
+            if value:
+                self.send_header(name, value)
+        self.send_header("content-length", str(len(answer.body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -81,7 +98,7 @@ class Cloud:
     folder: Path
     shell: str
     url: str
-    health: list[int]
+    health: list[Answer]
 
     def answers(self, what: str, *lines: str) -> None:
         (self.folder / what).write_text("".join(f"{line}\n" for line in lines))
@@ -108,6 +125,7 @@ class Cloud:
             },
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=600,
             check=False,
         )
@@ -123,11 +141,11 @@ SHELLS = ["sh", *(["pwsh"] if shutil.which("pwsh") else [])]
 def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
     (tmp_path / "az").write_text(AZ)
     (tmp_path / "az").chmod(0o755)
-    statuses = [200]
-    handler = type("_Health", (Health,), {"statuses": statuses})
+    health = [WELL]
+    handler = type("_Health", (Health,), {"answers": health})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = Cloud(tmp_path, request.param, f"http://127.0.0.1:{server.server_port}", statuses)
+        made = Cloud(tmp_path, request.param, f"http://127.0.0.1:{server.server_port}", health)
         for what in ("account", "register", "sync", "deployment"):
             made.answers(what, "")
         for what in ("function", "key"):
@@ -271,17 +289,92 @@ def test_it_names_what_it_was_not_given(cloud: Cloud) -> None:
 
 
 def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
-    cloud.health[:] = [503, 503, 200]
+    cloud.health[:] = [UNWELL, UNWELL, WELL]
     ran = cloud.run()
     assert ran.returncode == 0
     assert ran.stdout.count("Waiting for the app to be well") == 2
 
 
 def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
-    cloud.health[:] = [503]
+    cloud.health[:] = [UNWELL]
     ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
     assert ran.returncode == 1
     assert "missing_role" in ran.stderr
+
+
+# What a proxy, a gateway or a broken tool may answer in place of Azure, as the fake `az` writes it.
+STRANGE = {
+    "nothing": "",
+    "null": "null",
+    "a page": PAGE.replace("\n", "\\n"),
+    "bytes": r"\0000\0001\0033[2J\0377\0376",
+    "a page and an error": r"ERROR: 502 <html>\nBad gateway</html>",
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE.values(), ids=STRANGE)
+def test_only_a_true_of_az_counts(cloud: Cloud, strange: str) -> None:
+    cloud.answers("sync", strange)
+    cloud.answers("function", strange, "true")
+    cloud.answers("key", strange, strange, "true")
+    ran = cloud.run()
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("Waiting for the app to start (function listed: false, webhook key: false)") == 1
+    assert ran.stdout.count("Waiting for the app to start (function listed: true, webhook key: false)") == 1
+    assert "\x1b" not in ran.stdout
+
+
+@pytest.mark.parametrize("strange", ["a page", "a page and an error"])
+def test_a_page_that_az_shows_is_told_in_one_line(cloud: Cloud, strange: str) -> None:
+    cloud.answers("key", STRANGE[strange])
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
+    assert ran.returncode == 1
+    [line] = ran.stderr.strip().splitlines()
+    assert "webhook key: false" in line
+    assert "html>" in line
+
+
+def test_a_page_instead_of_event_grid_is_cut_short(cloud: Cloud) -> None:
+    cloud.answers("deployment", "ERROR: <html>" + "x" * 10_000)
+    ran = cloud.run()
+    assert ran.returncode == 1
+    assert "<html>xxx" in ran.stderr
+    assert len(ran.stderr) < 3_000
+
+
+STRANGE_HEALTH = {
+    "a page with 200": (Answer(200, PAGE.encode(), "text/html"), "Sign in to the network"),
+    "a page as bytes": (Answer(200, PAGE.encode()), "Sign in to the network"),
+    "nothing with 200": (Answer(200, b"", "application/json"), "status 200"),
+    "other JSON with 200": (Answer(200, b'{"status":"starting"}', "application/json"), '"starting"'),
+    "bytes of no text": (Answer(200, b"\x00\x01\x1b[2J\xff\xfe", "application/octet-stream"), "status 200"),
+    "JSON of no type": (Answer(503, UNWELL.body), "missing_role"),
+    "a gateway's page": (Answer(502, b"<html>Bad gateway</html>", "text/html; charset=utf-8"), "Bad gateway"),
+    "nothing with 503": (Answer(503, b""), "status 503"),
+    "a way round in circles": (Answer(302, b"", location="/api/health"), "not well"),
+}
+
+
+@pytest.mark.parametrize(("strange", "said"), STRANGE_HEALTH.values(), ids=STRANGE_HEALTH)
+def test_only_the_apps_own_words_say_that_it_is_well(cloud: Cloud, strange: Answer, said: str) -> None:
+    cloud.health[:] = [strange]
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
+    assert ran.returncode == 1
+    assert said in ran.stderr
+    assert "Byte[]" not in ran.stderr
+    assert "\x1b" not in ran.stderr
+
+
+def test_an_app_that_does_not_answer_is_told_as_such(cloud: Cloud) -> None:
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="0", FUNCTION_APP_URL="http://127.0.0.1:9")
+    assert ran.returncode == 1
+    assert re.search("refused|connect", ran.stderr)
+    assert "status 000" in ran.stderr
+
+
+def test_the_apps_words_are_understood_however_they_are_laid_out(cloud: Cloud) -> None:
+    cloud.health[:] = [Answer(200, b'{ "status": "ok" }\n')]
+    assert cloud.run(POSTDEPLOY_TIMEOUT="0").returncode == 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
