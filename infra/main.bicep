@@ -11,8 +11,8 @@ param environmentName string
 @description('Region of everything but the model. It must offer Flex Consumption.')
 param location string
 
-@description('The resource group, made if it is not there.')
-param resourceGroupName string = 'rg-${environmentName}'
+@description('The resource group, made if it is not there. Empty: rg-<environmentName>.')
+param resourceGroupName string = ''
 
 @description('Object id of a person, group or pipeline who may upload images and read embeddings. Empty: nobody but the app.')
 param principalId string = ''
@@ -42,14 +42,71 @@ param modelCapacity int = 1
 param modelDeploymentName string = ''
 
 @minValue(0)
+@maxValue(65536)
 @description('Length of the vectors to ask of the model. 0: the model decides.')
 param embeddingDimensions int = 0
 
+@description('Version of the API that the model is called by.')
+param foundryApiVersion string = '2024-05-01-preview'
+
+@description('Entra scope of the token that the model is called with.')
+param foundryScope string = 'https://cognitiveservices.azure.com/.default'
+
+@minValue(1)
+@maxValue(32)
+@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
+param foundryConcurrency int = 8
+
+@minValue(5)
+@maxValue(220)
+@description('Deadline of a query, in seconds.')
+param foundryTimeout int = 90
+
+@minLength(3)
+@maxLength(63)
 @description('Container that is watched for images.')
 param imagesContainer string = 'images'
 
+@minLength(3)
+@maxLength(63)
 @description('Container that the app writes to. It must be another one.')
 param embeddingsContainer string = 'embeddings'
+
+@minValue(1)
+@maxValue(1000000000000)
+@description('Larger blobs are rejected before they are downloaded.')
+param imageMaxBytes int = 104857600
+
+@minValue(1)
+@maxValue(1000000000000)
+@description('Larger pictures are rejected before they are decoded.')
+param imageMaxPixels int = 200000000
+
+@minValue(3136)
+@maxValue(1000000000000)
+@description('Pixels of the PNG that the model is sent, at most.')
+param modelMaxPixels int = 2458624
+
+@minValue(100000)
+@maxValue(1000000000000)
+@description('Bytes of the PNG that the model is sent, at most.')
+param modelMaxBytes int = 5000000
+
+@minLength(1)
+@description('Key of the blob metadata whose text is embedded together with the image. A dash (which no key can be): none.')
+param textMetadata string = 'text'
+
+@description('What is kept of queries: full, vector (no text) or off.')
+@allowed(['full', 'vector', 'off'])
+param queryRecords string = 'full'
+
+@minValue(1)
+@description('Days after which the record of a query is deleted. The same query then asks the model once more.')
+param queryRetentionDays int = 90
+
+@minLength(1)
+@description('When the audit runs: NCRONTAB, in UTC.')
+param reconcileSchedule string = '0 0 3 * * *'
 
 @description('Memory of one instance, in MB.')
 @allowed([512, 2048, 4096])
@@ -69,30 +126,14 @@ param httpPerInstanceConcurrency int = 16
 @description('Instances kept warm for queries. Each is paid for around the clock; 0 means that the first query after a pause waits.')
 param alwaysReadyHttpInstances int = 0
 
-@minValue(1)
-@maxValue(32)
-@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
-param foundryConcurrency int = 8
-
-@description('When the audit runs: NCRONTAB, in UTC.')
-param reconcileSchedule string = '0 0 3 * * *'
-
-@description('What is kept of queries: full, vector (no text) or off.')
-@allowed(['full', 'vector', 'off'])
-param queryRecords string = 'full'
-
-@minValue(1)
-@description('Days after which the record of a query is deleted. The same query then asks the model once more.')
-param queryRetentionDays int = 90
+@description('Redundancy of the account with the images and embeddings. Empty: Standard_ZRS, or Standard_LRS in a region without zones.')
+@allowed(['', 'Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
+param dataRedundancy string = ''
 
 @minValue(1)
 @maxValue(365)
 @description('Days in which a deleted or overwritten blob can be restored.')
 param softDeleteDays int = 7
-
-@description('Redundancy of the account with the images and embeddings. Empty: Standard_ZRS, or Standard_LRS in a region without zones.')
-@allowed(['', 'Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
-param dataRedundancy string = ''
 
 @description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
 param vnetEnabled bool = false
@@ -111,6 +152,7 @@ param logRetentionDays int = 30
 @description('Price of a million tokens of the model in your currency, for the estimate in the workbook.')
 param tokenPrice string = '0.10'
 
+var groupName = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
 var tags = { 'azd-env-name': environmentName }
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 // Names are made here and given to every module, instead of being read from the module that uses them first: so what a
@@ -139,18 +181,17 @@ var regionsWithoutZones = [
 ]
 var zones = !contains(regionsWithoutZones, toLower(replace(location, ' ', '')))
 var defaultRedundancy = zones ? 'Standard_ZRS' : 'Standard_LRS'
-var warmInstances = alwaysReadyHttpInstances <= maximumInstanceCount
-  ? alwaysReadyHttpInstances
-  : fail('alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is ${alwaysReadyHttpInstances}, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is ${maximumInstanceCount}: lower the one or raise the other, with azd env set.')
+var tooManyWarm = 'alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is ${alwaysReadyHttpInstances}, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is ${maximumInstanceCount}: lower the one or raise the other, with azd env set.'
+var warm = alwaysReadyHttpInstances <= maximumInstanceCount ? alwaysReadyHttpInstances : fail(tooManyWarm)
 var makesFoundry = empty(existingFoundryResourceId)
 // /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.CognitiveServices/accounts/<8>
 var foundryParts = split(existingFoundryResourceId, '/')
 var foundrySubscription = makesFoundry ? subscription().subscriptionId : foundryParts[2]
-var foundryGroup = makesFoundry ? resourceGroupName : foundryParts[4]
+var foundryGroup = makesFoundry ? groupName : foundryParts[4]
 var foundryName = makesFoundry ? 'ai-${token}' : last(foundryParts)
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
-  name: resourceGroupName
+  name: groupName
   location: location
   tags: tags
 }
@@ -274,18 +315,29 @@ module app 'modules/app.bicep' = {
     hostAccountName: hostAccountName
     packageContainer: packageContainer
     dataAccountName: dataAccountName
-    imagesContainer: imagesContainer
-    embeddingsContainer: embeddingsContainer
-    foundryEndpoint: foundryRole.outputs.endpoint
-    modelDeploymentName: deploymentName
-    embeddingDimensions: embeddingDimensions
-    foundryConcurrency: foundryConcurrency
-    queryRecords: queryRecords
-    reconcileSchedule: reconcileSchedule
+    settings: {
+      FOUNDRY_ENDPOINT: foundryRole.outputs.endpoint
+      FOUNDRY_MODEL: deploymentName
+      FOUNDRY_API_VERSION: foundryApiVersion
+      FOUNDRY_SCOPE: foundryScope
+      FOUNDRY_CONCURRENCY: string(foundryConcurrency)
+      FOUNDRY_TIMEOUT: string(foundryTimeout)
+      EMBEDDING_DIMENSIONS: embeddingDimensions == 0 ? '' : string(embeddingDimensions)
+      IMAGES_CONTAINER: imagesContainer
+      EMBEDDINGS_CONTAINER: embeddingsContainer
+      IMAGE_MAX_BYTES: string(imageMaxBytes)
+      IMAGE_MAX_PIXELS: string(imageMaxPixels)
+      MODEL_MAX_BYTES: string(modelMaxBytes)
+      MODEL_MAX_PIXELS: string(modelMaxPixels)
+      TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
+      QUERY_RECORDS: queryRecords
+      RECONCILE_SCHEDULE: reconcileSchedule
+    }
+    callsInFlight: foundryConcurrency
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpPerInstanceConcurrency: httpPerInstanceConcurrency
-    alwaysReadyHttpInstances: warmInstances
+    alwaysReadyHttpInstances: warm
     applicationInsightsName: applicationInsightsName
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
   }

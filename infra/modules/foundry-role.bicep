@@ -21,6 +21,7 @@ resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 // Without a subdomain of its own, a resource answers at the address of its region, which takes keys and no tokens.
-var subdomain = foundry.properties.?customSubDomainName ?? fail('The Foundry resource ${name} has no custom subdomain, and so takes no tokens of the app. Give it one, which is for ever: az cognitiveservices account update --name ${name} --resource-group <group> --custom-domain <name>')
+var noSubdomain = 'The Foundry resource ${name} has no custom subdomain, and so takes no tokens of the app. Give it one, which is for ever: az cognitiveservices account update --name ${name} --resource-group <group> --custom-domain <name>'
+var subdomain = foundry.properties.?customSubDomainName ?? fail(noSubdomain)
 
 output endpoint string = 'https://${subdomain}.services.ai.azure.com/models'

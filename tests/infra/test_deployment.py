@@ -238,7 +238,7 @@ def test_the_roles_are_there_before_the_app() -> None:
     app = SOURCES[INFRA / "main.bicep"].partition("\nmodule app ")[2].partition("\nmodule ")[0]
     assert "dependsOn: [roles]" in app
     # The model's role comes first by what the app is given of it.
-    assert "foundryEndpoint: foundryRole.outputs." in app
+    assert "FOUNDRY_ENDPOINT: foundryRole.outputs." in app
 
 
 @pytest.mark.parametrize("deployment", APPS)
@@ -425,7 +425,7 @@ def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:
     assert "Trace" in host().logging.application_insights.sampling_settings.excluded_types.split(";")
 
 
-@pytest.mark.parametrize(("deployment", "uploads"), [("defaults", 16), ("private-network", 64)])
+@pytest.mark.parametrize(("deployment", "uploads"), [("defaults", 16), ("every-setting", 64)])
 def test_there_is_a_thread_for_everything_that_may_run_at_once(deployment: str, uploads: int) -> None:
     settings = app_settings(deployment)
     queues = host().extensions.queues

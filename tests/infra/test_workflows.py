@@ -21,7 +21,7 @@ def test_no_workflow_uses_a_stored_secret_or_may_write(path: Any) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert "secrets." not in path.read_text()
     assert workflow["permissions"].items() <= {"contents": "read", "id-token": "write"}.items()
-    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+    assert all("timeout-minutes" in job or "uses" in job for job in workflow["jobs"].values())
 
 
 def test_ci_runs_what_everybody_runs() -> None:
@@ -30,14 +30,32 @@ def test_ci_runs_what_everybody_runs() -> None:
 
 
 def test_the_deployment_gives_azd_every_name_that_its_parameters_ask_for() -> None:
-    asked = set(re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text()))
+    asked = re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text())
     given = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["env"]
+    assert all(value == f"${{{{ vars.{name} }}}}" for name, value in given.items())
     # azd finds out by itself who it is signed in as.
-    assert asked - set(given) == {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"}
+    assert set(asked) - set(given) == {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"}
+    # `azd pipeline config` sets those of azd itself, and those that it is told of.
+    own = {"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_ENV_NAME", "AZURE_LOCATION"}
+    assert set(read("azure.yaml")["pipeline"]["variables"]) == set(given) - own
 
 
-def test_actions_are_named_by_their_commit() -> None:
-    used = [line for path in WORKFLOWS for line in re.findall(r"uses: (.*)", path.read_text())]
+def test_nothing_is_deployed_that_has_not_passed_the_checks() -> None:
+    jobs = read(".github/workflows/deploy.yml")["jobs"]
+    assert jobs["checks"]["uses"] == "./.github/workflows/ci.yml"
+    assert jobs["deploy"]["needs"] == "checks"
+    # YAML takes the key `on` for true.
+    assert "workflow_call" in read(".github/workflows/ci.yml")[True]
+
+
+def test_the_docs_make_the_credential_of_the_environment_that_the_workflow_deploys_to() -> None:
+    environment = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["environment"]
+    docs = (ROOT / "docs/deploy.md").read_text()
+    assert f"repo:<owner>/<repository>:environment:{environment}" in docs
+
+
+def test_actions_of_others_are_named_by_their_commit() -> None:
+    used = [line for path in WORKFLOWS for line in re.findall(r"uses: ([^.].*)", path.read_text())]
     assert [line for line in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", line)] == []
 
 

@@ -1,4 +1,4 @@
-// ALWAYS_READY_HTTP_INSTANCES) is 3, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is 2
+// alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is 3, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is 2
 using '../../main.bicep'
 
 param environmentName = 'pictures'
