@@ -26,6 +26,7 @@ from tests.infra.deployments import (
     known_settings,
     made,
     names,
+    parameters,
     snapshot,
 )
 
@@ -119,6 +120,15 @@ def test_every_container_that_the_code_uses_is_created(deployment: str) -> None:
 def test_images_are_kept_across_zones_where_the_region_has_them(deployment: str, region: str, redundancy: str) -> None:
     _, data = made(deployment, "Microsoft.Storage/storageAccounts")
     assert (data["location"], data["sku"]["name"]) == (region, redundancy)
+
+
+def test_soft_delete_is_decided_by_the_template_alone() -> None:
+    for blobs in made("defaults", "Microsoft.Storage/storageAccounts/blobServices"):
+        kept = {"enabled": True, "days": parameters()["softDeleteDays"]["defaultValue"]}
+        assert blobs["properties"]["deleteRetentionPolicy"] == kept
+        assert "isVersioningEnabled" not in blobs["properties"], "an indexer would see no deletion"
+    docs = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    assert [path.name for path in docs if "delete-retention" in path.read_text()] == []
 
 
 @pytest.mark.parametrize("deployment", APPS)
