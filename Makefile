@@ -1,10 +1,10 @@
-# demo, serve, test, bench, soak, fuzz, lint, plan, snapshots: see the README. Each sets up what is missing first.
+# demo, serve, test, bench, proof, soak, fuzz, lint, plan, snapshots: see the README. Each installs what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve test bench soak fuzz lint format plan snapshots requirements clean
+.PHONY: demo serve test bench proof soak fuzz lint format plan snapshots requirements clean
 
 demo: .venv/ready
 	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES)")
@@ -15,16 +15,21 @@ serve: .venv/ready
 test: .venv/ready
 	@$(PY) -m pytest $(ARGS)
 
+# How fast and how lean: make bench, or make bench ONLY="prepare cold" for the figures whose names begin so
 bench: .venv/ready
 	@$(PY) -m bench $(if $(ONLY),--only "$(ONLY)")
+
+# What must never be lost, under quotas, faults, kills and races: make proof, or make proof ONLY=quota
+proof: .venv/ready
+	@$(PY) -m proof $(if $(ONLY),--only "$(ONLY)")
 
 # Half an hour of everything at once: make soak, or make soak MINUTES=5
 soak: .venv/ready
 	@$(PY) -m bench.soak --minutes $(or $(MINUTES),30)
 
-# Looks for files that break the preparation of pictures: make fuzz SECONDS=60
+# Searches for files that break the preparation of pictures: make fuzz SECONDS=60
 fuzz: .venv/ready
-	@$(PY) -m tests.fuzz.fuzz_prepare --seconds $(or $(SECONDS),60)
+	@$(PY) -m tests.pictures.fuzz.fuzz_prepare --seconds $(or $(SECONDS),60)
 
 lint: .venv/ready .venv/checkov/ready
 	@$(PY) -m ruff check .
@@ -41,11 +46,11 @@ plan: .venv/ready
 	@$(PY) -m infra.plan --images "$(IMAGES)" --tpm "$(TPM)" $(foreach option,RPM TOKENS KNOWN CPU MODEL DIMENSIONS \
 	  INSTANCES CALLS MEMORY,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
 
-# What Bicep says of each deployment in infra/snapshots: after every change of a template or query. Needs `bicep` on PATH.
+# What Bicep says of each deployment in infra/snapshots, after a change of a template or query. Needs `bicep` on PATH.
 snapshots: .venv/ready
 	@$(PY) -m infra.bicep snapshots
 
-# Exact versions, with hashes, of what the .in files name.
+# Pins the packages in the .in files to exact versions, with hashes.
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 requirements: .venv/ready
@@ -61,7 +66,7 @@ clean:
   local/azurite/package-lock.json tests/clients/javascript/package-lock.json tests/infra/kusto/package-lock.json
 	@local/setup.sh
 
-# In an environment of its own: checkov pins versions of half of what the tests need.
+# In its own environment, because checkov pins other versions of packages that the tests use.
 .venv/checkov/ready: requirements-lint.txt .venv/ready
 	@$(PY) -m venv .venv/checkov
 	@.venv/checkov/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-lint.txt \

@@ -1,127 +1,127 @@
-"""The triggers: a table of contents. Each says only what happened; what to do about it is in ``shared``."""
+"""Every trigger of the app, a few lines each: the table of contents. ``shared`` does the work."""
 
 import logging
 import os
 
 import azure.functions as func
 
-from shared import api, openapi
 from shared.application import application
-from shared.blob_name import BlobName
+from shared.audit.reconcile import ReconcileRequest
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
-from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
-from shared.reconcile import ReconcileRequest
+from shared.operations.watch import SCHEDULE
 from shared.settings import read_settings
-from shared.watch import SCHEDULE
+from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from shared.triggers import http, openapi, routes
+from shared.triggers.blob_name import BlobName
 
 quiet_libraries()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 work = func.Blueprint()
-# The host resolves %NAME% from app settings and knows no default, so the defaults are spelt out.
+# The host resolves %NAME% from app settings and has no defaults, so they are repeated here.
 images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") else "images"
-nightly = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
+audit_schedule = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
 problem: str | None = None
 
 
 @work.blob_trigger("image", path=images + "/{name}", connection="ImageStorage", source=func.BlobSource.EVENT_GRID)
 def embed_uploaded_image(image: BlobName) -> None:
-    """A blob was written: bring its record up to date. The binding brings names only, never bytes."""
+    """A blob was written: sync its record. The binding carries the name only, never the bytes."""
     application().intake.uploaded(image.container, image.name)
 
 
 @work.queue_trigger("message", queue_name=QUEUE, connection="ImageStorage")
 def embed_queued_image(message: func.QueueMessage) -> None:
-    """A request has waited long enough, or a blob was deleted: look at the image again. Or an audit goes on."""
+    """A retry is due, a blob was deleted, or an audit continues."""
     application().intake.queued(message.get_body())
 
 
 @work.queue_trigger("message", queue_name=UPLOADS_POISON, connection="ImageStorage")
 def record_failed_upload(message: func.QueueMessage) -> None:
-    """The platform gave up on an upload: say so in its failure record."""
+    """The platform gave up on an upload: write its failure record."""
     application().intake.failed_upload(message.get_body())
 
 
 @work.queue_trigger("message", queue_name=REQUESTS_POISON, connection="ImageStorage")
 def record_failed_request(message: func.QueueMessage) -> None:
-    """The platform gave up on a queued request: say so in the image's failure record."""
+    """The platform gave up on a queued request: write the image's failure record."""
     application().intake.failed_request(message.get_body())
 
 
 @work.route("models/images/embeddings", methods=["POST"])
 def image_embeddings(req: func.HttpRequest) -> func.HttpResponse:
-    """Embed images, alone or with a text, for a query: the API's own route."""
-    return api.image_embeddings(req, application().endpoint)
+    """Embed images as queries, each with or without a text: the API's own route."""
+    return routes.image_embeddings(req, application().settings, application().queries)
 
 
 @work.route("models/embeddings", methods=["POST"])
 def text_embeddings(req: func.HttpRequest) -> func.HttpResponse:
-    """Embed texts into the space of the images, for a query: the API's own route."""
-    return api.text_embeddings(req, application().endpoint)
+    """Embed texts as queries, in the same space as the images: the API's own route."""
+    return routes.text_embeddings(req, application().settings, application().queries)
 
 
 @work.route("models/info", methods=["GET"])
 def model_info(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which model answers here."""
-    return api.json(api.model_info(application().settings.foundry_model))
+    """Return the name of the deployed model."""
+    return routes.model_info(application().settings)
 
 
 @work.route("skill", methods=["POST"])
 def skill(req: func.HttpRequest) -> func.HttpResponse:
-    """Embed documents for an indexer of Azure AI Search: its custom skill."""
-    return api.search(req, application().search.skill)
+    """Embed documents for an Azure AI Search indexer: its custom skill."""
+    return routes.azure_ai_search(req, application().azure_ai_search.skill)
 
 
 @work.route("vectorizer", methods=["POST"])
 def vectorizer(req: func.HttpRequest) -> func.HttpResponse:
-    """Embed a query for an index of Azure AI Search: its custom vectorizer."""
-    return api.search(req, application().search.vectorizer)
+    """Embed a query for an Azure AI Search index: its custom vectorizer."""
+    return routes.azure_ai_search(req, application().azure_ai_search.vectorizer)
 
 
 @work.route("reconcile", methods=["POST"])
 def reconcile(req: func.HttpRequest) -> func.HttpResponse:
-    """Compare all images with their records, and have those looked at again that need it."""
-    return api.audit(req, application().reconcile.start)
+    """Compare all images with their records, and queue those that need another sync."""
+    return routes.reconcile(req, application().reconcile.start)
 
 
-@work.timer_trigger("timer", schedule=nightly)
+@work.timer_trigger("timer", schedule=audit_schedule)
 def reconcile_on_schedule(timer: func.TimerRequest) -> None:
-    """Do so every night: events can be lost."""
+    """Run the same audit on a schedule, nightly by default, because events can be lost."""
     application().reconcile.start(ReconcileRequest())
 
 
 @work.timer_trigger("timer", schedule=SCHEDULE)
 def watch(timer: func.TimerRequest) -> None:
-    """Log every few minutes what waits and what is wrong with the deployment: alerts are made from that."""
+    """Log every five minutes what is waiting and what is wrong with the deployment: alerts read this line."""
     application().watch()
 
 
 @work.route("status", methods=["GET"])
 def status(req: func.HttpRequest) -> func.HttpResponse:
-    """Say how far the work is, and what went wrong."""
-    return api.status(application().status.read)
+    """Return progress and failures."""
+    return routes.status(application().status.read)
 
 
 @work.route("openapi.json", methods=["GET"])
 def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
-    """Describe these routes in OpenAPI 3.1."""
-    return api.json(openapi.document())
+    """Return a description of these routes in OpenAPI 3.1."""
+    return http.json_response(openapi.document())
 
 
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(req: func.HttpRequest) -> func.HttpResponse:
-    """Say whether the app can do its work, and if not, what to mend."""
+    """Return whether the app works and, if not, what to fix."""
     if problem:
-        # Said again: a line from the import of this module belongs to no invocation, and the host may drop it.
+        # Logged again, because the line below belongs to no invocation and the host may drop it.
         Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
-        return api.error(503, "bad_settings", problem)
-    return api.health(application().checks())
+        return http.error_response(503, "bad_settings", problem)
+    return routes.health(application().checks())
 
 
 try:
     read_settings(os.environ)
 except SettingError as error:
-    # An app that cannot run takes no work: events and messages wait for it, instead of failing one by one.
+    # With invalid settings only health is registered: events and messages wait instead of failing one by one.
     problem = str(error)
     Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
 else:

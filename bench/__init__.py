@@ -1,1 +1,1 @@
-"""The benchmarks: how fast and how lean, each figure beside what people use instead. Run ``python -m bench``."""
+"""The benchmarks: how fast and how lean, each figure next to what people use instead. Run ``python -m bench``."""

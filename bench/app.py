@@ -1,6 +1,6 @@
-"""The app as it is deployed: the settings that have defaults stand at them."""
+"""The settings of the app as it is deployed, with every default."""
 
-from shared.preparation import Limits
+from shared.pictures.limits import Limits
 from shared.settings import read_settings
 
 SETTINGS = read_settings(

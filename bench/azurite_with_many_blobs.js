@@ -2,16 +2,16 @@
 const path = require("node:path");
 const main = path.dirname(process.argv[1]);
 
-// Every ten minutes Azurite looks for content that no blob refers to, page by page through lists that it sorts anew
-// each time, and answers nobody meanwhile: with the 50,000 blobs of ten minutes of the soak, for longer than twenty more.
-// This puts that off beyond the soak's end. What is kept instead fits into memory.
+// Every ten minutes Azurite collects content that no blob refers to, page by page through lists that it sorts anew each
+// time, and answers no request meanwhile: with the 50,000 blobs of ten minutes of the soak, for more than twenty minutes.
+// This puts that off beyond the end of the soak. What is kept instead fits in memory.
 for (const service of ["blob", "queue"]) {
   require(path.join(main, service, "utils", "constants.js")).DEFAULT_GC_INTERVAL_MS = 2 ** 31 - 1;
 }
 
-// To delete a blob it walks twice through all blobs of the account and then sorts every index anew: 230 ms of CPU with
-// 16,000 blobs. Here the name, which is indexed and nearly unique, is looked up first, as Azurite does for all else, and
-// one document leaves the indices without a sort: 2 ms.
+// To delete a blob Azurite scans all blobs of the account twice and then sorts every index anew: 230 ms of CPU with 16,000
+// blobs. Here it looks up the name first, which is indexed and nearly unique, as it does for every other operation, and
+// removes one document from the indices without a sort: 2 ms.
 const { Collection, Resultset } = require(require.resolve("lokijs", { paths: [main] }));
 const { find } = Resultset.prototype;
 Resultset.prototype.find = function (query, firstOnly) {

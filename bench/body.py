@@ -1,18 +1,18 @@
-"""How long it takes to make a PNG into the body of a request to the model."""
+"""How long it takes to make the body of a request to the model from a PNG."""
 
 from bench import photographs
 from bench.app import LIMITS, SETTINGS
 from bench.figures import Figure, Measurement
 from bench.timing import speed_up
 from bench.usual import pictures as usual
-from shared.foundry import ModelOptions, image_request
+from shared.model.wire_format import ModelOptions, image_request
 
 
 def _of_5mb() -> Measurement:
-    """PNG bytes to the bytes of the JSON body, with base64: ours in the parts that are sent, the usual one whole.
+    """From a PNG's bytes to the bytes of the JSON body, with base64: ours in the parts that are sent, the usual in one.
 
-    Both in a process that has prepared a picture, as a worker has: from then on the C library keeps memory of that
-    size instead of asking the system for each megabyte anew, which would cost more than all the rest.
+    Both run in a process that has prepared a picture, like a worker: from then on the C library keeps memory of that
+    size instead of requesting each megabyte from the system, which would cost more than everything else.
     """
     usual.prepare(photographs.jpeg_12mp().read_bytes(), LIMITS.model_max_pixels)
     png = photographs.png_5mb().read_bytes()

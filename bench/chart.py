@@ -1,18 +1,18 @@
-"""A chart of where time goes: one bar a way of doing it, in pieces by step."""
+"""A chart of where time goes: a bar for each way of doing the same, divided into steps."""
 
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 _COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb")
 _LEFT, _WIDTH, _ROW, _BAR = 130, 760, 54, 30
-# A piece narrower than this, in pixels, has no room for its number.
+# In pixels: a narrower piece has no room for its number.
 _NARROW = 26
 
 
 def bars(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     """An SVG of the rows, each a name and its steps with their milliseconds, all on one scale.
 
-    Colours are told apart by colour-blind people too (Paul Tol, "Bright").
+    Colour-blind people can tell the colours apart (Paul Tol, "Bright").
     """
     steps = list(dict.fromkeys(step for row in rows.values() for step in row))
     colours = dict(zip(steps, _COLOURS, strict=False))

@@ -1,7 +1,7 @@
-"""How long a fresh process takes until it could embed, and how large what is deployed is.
+"""How long a fresh process takes until it can embed, and how large the deployed package is.
 
-Each stack is installed as the platform does it, into a folder beside the app that ``PYTHONPATH`` names, and is run by
-the interpreter itself: nothing of the development environment is on its path.
+Each stack is installed the way the platform does it, into a folder next to the app that is on ``PYTHONPATH``, and run
+by the interpreter itself: nothing of the development environment is on its path.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from bench.uploads import distinct
 from local import identity
 from local.azurite import REPO_ROOT
 
-_ROUNDS = 15
+_ROUNDS = 11
 _STACKS = REPO_ROOT / ".local" / "bench"
 _USUAL = Path(__file__).parent / "usual"
 _START = {
@@ -33,15 +33,15 @@ _START = {
     "usual": "import cold_start",
     "floor": "import azure.functions",
 }
-# The whole of what a first upload waits for, and all that was put off until then. The host has read the picture for the
-# usual code, which gets bytes.
+# Everything that a first upload waits for, with all that was deferred until then. The usual code gets bytes, so for it
+# the host has already read the picture.
 _FIRST_IMAGE = {
     "ours": "import function_app, sys; from shared.blob_name import BlobName;"
     " function_app.embed_uploaded_image(BlobName('first', sys.argv[1]))",
     "usual": "import function_app, sys; from azure.functions.blob import InputStream;"
     " function_app.embed_uploaded_image(InputStream(data=open(sys.argv[2], 'rb').read(), name='first/' + sys.argv[1]))",
 }
-_IMAGE_ROUNDS = 9
+_IMAGE_ROUNDS = 7
 _SETTINGS = {
     "FOUNDRY_ENDPOINT": "https://bench.services.ai.azure.com/models",
     "FOUNDRY_MODEL": "Cohere-embed-v3-english",
@@ -54,21 +54,21 @@ _SETTINGS = {
 
 
 def over_usual() -> Measurement:
-    """Seconds of ours over seconds of the usual stack."""
+    """Seconds of our start over seconds of the usual stack's."""
     return _ratio("ours", "usual")
 
 
 def over_floor() -> Measurement:
-    """Seconds of ours over seconds of ``import azure.functions`` alone."""
+    """Seconds of our start over seconds of ``import azure.functions`` alone."""
     return _ratio("ours", "floor")
 
 
 def first_image() -> Measurement:
-    """Seconds from nothing to the first image's record over those of the usual code; storage and model at hand."""
+    """Seconds from a new process to its first image's record, over those of the usual code."""
     with running() as site, identity.running([_SETTINGS["AZURE_CLIENT_ID"]]) as tokens:
         site.behave(mode="cheap")
         picture = photographs.png_small()
-        # Nobody but these processes knows of this container.
+        # Only these processes use this container.
         with suppress(ResourceExistsError):
             site.service.create_container("first")
         names = [f"{number}.png" for number in range(_IMAGE_ROUNDS + 1)]
@@ -84,12 +84,12 @@ def first_image() -> Measurement:
                 times[stack].append(time.perf_counter() - start)
         written = [blob for blob in site.embeddings.list_blob_names() if blob.endswith(".png.json")]
         if len(written) != 2 * len(names):
-            raise RuntimeError(f"{len(written)} records were written.")
+            raise RuntimeError(f"{len(written)} records were written instead of {2 * len(names)}.")
     return _over(times["ours"][1:], times["usual"][1:])
 
 
 def package() -> Measurement:
-    """Megabytes of what is deployed, unpacked."""
+    """Megabytes of the deployed package, unpacked."""
     files = [path for path in _package().rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     size = sum(path.stat().st_size for path in files) / 1e6
     return Measurement(size, size, size, f"{len(files):,} files")
@@ -97,7 +97,7 @@ def package() -> Measurement:
 
 @cache
 def _seconds() -> dict[str, list[float]]:
-    """Wall-clock seconds of whole processes, the three in turns, after one untimed start of each."""
+    """Wall-clock seconds of whole processes, the three by turns, after one untimed start of each."""
     times: dict[str, list[float]] = {name: [] for name in _START}
     for timed in [False] + [True] * _ROUNDS:
         for name, code in _START.items():
@@ -129,7 +129,7 @@ def _run(name: str, code: str, *arguments: str, **settings: str) -> None:
 
 @cache
 def _package() -> Path:
-    """The app as it is deployed, with what it needs."""
+    """The app as it is deployed, with its packages."""
     folder = _installed("package", REPO_ROOT / "requirements.txt", "--require-hashes")
     shutil.rmtree(folder / "shared", ignore_errors=True)
     shutil.copytree(REPO_ROOT / "shared", folder / "shared", ignore=shutil.ignore_patterns("__pycache__"))
@@ -140,7 +140,7 @@ def _package() -> Path:
 
 @cache
 def _usual() -> Path:
-    """The usual stack, with what it needs."""
+    """The usual stack, with its packages."""
     folder = _installed("usual", _USUAL / "requirements.txt")
     shutil.copy2(_USUAL / "cold_start.py", folder)
     shutil.copy2(_USUAL / "app" / "function_app.py", folder)
@@ -148,7 +148,7 @@ def _usual() -> Path:
 
 
 def _installed(name: str, requirements: Path, *options: str) -> Path:
-    """A folder with these packages, made once for each version of the list."""
+    """A folder with these packages, installed once for each version of the list."""
     folder = _STACKS / f"{name}-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:8]}"
     target = folder / ".python_packages" / "lib" / "site-packages"
     if not (folder / "ready").exists():

@@ -1,4 +1,4 @@
-"""What a figure is, and when it is good."""
+"""What a figure is, and when it reaches its target."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value, the range in which half of its rounds lay (or all, where there were few), and what it came from."""
+    """A value, the range of the middle half of its rounds (of all, where they are few), and how it came about."""
 
     value: float
     low: float
@@ -17,18 +17,18 @@ class Measurement:
 
     @classmethod
     def median(cls, values: Sequence[float], source: str) -> "Measurement":
-        """Return the median of some repetitions, with the lowest and the highest of them."""
+        """The median of several rounds, with the lowest and the highest of them."""
         return cls(statistics.median(values), min(values), max(values), source)
 
     @classmethod
     def once(cls, value: float, source: str) -> "Measurement":
-        """Return what was measured one time only."""
+        """A value that was measured once."""
         return cls(value, value, value, source)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One question with a number for an answer, and the number that it should reach."""
+    """Something to measure, and the number that it should reach."""
 
     name: str
     unit: str
@@ -38,17 +38,17 @@ class Figure:
 
     @property
     def target(self) -> float | None:
-        """The number, from the same run where it depends on another figure; ``None`` where there is none."""
+        """The number, taken from the same run where it depends on another figure; ``None`` where there is none."""
         return self.aim() if callable(self.aim) else self.aim
 
     def reached(self, measurement: Measurement) -> bool:
-        """Whether the value is at its target or on the good side of it."""
+        """Whether the value is at its target or better."""
         target = self.target
         if target is None:
             return True
         return measurement.value >= target if self.better == "higher" else measurement.value <= target
 
     def certain(self, measurement: Measurement) -> bool:
-        """Whether the value is further from its target than its rounds are from each other."""
+        """Whether the value is further from its target than its rounds are from one another."""
         target = self.target
         return target is None or measurement.high - measurement.low <= abs(measurement.value - target)

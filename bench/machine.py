@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine that the figures were measured on."""
 
 import importlib.metadata
 import os
@@ -10,7 +10,7 @@ _PACKAGES = ["Pillow", "pi-heif", "isal", "pybase64", "msgspec", "numpy"]
 
 
 def describe() -> str:
-    """Two lines: the processor, cores and system; the versions of Python and of what the time is spent in."""
+    """Two lines: the processor, its cores and the system; the versions of Python and of the packages that matter."""
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES)
     return (
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}\n"
@@ -19,7 +19,7 @@ def describe() -> str:
 
 
 def load() -> float:
-    """How many processes wanted a core, on average over the last minute."""
+    """The load average of the last minute."""
     return os.getloadavg()[0]
 
 

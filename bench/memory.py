@@ -1,4 +1,4 @@
-"""How much memory a process needs that prepares many large pictures at once."""
+"""How much memory a process needs to prepare many large pictures at once."""
 
 import re
 import resource
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.app import LIMITS
 from bench.figures import Measurement
-from shared.pictures import prepare
+from shared.pictures.prepare import prepare
 
 _THREADS = 16
 
@@ -17,8 +17,8 @@ _THREADS = 16
 def peak_of_child(picture: Path, repetitions: int) -> Measurement:
     """The peak resident memory, in MiB, of a fresh process that prepares a picture on 16 threads at once.
 
-    Interpreter and libraries are in it, each thread's own copy of the file, and all 16 results: an upload's PNG is
-    kept while the model is asked.
+    It includes the interpreter and libraries, each thread's own copy of the file, and all 16 results: an upload keeps
+    its PNG while it calls the model.
     """
     command = [sys.executable, "-m", "bench.memory", str(picture)]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(repetitions)]
@@ -40,14 +40,14 @@ def _prepare_at_once(picture: Path) -> None:
     for thread in threads:
         thread.join()
     if len(done) != _THREADS:
-        raise SystemExit(f"Only {len(done)} of {_THREADS} pictures were prepared.")
+        raise SystemExit(f"Only {len(done)} of {_THREADS} pictures were prepared; the errors are above.")
 
 
 def _peak_mib() -> float:
     """The peak resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux counts the parent's memory into ru_maxrss of a process that it started; this is of the process alone.
+        # On Linux ru_maxrss starts at the parent's peak; VmHWM is of the process alone.
         peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if peak is not None:
             return int(peak[1]) / 1024

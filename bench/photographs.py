@@ -1,6 +1,6 @@
-"""The inputs: pictures with the statistics of photographs, drawn from fixed seeds and kept in ``.local/bench/``.
+"""The inputs: pictures with the statistics of photographs, made from fixed seeds and kept in ``.local/bench/``.
 
-What matters for the cost of a picture is how well it compresses. A photograph's spectrum falls with the frequency
+The cost of a picture depends on how well it compresses. A photograph's spectrum falls with the frequency
 (Field, "Relations between the statistics of natural images and the response properties of cortical cells", 1987),
 things in front of others give it edges ("dead leaves", Lee, Mumford and Huang, 2001), the lens softens it by about a
 pixel, and the sensor adds noise that the camera's processing has smeared over neighbouring pixels.
@@ -17,7 +17,7 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageDraw, ImageFilter
 
-# Raise the number whenever a picture is drawn differently.
+# Raise the number whenever the pictures change.
 _FOLDER: Final = Path(__file__).parent.parent / ".local" / "bench" / "photographs-1"
 _NOISE: Final = 3.0
 _LENS_PIXELS: Final = 0.8
@@ -29,7 +29,7 @@ def jpeg_12mp() -> Path:
 
 
 def jpeg_24mp() -> Path:
-    """A JPEG of 6000 x 4000 pixels, quality 90, 4:2:0, about 5.2 MB, which its EXIF data turns on its side."""
+    """A JPEG of 6000 x 4000 pixels, quality 90, 4:2:0, about 5.2 MB, that its EXIF data turns on its side."""
     return _kept("24mp.jpg", lambda: _jpeg(_photograph(6000, 4000, seed=2), orientation=6))
 
 
@@ -80,10 +80,10 @@ def _png(image: Image.Image, compress_level: int) -> bytes:
 
 def _photograph(width: int, height: int, seed: int) -> Image.Image:
     random = np.random.default_rng(seed)
-    # Some of a picture is sky, skin or out of focus, some is grass: texture is strong in places.
+    # Parts of a photograph are sky, skin or out of focus, others grass: texture is strong in places.
     strength = _stretched(np.exp(0.8 * _natural(random, width // 8, height // 8, fall=2.0)), width, height)
     light = 0.1 * strength * _natural(random, width, height, fall=1.1)
-    # Colours vary less than light does, and more slowly.
+    # Colour varies less than light, and more slowly.
     warmth, tint = (_natural(random, width // 2, height // 2, fall=1.5) for _ in range(2))
     scene = np.asarray(_leaves(random, width, height), dtype=np.float32)
     channels = []

@@ -1,10 +1,10 @@
-"""What it costs to ask the model by way of the app, and what an answer that is known already costs.
+"""What a query costs through the app instead of directly to the model, and what a cache hit costs.
 
-The app and the model itself are asked in turns, the model answering at once and after 100 ms. Figures without a suffix
-are those of the whole way over HTTP: they include the stand-in for the Functions host, which is Python here and not
-.NET, and runs in the app's process. Those that end in ``_function`` are of the functions alone, called in a process of
-their own. The app is asked with ``Cache-Control: no-cache``, so it never answers from memory, and it keeps every
-answer. Storage, the model, the app and whoever asks share the cores of this machine.
+The app and the model are called by turns, where the model answers at once and where it takes 100 ms. Figures without a
+suffix are over HTTP: they include the stand-in for the Functions host, which is Python here and not .NET, and runs in
+the app's process. Those that end in ``_function`` are of the functions alone, called in their own process. The app is
+called with ``Cache-Control: no-cache``, so that it never answers from its cache, and it stores every answer. Storage,
+the model, the app and the client share the cores of this machine.
 """
 
 import base64
@@ -35,17 +35,19 @@ from local.stack import Stack
 _MODEL = "Cohere-embed-v3-english"
 _IDENTITY = "00000000-0000-0000-0000-000000000000"
 _AT_ONCE = 32
-_ROUNDS = {0: 200, 100: 30}
-# More than the process remembers (``shared.query_cache``), so that the first of them come from storage again.
+# Rounds by the model's latency in milliseconds.
+_ROUNDS = {0: 200, 100: 20}
+_WARM_UP = 5
+# More than the app keeps in memory, so that the first of them come from storage.
 _TEXTS = 700
-_ASKED_AGAIN = 150
+_REPEATED = 150
 
 _numbers = count()
 
 
 @dataclass(frozen=True)
 class Site:
-    """Ways to ask. ``app`` takes a route, a body and whether the answer must be new, and says if it was known."""
+    """Ways to call. ``app`` takes a route, a body and whether to bypass the cache; returns ``hit`` or ``miss``."""
 
     app: Callable[[str, bytes, bool], str]
     model: Callable[[str, bytes], object]
@@ -53,39 +55,39 @@ class Site:
 
 
 def added_text(site: Site) -> Measurement:
-    """Milliseconds that the app adds to a query that is a text."""
+    """Milliseconds that the app adds to a text query."""
     return _added(site, "embeddings", _text)
 
 
 def added_image(site: Site) -> Measurement:
-    """Milliseconds that the app adds to a query that is a PNG of 512 x 512 pixels."""
+    """Milliseconds that the app adds to a query with a PNG of 512 x 512 pixels."""
     picture = base64.b64encode(photographs.png_small().read_bytes()).decode()
     body = json.dumps({"model": _MODEL, "input": [{"image": f"data:image/png;base64,{picture}"}]}).encode()
     return _added(site, "images/embeddings", lambda: body)
 
 
 def cache_hit(site: Site) -> Measurement:
-    """Milliseconds for a text that the process has been asked before."""
+    """Milliseconds for a text that the app has in memory."""
     text = _text()
     site.app("embeddings", text, False)
     return _hits([_known(site, text) for _ in range(_ROUNDS[0])])
 
 
 def cache_hit_stored(site: Site) -> Measurement:
-    """Milliseconds for a text that the process has been asked so long ago that only storage remembers."""
+    """Milliseconds for a text that the app has in storage only."""
     texts = [_text() for _ in range(_TEXTS)]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda text: site.app("embeddings", text, False), texts))
-    return _hits([_known(site, text) for text in texts[:_ASKED_AGAIN]])
+    return _hits([_known(site, text) for text in texts[:_REPEATED]])
 
 
 def rps_vs_direct(site: Site) -> Measurement:
-    """Texts a second through the app over texts a second of the model itself, 32 at once, three turns of each."""
+    """Texts a second through the app over texts a second directly, 32 at once, three rounds by turns."""
     site.behave(100)
     ratios, rates = [], []
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        # The first of each make the connections.
-        for calls in (2 * _AT_ONCE, 12 * _AT_ONCE, 12 * _AT_ONCE, 12 * _AT_ONCE):
+        # The first round opens the connections.
+        for calls in (2 * _AT_ONCE, 9 * _AT_ONCE, 9 * _AT_ONCE, 9 * _AT_ONCE):
             texts = [_text() for _ in range(calls)]
             direct = _per_second(threads, lambda text: site.model("embeddings", text), texts)
             through = _per_second(threads, lambda text: site.app("embeddings", text, True), texts)
@@ -101,16 +103,16 @@ def _text() -> bytes:
 
 
 def _added(site: Site, route: str, make: Callable[[], bytes]) -> Measurement:
-    """The larger of what is added at both latencies, with the middle half of the differences of single rounds."""
+    """What the app adds, the larger of both latencies, with the middle half of the differences of single rounds."""
     found = []
     for latency, rounds in _ROUNDS.items():
         site.behave(latency)
         times = []
-        for turn in range(rounds + 10):
+        for turn in range(rounds + _WARM_UP):
             body = make()
             taken = _ms(partial(site.model, route, body)), _ms(partial(site.app, route, body, True))
-            # The first of each are those of a process that has only just begun.
-            times += [taken] if turn >= 10 else []
+            # The first calls find a process that has just started.
+            times += [taken] if turn >= _WARM_UP else []
         direct, through = (statistics.median(each) for each in zip(*times, strict=True))
         low, _, high = statistics.quantiles([slow - fast for fast, slow in times], n=4)
         found.append(Measurement(through - direct, low, high, f"{through:.1f} - {direct:.1f} ms"))
@@ -121,7 +123,7 @@ def _known(site: Site, text: bytes) -> float:
     known = []
     taken = _ms(lambda: known.append(site.app("embeddings", text, False)))
     if known != ["hit"]:
-        raise RuntimeError(f"A text that was asked before is a {known}.")
+        raise RuntimeError(f"A repeated text should be a cache hit; x-embedding-cache says {known}.")
     return taken
 
 
@@ -130,8 +132,8 @@ def _hits(times: list[float]) -> Measurement:
     return Measurement(middle, low, high, f"{len(times)} queries")
 
 
-def _per_second(threads: ThreadPoolExecutor, ask: Callable[[bytes], object], texts: list[bytes]) -> float:
-    return len(texts) / (_ms(lambda: list(threads.map(ask, texts))) / 1000)
+def _per_second(threads: ThreadPoolExecutor, call: Callable[[bytes], object], texts: list[bytes]) -> float:
+    return len(texts) / (_ms(lambda: list(threads.map(call, texts))) / 1000)
 
 
 def _ms(work: Callable[[], object]) -> float:
@@ -145,7 +147,7 @@ MEASURED = {each.__name__: each for each in (added_text, added_image, cache_hit,
 
 @cache
 def _measured(name: str) -> tuple[Measurement, Measurement]:
-    """One figure over HTTP, then of the function alone, with the same storage and the same model."""
+    """One figure over HTTP, then of the function alone, with the same storage and model."""
     settings = {"FOUNDRY_CONCURRENCY": str(_AT_ONCE)}
     with stack.running(model=_MODEL, settings=settings) as running, identity.running([_IDENTITY]) as tokens:
         over_http = _over_http(name, running, tokens)
@@ -158,46 +160,46 @@ def _measured(name: str) -> tuple[Measurement, Measurement]:
 def _over_http(name: str, running: Stack, tokens: Identity) -> Measurement:
     key = {"x-functions-key": running.functions_key}
     with (
-        _asking_the_model(running.foundry_url, tokens.endpoint, tokens.header) as (model, behave),
+        _calling_the_model(running.foundry_url, tokens.endpoint, tokens.header) as (model, behave),
         _client(f"{running.functions_url}/api/models", key) as http,
     ):
 
         def app(route: str, body: bytes, fresh: bool) -> str:
             headers = {"content-type": "application/json", "cache-control": "no-cache" if fresh else ""}
             answer = http.post(f"/{route}", content=body, headers=headers).raise_for_status()
-            known: str = answer.headers["x-embedding-cache"]
-            return known
+            cache: str = answer.headers["x-embedding-cache"]
+            return cache
 
         return MEASURED[name](Site(app, model, behave))
 
 
 def _alone(name: str) -> Measurement:
-    """In this process, which has the app settings."""
+    """The figure of the functions in this process, which has the app settings."""
     import function_app
 
     functions = {"embeddings": function_app.text_embeddings, "images/embeddings": function_app.image_embeddings}
 
     def app(route: str, body: bytes, fresh: bool) -> str:
         headers = {"content-type": "application/json", "cache-control": "no-cache" if fresh else ""}
-        ask: Callable[[func.HttpRequest], func.HttpResponse] = functions[route]
-        answer = ask(func.HttpRequest("POST", "/", headers=headers, body=body))
+        call: Callable[[func.HttpRequest], func.HttpResponse] = functions[route]
+        answer = call(func.HttpRequest("POST", "/", headers=headers, body=body))
         if answer.status_code != httpx.codes.OK:
             raise RuntimeError(answer.get_body().decode())
-        known: str = answer.headers["x-embedding-cache"]
-        return known
+        cache: str = answer.headers["x-embedding-cache"]
+        return cache
 
     environment = os.environ
-    with _asking_the_model(
+    with _calling_the_model(
         environment["BENCH_FOUNDRY"], environment["IDENTITY_ENDPOINT"], environment["IDENTITY_HEADER"]
     ) as (model, behave):
         return MEASURED[name](Site(app, model, behave))
 
 
 @contextmanager
-def _asking_the_model(
+def _calling_the_model(
     url: str, tokens: str, header: str
 ) -> Iterator[tuple[Callable[[str, bytes], object], Callable[[float], object]]]:
-    """How the model is asked without the app, with a token as the app has, and how it is told how long to take."""
+    """Functions that call the model without the app, with a token like the app's, and that set its latency."""
     wanted = {"api-version": "2019-08-01", "resource": "https://cognitiveservices.azure.com", "client_id": _IDENTITY}
     given = httpx.get(f"{tokens}?{urlencode(wanted)}", headers={"X-IDENTITY-HEADER": header}).raise_for_status()
     headers = {"authorization": f"Bearer {given.json()['access_token']}", "content-type": "application/json"}
@@ -208,7 +210,7 @@ def _asking_the_model(
             return http.post(f"/models/{route}", content=body, params=params).raise_for_status().json()
 
         def behave(latency_ms: float) -> object:
-            # The vectors are made up, so that the model's own work takes no time from the app's.
+            # Cheap vectors, so that the model takes no CPU from the app.
             return http.post("/admin/behaviour", json={"latency_ms": latency_ms, "mode": "cheap"}).raise_for_status()
 
         yield model, behave
@@ -220,7 +222,7 @@ def _client(url: str, headers: dict[str, str]) -> httpx.Client:
 
 
 def app_settings(running: Stack, tokens: Identity) -> dict[str, str]:
-    """The settings of a deployed app, for a process other than the stack's own."""
+    """The settings of a deployed app, for a process outside of the stack."""
     account = dict(part.split("=", 1) for part in running.storage_connection_string.strip(";").split(";"))
     return {
         "FOUNDRY_ENDPOINT": f"{running.foundry_url}/models",

@@ -1,4 +1,4 @@
-"""The table on the screen, and the file that programs read."""
+"""The results: a table for people, and a file for programs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,23 +6,22 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from bench.figures import Figure, Measurement
+from local import tables
 
 type Result = tuple[Figure, Measurement]
 
+# Columns that all but the last column of the table need; a narrower terminal wraps the lines itself.
+_LEAST = 130
 
-def show(console: Console, results: Sequence[Result], caption: str) -> None:
+
+def show(console: Console, results: Sequence[Result]) -> None:
     """Print one row a figure."""
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("figure", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    table.add_column("target", justify="right", no_wrap=True)
-    table.add_column("spread", justify="right", no_wrap=True)
-    table.add_column("measured", no_wrap=True, overflow="ellipsis")
-    table.add_column("verdict", no_wrap=True)
+    console.width = max(console.width, _LEAST)
+    table = tables.table(console, "figure", "value", "unit", "target", "spread", "verdict", "measured")
+    for column in table.columns[1:2] + table.columns[3:5]:
+        column.justify = "right"
     for figure, measurement in results:
         table.add_row(
             figure.name,
@@ -30,16 +29,16 @@ def show(console: Console, results: Sequence[Result], caption: str) -> None:
             figure.unit,
             "-" if figure.target is None else f"{'≥' if figure.better == 'higher' else '≤'} {_number(figure.target)}",
             f"{_number(measurement.low)} - {_number(measurement.high)}",
-            measurement.source,
             _verdict(figure, measurement),
+            measurement.source,
         )
-    console.print(table)
+    tables.show(console, table)
 
 
 def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
     """Write the figures as JSON, each with its value, unit, target and whether it is reached.
 
-    With ``keep``, the figures that the file has already and that were not measured now stay in it.
+    With ``keep``, figures that the file has and that were not measured this time stay in it.
     """
     figures: dict[str, dict[str, Any]] = {}
     if keep and path.exists():
@@ -60,7 +59,7 @@ def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
 
 
 def markdown(path: Path) -> str:
-    """Return the figures of the file as the rows of docs/performance.md."""
+    """Return the figures of the file as rows for docs/performance.md."""
     figures = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     return "".join(f"| {' | '.join(_cells(name, figure))} |\n" for name, figure in figures.items())
 

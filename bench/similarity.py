@@ -1,4 +1,4 @@
-"""How alike two pictures are to the eye."""
+"""How similar two pictures look."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from PIL import Image
 type Plane = NDArray[np.float32]
 
 # The constants of Wang, Bovik, Sheikh and Simoncelli, "Image Quality Assessment: From Error Visibility to Structural
-# Similarity" (2004): 11 x 11 Gaussian windows of 1.5 pixels, and what keeps the fractions from 0 / 0.
+# Similarity" (2004): 11 x 11 Gaussian windows of 1.5 pixels, and two constants against 0 / 0.
 _TAPS: Final = 11
 _SIGMA: Final = 1.5
 _C1: Final = (0.01 * 255) ** 2
@@ -17,14 +17,16 @@ _C2: Final = (0.03 * 255) ** 2
 
 
 def ssim(one: Image.Image, other: Image.Image) -> float:
-    """The mean structural similarity of two pictures' luma; 1 means the same.
+    """The mean structural similarity of two pictures' luma; 1 means identical.
 
-    Where their sizes differ by a pixel, the right and bottom edges that only one has are left out. Raises
+    Where their sizes differ by a pixel, the edge that only one of them has is left out. Raises
     :class:`ValueError` for pictures that differ by more.
     """
     first, second = (np.asarray(image.convert("L"), dtype=np.float32) for image in (one, other))
     if max(abs(a - b) for a, b in zip(first.shape, second.shape, strict=True)) > 1:
-        raise ValueError(f"Pictures of {one.size} and {other.size} pixels cannot be compared.")
+        raise ValueError(
+            f"Pictures of {one.size} and {other.size} pixels cannot be compared: their sides may differ by one pixel."
+        )
     height, width = np.minimum(first.shape, second.shape)
     return _ssim(first[:height, :width], second[:height, :width])
 

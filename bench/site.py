@@ -1,4 +1,4 @@
-"""A local stack for the scenarios: what they do to it, and how they see what became of their images."""
+"""A running local stack, as benchmarks and scenarios use it: what they do to it, and what became of their images."""
 
 import base64
 import hashlib
@@ -29,13 +29,13 @@ from local.stack import REQUESTS_QUEUE, Stack
 from local.storage import Storage
 
 SPACE = "Cohere-embed-v3-english"
-# Longer than any wait that a scenario brings about: what has not come to rest by then never will.
+# Longer than any wait that a scenario causes: what has not settled by then never will.
 PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """A running stack, and what the scenarios do to it."""
+    """A running stack, with clients for all of it."""
 
     stack: Stack
     service: BlobServiceClient
@@ -47,11 +47,11 @@ class Site:
     threads: ThreadPoolExecutor
 
     def behave(self, **behaviour: object) -> None:
-        """Have the model behave like this from now on."""
+        """Make the model behave like this from now on."""
         self.http.post(f"{self.stack.foundry_url}/admin/behaviour", json=behaviour).raise_for_status()
 
     def forget_calls(self) -> None:
-        """Have the model forget the calls so far."""
+        """Make the model forget the calls so far."""
         self.http.delete(f"{self.stack.foundry_url}/admin/calls").raise_for_status()
 
     def calls(self) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ class Site:
         return calls
 
     def upload(self, pictures: Mapping[str, bytes], text: str | None = None) -> None:
-        """Upload many images as fast as that goes, each with a text that goes with it."""
+        """Upload many images as fast as possible, each with this text in its metadata."""
 
         def put(name: str) -> None:
             metadata = {} if text is None else {"text": text}
@@ -70,7 +70,7 @@ class Site:
         list(self.threads.map(put, pictures))
 
     def request(self, message: Mapping[str, Any]) -> None:
-        """Put a message on the queue of requests."""
+        """Put a message on the queue ``embedding-requests``."""
         text = base64.b64encode(json.dumps(message).encode()).decode()
         self.host_storage.queue(REQUESTS_QUEUE).put(text)
 
@@ -85,7 +85,7 @@ class Site:
         ).raise_for_status()
 
     def audit(self, **options: object) -> dict[str, Any]:
-        """Have the app compare all images with their records once, and wait for its report."""
+        """Have the app audit all images once, and wait for its report."""
         before = self._latest_report()
         answer = self.http.post(
             f"{self.stack.functions_url}/api/reconcile",
@@ -111,15 +111,27 @@ class Site:
         except httpx.TransportError:
             return False
 
+    def host_process(self) -> Path | None:
+        """The host's folder in ``/proc``; ``None`` where there is none at the moment."""
+        for task in Path(f"/proc/{self.stack.pid}/task").iterdir():
+            # Threads and processes may end meanwhile.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for pid in (task / "children").read_text().split():
+                    process = Path("/proc") / pid
+                    # Several stacks may run in one process; only this one's host was started with this key.
+                    if f"FUNCTIONS_KEY={self.stack.functions_key}\0".encode() in (process / "environ").read_bytes():
+                        return process
+        return None
+
     def drained(self) -> bool:
-        """Whether no queue holds a message, not even one that nobody sees at the moment."""
+        """Whether no queue has a message, visible or hidden."""
         queues = [self.queues.get_queue_client(queue.name) for queue in self.queues.list_queues()]
         return not any(queue.get_queue_properties().approximate_message_count for queue in queues)
 
     def at_rest(self, prefix: str, *kinds: Literal["images", "failures"]) -> bool:
-        """Whether all work is done, and of every image there is a record of its version, of one of the kinds.
+        """Whether all work is done and every image has a record of its version, of one of the kinds.
 
-        A listing tells. Empty queues alone would not: an event may still be on its way to the host.
+        Empty queues alone do not tell: an event may still be on its way to the host.
         """
         if not self.drained():
             return False
@@ -127,11 +139,11 @@ class Site:
         return sorted(stored) == sorted(self._image_versions(prefix).items())
 
     def settle(self, prefix: str, *kinds: Literal["images", "failures"]) -> None:
-        """Wait until everything is at rest; what is not after minutes is lost."""
+        """Wait until everything is at rest, for at most ``PATIENCE`` seconds: what is not by then is lost."""
         wait_until(lambda: self.at_rest(prefix, *kinds), seconds=PATIENCE, every=0.25)
 
     def lost(self, prefix: str) -> set[str]:
-        """The images without a record of their very bytes, and all that have another record than they should."""
+        """The names whose records are wrong: no record of these bytes, a failure, or a record without an image."""
         images, records = self._image_versions(prefix).keys(), self._stored("images", prefix).keys()
         right = dict(zip(both := sorted(images & records), self.threads.map(self._is_right, both), strict=True))
         return (images ^ records) | {name for name in both if not right[name]} | self._stored("failures", prefix).keys()
@@ -145,7 +157,7 @@ class Site:
         return {blob.name: blob.etag.strip('"') for blob in self.images.list_blobs(name_starts_with=prefix)}
 
     def _stored(self, kind: Literal["images", "failures"], prefix: str) -> dict[str, str]:
-        """The names that have such a record, each with the version of the image that it was made from."""
+        """The names with such a record, each with the ETag of the image that it was made from."""
         folder = f"{SPACE}/{kind}/"
         found = self.embeddings.list_blobs(name_starts_with=folder + prefix, include=["metadata"])
         return {
@@ -165,7 +177,7 @@ def running(
     show: Callable[[str], None] = lambda line: None,
     node_options: Sequence[str] = (),
 ) -> Iterator[Site]:
-    """Run the stack for some scenarios: the options are those of :func:`local.stack.running`."""
+    """Run a stack, with the options of :func:`local.stack.running`."""
     with ExitStack() as parts:
         running = parts.enter_context(
             stack.running(
@@ -193,13 +205,19 @@ def running(
         )
 
 
+def wait_for(what: str, true: Callable[[], bool], *, every: float = 0.05) -> None:
+    """Wait until something is true. Raises RuntimeError where a result without it would be wrong."""
+    if not wait_until(true, seconds=PATIENCE, every=every):
+        raise RuntimeError(f"There was no {what} within {PATIENCE:.0f} s. Measure again on a quieter machine.")
+
+
 def pictures(prefix: str, number: int) -> dict[str, bytes]:
-    """So many different PNGs by name, the same for the same prefix: squares of colour, small and fast to decode."""
+    """So many different PNGs by name, always the same for a prefix: squares of colour, small and fast to decode."""
     return {f"{prefix}{index}.png": picture(f"{prefix}{index}") for index in range(number)}
 
 
 def picture(seed: str) -> bytes:
-    """A PNG that no other seed gives."""
+    """A PNG of which no other seed makes the same."""
     squares = Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(8 * 8 * 3))
     file = io.BytesIO()
     squares.resize((64, 64), Image.Resampling.NEAREST).save(file, "PNG")

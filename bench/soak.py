@@ -1,10 +1,10 @@
-"""Half an hour of everything at once, at half of what the app can do. Memory must not grow, and nothing go wrong.
+"""Half an hour of everything at once, at half of the app's capacity. Memory must not grow, and nothing may go wrong.
 
     python -m bench.soak --minutes 30
 
-People upload pictures (most small, one in forty a photograph of 12 megapixels), write some of them again, delete
-others, and ask, half of the time what has been asked before. What the app can do of that mix is measured first, by
-uploading some as fast as that goes. Memory is that of the host's process, with the app in it.
+Users upload pictures (most of them small, one in forty a photograph of 12 megapixels), overwrite some, delete others
+and send queries, half of them repeated. The app's capacity for that mix is measured first, with uploads as fast as
+possible. Memory is that of the host's process, with the app in it.
 """
 
 import argparse
@@ -23,30 +23,29 @@ from pathlib import Path
 from threading import Event
 
 from azure.core.exceptions import ResourceNotFoundError
-from rich.console import Console
 
 from bench import machine, photographs, report
 from bench.figures import Figure, Measurement
-from bench.scenarios import host_process
 from bench.site import Site, picture, running
 from bench.uploads import SETTINGS, distinct
+from local import tables
 from local.azurite import REPO_ROOT
 
 _LATENCY_MS = 200
 _WITH_MANY_BLOBS = Path(__file__).with_name("azurite_with_many_blobs.js")
 _FIRST = 200
-# Names in use: what is uploaded beyond them writes over or follows a deletion, so that storage does not fill up.
+# Names in use. Further uploads overwrite them, so that storage does not fill up.
 _NAMES = 1500
 _QUERIES_PER_S = 4.0
-# More to do at once than this means that a part is too slow for the load, and something else is measured.
+# With more than this many things unfinished, some part is too slow for the load and the result would mean nothing.
 _MOST_WAITING = 100
 _SAMPLE_EVERY = 5.0
-# By then the query cache is full and every thread has decoded a photograph.
+# After that the query cache is full and every thread has decoded a photograph.
 _WARM_UP = 1 / 4
 
 
 class _Seen:
-    """What went wrong, as answers and the app's log tell."""
+    """What went wrong, according to the answers and the app's log."""
 
     def __init__(self) -> None:
         self.statuses: Counter[int] = Counter()
@@ -59,7 +58,7 @@ class _Seen:
 
 
 class _Load:
-    """Everything that people do, one thing at a time, chosen by chance from a fixed seed."""
+    """Everything that users do, chosen at random from a fixed seed."""
 
     def __init__(self, site: Site, seen: _Seen) -> None:
         self._site = site
@@ -70,11 +69,11 @@ class _Load:
         self.done: Counter[str] = Counter()
 
     def pictures(self, number: int) -> dict[str, bytes]:
-        """So many new pictures under new names."""
+        """So many new pictures, under new names."""
         return {f"soak/first {index}": self._picture() for index in range(number)}
 
     def change(self) -> Callable[[], object]:
-        """The next upload, overwriting or deletion."""
+        """The next upload, overwrite or deletion."""
         name = f"soak/{self._chance.randrange(_NAMES)}"
         if self._chance.random() < 0.1:
             self.done["deletions"] += 1
@@ -90,7 +89,7 @@ class _Load:
         if self._chance.random() < 0.5:
             body = json.dumps({"input": [f"a red bicycle, number {number}"]}).encode()
             return lambda: self._ask("embeddings", body, "application/json")
-        image = picture(f"asked {number}")
+        image = picture(f"query {number}")
         return lambda: self._ask("images/embeddings", image, "image/png")
 
     def _picture(self) -> bytes:
@@ -108,21 +107,21 @@ class _Load:
 
 
 def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
-    """Run it for so long; returns the figures."""
+    """Run it for so long and return the figures."""
     seen = _Seen()
     with running(settings=SETTINGS, show=seen.read, node_options=["--require", str(_WITH_MANY_BLOBS)]) as site:
         site.behave(latency_ms=_LATENCY_MS, mode="cheap")
         load = _Load(site, seen)
         rate = _rate(site, load) / 2
-        tell(f"{rate:.1f} uploads, overwritings and deletions a second, {_QUERIES_PER_S:.0f} queries a second")
-        process = host_process(site)
+        tell(f"{rate:.1f} uploads, overwrites and deletions and {_QUERIES_PER_S:.0f} queries a second")
+        process = site.host_process()
         if process is None:
             raise RuntimeError("The functions host is not running.")
         samples: list[tuple[float, float]] = []
         start = time.monotonic()
         end = start + minutes * 60
-        with _going_on(site, load.change, rate) as changes, _going_on(site, load.query, _QUERIES_PER_S) as queries:
-            # A load that is done has failed: leaving says why.
+        with _repeating(site, load.change, rate) as changes, _repeating(site, load.query, _QUERIES_PER_S) as queries:
+            # A load that has ended has failed; leaving the block raises why.
             while time.monotonic() < end and not (changes.done() or queries.done()):
                 time.sleep(_SAMPLE_EVERY)
                 samples.append(((time.monotonic() - start) / 60, _resident_mb(process)))
@@ -130,14 +129,14 @@ def soak(minutes: float, tell: Callable[[str], None]) -> list[report.Result]:
                     tell(f"{samples[-1][0]:4.0f} min  {samples[-1][1]:.0f} MB  {dict(load.done)}")
         site.settle("soak/", "images")
         lost = len(site.lost("soak/"))
-        same = host_process(site) == process
+        same = site.host_process() == process
     for line in seen.errors[:5]:
         tell(line[:500])
     return _figures(minutes, samples, seen, lost if same else -1, load.done)
 
 
 def _rate(site: Site, load: _Load) -> float:
-    """Images a second of the mix, uploaded as fast as that goes."""
+    """Images of the mix a second, uploaded as fast as possible."""
     first = load.pictures(_FIRST)
     start = time.monotonic()
     site.upload(first)
@@ -146,35 +145,38 @@ def _rate(site: Site, load: _Load) -> float:
 
 
 @contextmanager
-def _going_on(site: Site, choose: Callable[[], Callable[[], object]], rate: float) -> Iterator[Future[None]]:
-    """Do so many things a second until this is left, which waits for them all and raises what went wrong."""
+def _repeating(site: Site, choose: Callable[[], Callable[[], object]], rate: float) -> Iterator[Future[None]]:
+    """Do so many things a second until the block ends, which waits for all of them and raises what went wrong."""
     left = Event()
 
-    def go_on() -> None:
+    def repeat() -> None:
         start = time.monotonic()
         doing: set[Future[object]] = set()
         for number in count():
             if left.wait(max(0, start + number / rate - time.monotonic())):
                 break
             doing.add(site.threads.submit(choose()))
-            # Not in turn: one that takes long, as the SDK tries again after 15 s, keeps nothing else waiting.
+            # In any order: a slow one (the SDK retries after 15 s) must not hold up the others.
             finished = {each for each in doing if each.done()}
             for each in finished:
                 each.result()
             doing -= finished
             if len(doing) > _MOST_WAITING:
                 minutes = (time.monotonic() - start) / 60
-                raise RuntimeError(f"After {minutes:.0f} minutes {rate:.1f} a second are more than can be done.")
+                raise RuntimeError(
+                    f"The load of {rate:.1f} a second is more than this machine can do: after {minutes:.0f} minutes "
+                    f"{len(doing)} are unfinished. Run it on a quieter machine."
+                )
         for each in doing:
             each.result()
 
     with ThreadPoolExecutor(1) as one:
-        going = one.submit(go_on)
+        repeating = one.submit(repeat)
         try:
-            yield going
+            yield repeating
         finally:
             left.set()
-        going.result()
+        repeating.result()
 
 
 def _resident_mb(process: Path) -> float:
@@ -190,7 +192,7 @@ def _figures(
     middle = len(warm) // 2
     halves = [statistics.linear_regression(*zip(*half, strict=True)).slope for half in (warm[:middle], warm[middle:])]
     sizes = [size for _, size in warm]
-    held = (
+    source = (
         f"{min(sizes):.0f} to {max(sizes):.0f} MB in the last {minutes * (1 - _WARM_UP):.0f} of {minutes:.0f} minutes"
     )
     wrong = sum(number for status, number in seen.statuses.items() if status != 200)
@@ -198,7 +200,7 @@ def _figures(
     return [
         (
             Figure("soak_memory_mb_per_min", "MB/min", "lower", 1, _never),
-            Measurement(slope, min(halves), max(halves), held),
+            Measurement(slope, min(halves), max(halves), source),
         ),
         (Figure("soak_lost", "images", "lower", 0, _never), Measurement.once(lost, counted)),
         (
@@ -209,17 +211,18 @@ def _figures(
 
 
 def _never() -> Measurement:
-    raise RuntimeError("The soak measures all of its figures at once.")
+    raise RuntimeError("The soak measures all of its figures at once: run python -m bench.soak.")
 
 
 def main() -> int:
-    """Run it, print the table, and add its figures to ``.local/bench.json``."""
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Does it hold for half an hour?")
+    """Run it, print the table and add the figures to ``.local/bench.json``."""
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description="Half an hour of everything at once.")
     parser.add_argument("--minutes", type=float, default=30)
     minutes = parser.parse_args().minutes
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    results = soak(minutes, lambda line: console.print(line, highlight=False, markup=False))
-    report.show(console, results, machine.describe())
+    console = tables.standard_output()
+    results = soak(minutes, lambda line: console.print(line, markup=False))
+    report.show(console, results)
+    console.print(machine.describe())
     report.write(REPO_ROOT / ".local" / "bench.json", results, keep=True)
     return 0 if all(figure.reached(measurement) for figure, measurement in results) else 1
 

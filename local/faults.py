@@ -1,12 +1,12 @@
-"""A proxy in front of storage that fails when it is told to: TLS in, TLS out, the emulator's own certificate.
+"""A proxy in front of storage that fails on demand: TLS in, TLS out, the emulator's own certificate.
 
     faults = StorageFaults()
     with stack.running(storage_faults=faults):
         faults.begin("lost", share=0.1)
         faults.end()
 
-What a client sends and what storage answers go through as they are, piece by piece: paths, Host, Authorization,
-ranges, bodies. A request must say how long it is, which those of the storage SDKs do.
+Requests and answers pass through unchanged, piece by piece: paths, Host, Authorization, ranges, bodies. A request must
+have a Content-Length, as those of the storage SDKs do.
 """
 
 import http.client
@@ -41,6 +41,8 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
 # Azurite closes a connection that has been idle for five seconds. A request sent at that moment would be lost.
 _LONGEST_IDLE = 2.0
 _PIECE = 64 * 1024
+# How often a server looks whether it is to stop, in seconds.
+_STOPPING = {"poll_interval": 0.05}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class _Fault:
 
 
 class StorageFaults:
-    """The switch of the proxy: which fault requests meet, if any. Thread-safe."""
+    """The proxy's switch: which fault requests meet, if any. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,16 +66,16 @@ class StorageFaults:
     def begin(
         self, kind: FaultKind, *, share: float = 1.0, times: float = math.inf, seconds: float = 1.0, seed: int = 0
     ) -> None:
-        """From now on, until told otherwise or so many `times`, fail that share of the requests in this way.
+        """From now on, fail that share of the requests in this way, at most `times` of them.
 
-        `cut` drops the connection before anything is forwarded, `lost` once storage has answered: what was asked
-        for is done and nobody learns of it. `slow` waits so many seconds first, the rest are answers of storage.
+        `cut` drops the connection before anything is forwarded. `lost` drops it once storage has answered: the request
+        is done, and its sender never learns of it. `slow` waits `seconds` first. The rest are answers of storage.
         """
         with self._lock:
             self._fault, self._random, self.met = _Fault(kind, share, times, seconds), random.Random(seed), 0
 
     def end(self) -> int:
-        """Let every request through from now on; how many met the fault."""
+        """Let every request through from now on. Returns how many met the fault."""
         with self._lock:
             self._fault = None
             return self.met
@@ -89,7 +91,7 @@ class StorageFaults:
 
     @contextmanager
     def before(self, storage: Azurite) -> Iterator[tuple[str, str]]:
-        """Serve in threads; the URLs of the blob and the queue service for whoever should meet the faults."""
+        """Serve in threads. Yields the URLs of the blob and queue services for the clients that should meet faults."""
         with ExitStack() as parts:
             blob_url = parts.enter_context(_serving(storage.blob_url, storage, self))
             yield blob_url, parts.enter_context(_serving(storage.queue_url, storage, self))
@@ -97,7 +99,7 @@ class StorageFaults:
 
 @contextmanager
 def _serving(url: str, storage: Azurite, faults: StorageFaults) -> Iterator[str]:
-    """A proxy for one service; its URL, which has the account in its path like the emulator's own."""
+    """Run a proxy for one service. Yields its URL, which has the account in its path like the emulator's own."""
     service = urlsplit(url)
     trusting = ssl.create_default_context(cafile=storage.ca_file)
 
@@ -110,9 +112,9 @@ def _serving(url: str, storage: Azurite, faults: StorageFaults) -> Iterator[str]
     with _Server(("127.0.0.1", 0), Handler) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(storage.ca_file, storage.key_file)
-        # Shaking hands belongs to each connection's own thread: a client that is slow at it must not stop the others.
+        # Each connection does its handshake in its own thread: a slow client must not hold up the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, name="storage faults", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs=_STOPPING, name="storage faults", daemon=True)
         thread.start()
         try:
             yield f"https://127.0.0.1:{server.server_port}{service.path}"
@@ -125,7 +127,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients that go away in the middle are what this is for."""
+        """Print nothing: clients that disconnect midway are what this is for."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -156,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
                     response.close()
                     self._hang_up()
                 else:
-                    self._give_back(response)
+                    self._pass_on(response)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - the base class's names
 
@@ -174,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.last_used = time.monotonic()
         return response
 
-    def _give_back(self, response: http.client.HTTPResponse) -> None:
+    def _pass_on(self, response: http.client.HTTPResponse) -> None:
         self.send_response_only(response.status, response.reason)
         for name, value in response.getheaders():
             if name.lower() not in {"connection", "keep-alive"}:
@@ -186,9 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer in storage's place, as it does: a header for a client that asked with HEAD, and a body of XML."""
+        """Answer in storage's place, the way it does: a body of XML, and the code in a header for HEAD."""
         for _ in self._body():
-            pass  # what is not read would be taken for the next request
+            pass  # an unread body would be taken for the next request
         body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
@@ -209,4 +211,4 @@ class _Handler(BaseHTTPRequestHandler):
             yield piece
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: storage has a log of its own."""
+        """Print nothing: storage has a log of its own."""

@@ -1,8 +1,8 @@
-"""The managed-identity endpoint of App Service (protocol 2019-08-01), as far as azure-identity uses it.
+"""The managed-identity endpoint of App Service (protocol 2019-08-01), as much of it as azure-identity uses.
 
-Simulated: the address and header that the platform gives an app, user-assigned identities known by their client id,
-tokens per resource with a lifetime. Not simulated: a signature. The tokens are well-formed and expire, and the
-storage emulator and the model stand-in check all the rest of them. Loopback only.
+Simulated: the address and header that the platform gives an app, user-assigned identities by client id, tokens per
+resource with a lifetime. Not simulated: a signature. The tokens are well-formed and expire, and the storage emulator
+and the stand-in for the model check everything else about them. Loopback only.
 """
 
 import base64
@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 _TENANT = "11111111-2222-3333-4444-555555555555"
+# How often the server looks whether it is to stop, in seconds.
+_STOPPING = {"poll_interval": 0.05}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A running endpoint: the two values an app finds in IDENTITY_ENDPOINT and IDENTITY_HEADER."""
+    """A running endpoint: the values of an app's IDENTITY_ENDPOINT and IDENTITY_HEADER."""
 
     endpoint: str
     header: str = field(repr=False)
@@ -29,7 +31,7 @@ class Identity:
 
 @contextmanager
 def running(client_ids: Collection[str], *, lifetime: float = 24 * 3600) -> Iterator[Identity]:
-    """Answer token requests for these identities in a thread; `lifetime` of a token in seconds."""
+    """Answer token requests for these identities in a thread; a token lives for `lifetime` seconds."""
     header = secrets.token_hex(16)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,10 +59,10 @@ def running(client_ids: Collection[str], *, lifetime: float = 24 * 3600) -> Iter
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing: tokens are asked for all the time."""
+            """Print nothing: tokens are requested all the time."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, name="identity endpoint", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs=_STOPPING, name="identity endpoint", daemon=True)
         thread.start()
         try:
             yield Identity(endpoint=f"http://127.0.0.1:{server.server_port}/msi/token", header=header)

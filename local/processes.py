@@ -1,4 +1,4 @@
-"""Child processes that say when they are ready, are read to the end, and never outlive whoever started them."""
+"""Child processes that say when they are ready, are read to the end, and never outlive their parent."""
 
 import contextlib
 import os
@@ -10,29 +10,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# What a service of this stack prints when it is ready, and where.
+# What a service of this stack prints when it is ready.
 LISTENING = re.compile(r"^listening on (http://127\.0\.0\.1:\d+)$")
 
-# On Linux the kernel kills the child when its parent is gone, however that came about. The setting survives exec.
+# Seconds that a part may take to start on a busy machine. One that cannot start ends before that.
+STARTING = 120.0
+
+# On Linux the kernel kills the child when its parent ends, however that came about. The setting survives exec.
 _DIE_WITH_PARENT = """
 import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 9)
     if os.getppid() != int(sys.argv[1]):
-        sys.exit("whoever started this is already gone")
+        sys.exit("the parent process has already ended")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
 class StackError(Exception):
-    """A part of the local stack did not start, or ended on its own. The message names its log and shows the end."""
+    """A part of the local stack did not start, or stopped unexpectedly. The message names its log and shows its end."""
 
 
 class Child:
-    """One child process. All it prints goes to `log` and, line by line, to `on_line`.
+    """One child process. Everything it prints goes to `log` and, line by line, to `on_line`.
 
-    It is in a session of its own, so that a Ctrl-C in the terminal reaches only the supervisor, which then stops
-    its children in order. Start it from a thread that lives as long as the child should.
+    It is in a session of its own, so that a Ctrl-C in the terminal reaches only the parent, which then stops its
+    children in order. Start it from a thread that lives as long as the child should.
     """
 
     def __init__(
@@ -74,9 +77,9 @@ class Child:
         return self._process.poll() is None
 
     def announcement(self, pattern: re.Pattern[str], *, seconds: float) -> str:
-        """Wait for one of its first lines to match and give the pattern's first group.
+        """Wait for one of its first lines to match and return the pattern's first group.
 
-        Raises StackError when it ends, or `seconds` pass, before it has said so.
+        Raises StackError when it ends, or `seconds` pass, before that.
         """
 
         def found() -> str | None:
@@ -84,18 +87,18 @@ class Child:
 
         with self._changed:
             self._changed.wait_for(lambda: found() or self._ended, timeout=seconds)
-            said = found()
-        if said is None:
+            announced = found()
+        if announced is None:
             raise self.error("did not start" if self._ended else f"was not ready within {seconds:g} seconds")
-        return said
+        return announced
 
     def error(self, what: str) -> StackError:
-        """An error about this child that names its log and shows the end of it."""
+        """An error about this child that names its log and shows the log's end."""
         tail = "\n".join(f"    {line}" for line in self._tail())
         return StackError(f"{self.name} {what}. Its log is {self.log} and ends with:\n{tail}")
 
     def stop(self, *, seconds: float = 5) -> None:
-        """Ask it to end; kill it when it has not within `seconds`. Does nothing when it has ended already."""
+        """Terminate it; kill it when it has not ended within `seconds`. Does nothing when it has already ended."""
         self._process.terminate()
         try:
             self._process.wait(timeout=seconds)
@@ -105,13 +108,13 @@ class Child:
         self._reader.join(timeout=seconds)
 
     def wait(self) -> int:
-        """Wait until it ends and give its exit status."""
+        """Wait until it ends and return its exit status."""
         status = self._process.wait()
         self._reader.join(timeout=1)
         return status
 
     def _read(self) -> None:
-        """Read until the end: a pipe that nobody reads would stop the child."""
+        """Read until the end: a full pipe would block the child."""
         assert self._process.stdout
         with self._process.stdout as output, self.log.open("ab", buffering=0) as log:
             for raw in output:
@@ -133,7 +136,7 @@ class Child:
 
 
 def wait_until(true: Callable[[], bool], *, seconds: float, every: float = 0.05) -> bool:
-    """Look every so often whether something is true; False when it has not become so within `seconds`."""
+    """Check every so often whether something is true. False when it has not become true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
 """Sample pictures for the demo, drawn here: the formats, sizes and oddities that people really upload.
 
-Every picture is the same on every machine. One file is no picture at all, to show what becomes of such a file.
+Every picture is the same on every machine. One file is not a picture, to show what happens to such a file.
 """
 
 import math
@@ -27,7 +27,7 @@ class Sample:
 
 
 def write(folder: Path) -> list[Sample]:
-    """Write all samples into a folder, except those that are there already. Returns all of them."""
+    """Write the samples that a folder lacks. Returns all of them."""
     for name, draw in _FILES.items():
         path = folder / name
         if not path.exists():
@@ -39,7 +39,7 @@ def write(folder: Path) -> list[Sample]:
 
 
 def _sunset(path: Path) -> None:
-    """A phone's photo: 12 megapixels with noise, lying on its side, with an EXIF entry that says so."""
+    """A phone's photo: 12 megapixels with noise, stored on its side, with an EXIF entry that says so."""
     picture = _sky(750, 1000, ["#2b1b4d", "#a8325e", "#f2702f", "#ffc65c"])
     pen = ImageDraw.Draw(picture)
     glow = np.asarray(_sky(1, 16, ["#f58a3c", "#ffe9a8"]))[:, 0].tolist()
@@ -205,12 +205,12 @@ def _icon(path: Path) -> None:
 
 
 def _notes(path: Path) -> None:
-    """A text, whatever its name says."""
+    """A text, despite its name."""
     path.write_text("Bought 6 lemons. The picture of the lake came out well.\n")
 
 
 def _sky(width: int, height: int, colours: Sequence[str]) -> Image.Image:
-    """A picture that goes from the first colour at the top to the last at the bottom."""
+    """A vertical gradient, from the first colour at the top to the last at the bottom."""
     column = Image.new("RGB", (1, len(colours)))
     for y, colour in enumerate(colours):
         column.paste(colour, (0, y, 1, y + 1))

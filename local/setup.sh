@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv: Python packages, Node.js (a Python package too), Azurite, and what the tests run in it. Silent,
-# unless it fails.
+# Makes .venv: the Python packages, Node.js (a Python package too), Azurite, and what the tests run in Node.js. Prints
+# nothing unless it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,14 +12,14 @@ for candidate in python3.13 python3 python; do
   fi
 done
 if [ -z "$python" ]; then
-  echo "Python 3.13 is needed (.python-version names it) and neither python3.13, python3 nor python is that. Install it, with pyenv or uv for example, and run this again." >&2
+  echo "Python 3.13 is required (see .python-version), but none of python3.13, python3 and python is that version. Install it, for example with pyenv or uv, and run this again." >&2
   exit 1
 fi
 
-[ -t 2 ] && echo "First run: installing what is needed into .venv, about a minute." >&2
+[ -t 2 ] && echo "First run: installing packages into .venv, which takes about a minute." >&2
 mkdir -p .local
 log=.local/setup.log
-trap '[ $? = 0 ] || { cat "$log" >&2; echo "Setting up failed; the log above is $log." >&2; }' EXIT
+trap '[ $? = 0 ] || { cat "$log" >&2; echo "The setup failed. Its log is above and in $log." >&2; }' EXIT
 {
   rm -rf .venv
   "$python" -m venv .venv

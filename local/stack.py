@@ -4,7 +4,7 @@
         httpx.get(f"{running.functions_url}/api/health")
 
 The function app gets an environment made from scratch, as on Azure: its app settings and no keys. It reaches storage
-and the model with tokens from the identity endpoint. Only the stand-ins hold the storage account's key.
+and the model with tokens from the identity endpoint. Only the stand-ins have the storage account's key.
 """
 
 import os
@@ -30,7 +30,7 @@ from local.azurite import REPO_ROOT, Azurite
 from local.events import EventGrid, Subscription, to_queue, to_webhook
 from local.faults import StorageFaults
 from local.identity import Identity
-from local.processes import LISTENING, Child, wait_until
+from local.processes import LISTENING, STARTING, Child, wait_until
 from local.processes import StackError as StackError
 from local.storage import Storage
 
@@ -48,9 +48,23 @@ class Stack:
     functions_key: str = field(repr=False)
     storage_connection_string: str = field(repr=False)
     ca_file: str
-    """The certificate to verify storage with: `connection_verify=ca_file` in the storage SDKs."""
+    """The certificate that verifies storage: `connection_verify=ca_file` in the storage SDKs."""
     foundry_url: str
     pid: int
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the caller of :func:`running` chose; see there."""
+
+    app: Path
+    model: str
+    settings: Mapping[str, str]
+    logs: Path
+    lease: float
+    storage_faults: StorageFaults | None
+    show: Callable[[str], None]
+    node_options: Sequence[str]
 
 
 @contextmanager
@@ -67,56 +81,51 @@ def running(
 ) -> Iterator[Stack]:
     """Start everything, wait until it answers, and stop everything at the end, whatever the end is.
 
-    `settings` come on top of the app settings, `logs` is a folder for one log per part (default: one of its own in
+    `settings` override the app settings, `logs` is a folder for one log per part (default: one of its own in
     `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs,
-    `storage_faults` come between the app and storage (not between the host and storage), `show` gets each line that
-    the functions log, and `node_options` are those of the Node.js that runs Azurite.
+    `storage_faults` stand between the app and storage (not between the host and storage), `show` is called with each
+    line that the functions log, and `node_options` are those of the Node.js that runs Azurite.
 
-    A functions host that dies is started again on the same port, as Azure does. When another part dies, StackError
-    is raised in the main thread, wherever that is. SIGTERM and SIGHUP are taken like Ctrl-C.
+    A functions host that dies is restarted on the same port, as on Azure. When another part dies, StackError is raised
+    in the main thread, wherever that is. SIGTERM and SIGHUP act like Ctrl-C.
     """
-    with _Warden() as warden, ExitStack() as parts:
+    options = _Options(app, model, settings, logs or _log_folder(), lease, storage_faults, show, node_options)
+    with _Supervisor() as supervisor, ExitStack() as parts:
         try:
-            yield _start(
-                parts, warden, app, model, settings, logs or _log_folder(), lease, storage_faults, show, node_options
-            )
+            yield _start(options, supervisor, parts)
         finally:
-            warden.off_duty()
+            supervisor.stop_watching()
 
 
-def _start(
-    parts: ExitStack,
-    warden: "_Warden",
-    app: Path,
-    model: str,
-    settings: Mapping[str, str],
-    logs: Path,
-    lease: float,
-    storage_faults: StorageFaults | None,
-    show: Callable[[str], None],
-    node_options: Sequence[str],
-) -> Stack:
+def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> Stack:
     """Start one part after the other; `parts` stops them in the opposite order."""
+    logs = options.logs
     logs.mkdir(parents=True, exist_ok=True)
     temporary = parts.enter_context(tempfile.TemporaryDirectory(prefix="image-embeddings-"))
     system = _system_environment(temporary)
 
     grid = EventGrid()
     emulator = parts.enter_context(
-        azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read, node_options=node_options)
+        azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read, node_options=options.node_options)
     )
-    warden.watch(emulator.child)
+    supervisor.watch(emulator.child)
     client_id, key = str(uuid.uuid4()), secrets.token_urlsafe(32)
     tokens = parts.enter_context(identity.running([client_id]))
     foundry = _start_model(_fresh(logs / "model.log"), system, parts)
-    foundry_url = foundry.announcement(LISTENING, seconds=30)
-    warden.watch(foundry)
+    foundry_url = foundry.announcement(LISTENING, seconds=STARTING)
+    supervisor.watch(foundry)
 
     blob_url, queue_url = emulator.blob_url, emulator.queue_url
-    if storage_faults:
-        blob_url, queue_url = parts.enter_context(storage_faults.before(emulator))
-    reached = {"ImageStorage__blobServiceUri": blob_url, "ImageStorage__queueServiceUri": queue_url}
-    app_settings = {**_app_settings(emulator, tokens, client_id, foundry_url, model), **reached, **settings}
+    if options.storage_faults:
+        blob_url, queue_url = parts.enter_context(options.storage_faults.before(emulator))
+    app_settings = {
+        **_app_settings(emulator, tokens, client_id),
+        "ImageStorage__blobServiceUri": blob_url,
+        "ImageStorage__queueServiceUri": queue_url,
+        "FOUNDRY_ENDPOINT": f"{foundry_url}/models",
+        "FOUNDRY_MODEL": options.model,
+        **options.settings,
+    }
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
     storage.create_container(app_settings.get("IMAGES_CONTAINER", "images"))
     storage.create_container(app_settings.get("EMBEDDINGS_CONTAINER", "embeddings"))
@@ -126,10 +135,10 @@ def _start(
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
     functions = _Functions(
         http,
-        ["--app", str(app.resolve()), "--lease", str(lease)],
+        ["--app", str(options.app.resolve()), "--lease", str(options.lease)],
         {**system, **app_settings, "AzureWebJobsStorage": emulator.connection_string, "FUNCTIONS_KEY": key},
         _fresh(logs / "functions.log"),
-        show,
+        options.show,
     )
     parts.callback(functions.stop)
     functions.start()
@@ -144,16 +153,16 @@ def _start(
     )
 
 
-class _Warden:
-    """Turns signals and the death of a part into an exception in the main thread; keeps both off the clean-up.
+class _Supervisor:
+    """Turns signals and the death of a part into an exception in the main thread; keeps both out of the clean-up.
 
-    Signals are the only thing that reaches a main thread wherever it is. When the stack is not started there, a death
-    is only printed.
+    Only a signal reaches the main thread wherever it is. Where the stack was started in another thread, the death of a
+    part is only printed.
     """
 
     def __init__(self) -> None:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
-        self._on_duty = True
+        self._watching = True
         self._failure: StackError | None = None
 
     def __enter__(self) -> Self:
@@ -169,21 +178,21 @@ class _Warden:
                 signal.signal(name, handler)
 
     def watch(self, child: Child) -> None:
-        """Notice when this child ends."""
+        """Fail when this child ends before its time."""
         threading.Thread(target=self._wait_for, args=[child], name=f"{child.name} watch", daemon=True).start()
 
-    def off_duty(self) -> None:
-        """From now on parts may end, and a second Ctrl-C does not stop the stopping, which takes seconds at most."""
-        self._on_duty = False
+    def stop_watching(self) -> None:
+        """From now on parts may end, and a second Ctrl-C does not interrupt the clean-up, which takes seconds."""
+        self._watching = False
         if self._in_main_thread:
             for name in self._previous:
                 signal.signal(name, signal.SIG_IGN)
 
     def _wait_for(self, child: Child) -> None:
         child.wait()
-        if not self._on_duty:
+        if not self._watching:
             return
-        self._failure = child.error("ended on its own")
+        self._failure = child.error("stopped unexpectedly")
         if self._in_main_thread:
             signal.pthread_kill(cast(int, threading.main_thread().ident), signal.SIGTERM)
         else:
@@ -194,7 +203,7 @@ class _Warden:
 
 
 class _Functions:
-    """The process of the functions host, started again whenever it ends before its time."""
+    """The process of the functions host, restarted whenever it ends before its time."""
 
     def __init__(
         self,
@@ -211,35 +220,35 @@ class _Functions:
         self._show = show
         self._stopping = threading.Event()
         self._child: Child | None = None
-        self._keeper: threading.Thread | None = None
+        self._restarter: threading.Thread | None = None
         self.url = ""
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises StackError when it does not: the app can not be loaded, say."""
+        """Start it and wait until it answers. Raises StackError when it does not: the app cannot be loaded, say."""
         self._child = child = self._process(port=0)
-        self.url = child.announcement(LISTENING, seconds=60)
-        if not wait_until(self._answers, seconds=30):
+        self.url = child.announcement(LISTENING, seconds=STARTING)
+        if not wait_until(self._answers, seconds=STARTING):
             raise child.error("does not answer")
-        self._keeper = threading.Thread(target=self._keep, args=[child], name="functions watch", daemon=True)
-        self._keeper.start()
+        self._restarter = threading.Thread(target=self._restart, args=[child], name="functions watch", daemon=True)
+        self._restarter.start()
 
     def stop(self) -> None:
         """Stop it for good."""
         self._stopping.set()
         if self._child:
             self._child.stop()
-        if self._keeper:
-            self._keeper.join()
+        if self._restarter:
+            self._restarter.join()
 
-    def _keep(self, child: Child) -> None:
+    def _restart(self, child: Child) -> None:
         port = int(self.url.rpartition(":")[2])
         while True:
             child.wait()
             if self._stopping.is_set():
                 return
-            print(f"{child.error('ended on its own')}\nIt is started again.", file=sys.stderr, flush=True)
+            print(f"{child.error('stopped unexpectedly')}\nRestarting it.", file=sys.stderr, flush=True)
             self._child = child = self._process(port=port)
-            if self._stopping.wait(1):  # no faster than that, should it fail again and again
+            if self._stopping.wait(1):  # not faster than that, should it fail again and again
                 child.stop()
                 return
 
@@ -273,7 +282,7 @@ def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) ->
 
 
 def _subscriptions(http: httpx.Client, functions_url: str, key: str, storage: Storage) -> list[Subscription]:
-    """What a deployment sets up in Event Grid once the app runs, read off the app's own triggers."""
+    """What a deployment sets up in Event Grid once the app runs, derived from the app's own triggers."""
     answer = http.get(f"{functions_url}/admin/functions", headers={"x-functions-key": key})
     triggers = {function["name"]: function["config"]["bindings"][0] for function in answer.raise_for_status().json()}
     webhook = f"{functions_url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
@@ -295,7 +304,7 @@ def _system_environment(temporary: str) -> dict[str, str]:
     return {**kept, "TMPDIR": temporary, "PYTHONUNBUFFERED": "1"}
 
 
-def _app_settings(emulator: Azurite, tokens: Identity, client_id: str, foundry_url: str, model: str) -> dict[str, str]:
+def _app_settings(emulator: Azurite, tokens: Identity, client_id: str) -> dict[str, str]:
     return {
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": "26214400",
@@ -308,13 +317,11 @@ def _app_settings(emulator: Azurite, tokens: Identity, client_id: str, foundry_u
         "AZURE_CLIENT_ID": client_id,
         "ImageStorage__credential": "managedidentity",
         "ImageStorage__clientId": client_id,
-        "FOUNDRY_ENDPOINT": f"{foundry_url}/models",
-        "FOUNDRY_MODEL": model,
     }
 
 
 def _log_folder() -> Path:
-    """A folder for this process's logs; those of processes that are gone are cleared away."""
+    """A folder for this process's logs. Deletes those of processes that no longer run."""
     for old in LOGS.glob("*"):
         if old.name.isdecimal() and not Path(f"/proc/{old.name}").exists():
             shutil.rmtree(old)

@@ -1,7 +1,7 @@
 """The few calls that the Functions host makes to storage, straight over REST.
 
-On Azure the host is a process of its own. Here it shares one with the app, so what it spends is taken from the app,
-and the storage SDK would spend five times as much on each of these small calls.
+On Azure the host is a process of its own. Here it shares one with the app and so takes its CPU from the app, and the
+storage SDK would take five times as much for each of these small calls.
 """
 
 import ssl
@@ -21,12 +21,12 @@ from azure.storage.queue import AccountSasPermissions, ResourceTypes, Services, 
 
 
 class StorageFailed(Exception):
-    """The account gave no answer, or not the one that was hoped for."""
+    """The account did not answer, or answered with an error."""
 
 
 @dataclass(frozen=True)
 class QueueMessage:
-    """A message that was taken off a queue: its text as stored, and what it takes to delete it."""
+    """A message taken from a queue: its text as stored, and what is needed to delete it."""
 
     id: str
     text: str
@@ -40,7 +40,7 @@ class QueueMessage:
 class Storage:
     """One account, by connection string. Thread-safe. Every call raises StorageFailed when it fails.
 
-    Azure asks for a token or a signature on each request; a shared access signature for all of them does as well.
+    Requests carry one shared access signature for all of the account, in place of a token each.
     """
 
     def __init__(self, connection_string: str, ca_file: Path | None) -> None:
@@ -54,8 +54,11 @@ class Storage:
             datetime.now(UTC) + timedelta(days=30),
             services=Services(blob=True, queue=True),
         )
+        # Azurite closes a connection that has been idle for five seconds, and a request sent at that moment is lost.
+        # Like the real host's SDK, this sends it again; an answer, whatever its status, is final.
+        retries = urllib3.Retry(3, allowed_methods=None, backoff_factor=0.1, respect_retry_after_header=False)
         self._http = urllib3.PoolManager(
-            maxsize=16, ssl_context=ssl.create_default_context(cafile=ca_file), timeout=30, retries=False
+            maxsize=16, ssl_context=ssl.create_default_context(cafile=ca_file), timeout=30, retries=retries
         )
 
     def __enter__(self) -> Self:
@@ -65,15 +68,15 @@ class Storage:
         self._http.clear()
 
     def create_container(self, name: str) -> None:
-        """Create a container that is not there yet."""
+        """Create a container that does not exist yet."""
         self.call("PUT", f"{self.blob_url}/{name}", restype="container")
 
     def queue(self, name: str) -> "Queue":
-        """A queue of this account, which may not exist yet."""
+        """A queue of this account. It may not exist yet."""
         return Queue(self, name, f"{self._queue_url}/{name}")
 
     def blob_properties(self, container: str, name: str) -> Mapping[str, str] | None:
-        """What the service says about a blob, or None when there is none."""
+        """A blob's properties, as headers, or None when there is no such blob."""
         answer = self.call("HEAD", self._blob(container, name), missing=True)
         return None if answer.status == HTTPStatus.NOT_FOUND else answer.headers
 
@@ -84,7 +87,7 @@ class Storage:
     def call(
         self, verb: str, url: str, *, missing: bool = False, body: str = "", **parameters: str | int
     ) -> urllib3.BaseHTTPResponse:
-        """Send one request; 404 is an answer, not an error, where the thing may be `missing`."""
+        """Send one request. With `missing`, 404 is an answer, not an error."""
         query = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())
         try:
             answer = self._http.request(verb, f"{url}?{query}&{self._sas}", body=body.encode() or None)
@@ -107,11 +110,11 @@ class Queue:
         self._url = url
 
     def create(self) -> None:
-        """Create it unless it is there."""
+        """Create it unless it exists."""
         self._storage.call("PUT", self._url)
 
     def put(self, text: str) -> None:
-        """Add a message that anyone may take at once."""
+        """Add a message that is visible at once."""
         self._storage.call("POST", f"{self._url}/messages", body=_xml(text))
 
     def take(self, most: int, *, hide: float) -> list[QueueMessage]:
@@ -120,7 +123,7 @@ class Queue:
         return [_message(element) for element in ElementTree.fromstring(answer.data)]
 
     def hide(self, message: QueueMessage, pop_receipt: str, *, seconds: float) -> str:
-        """Hide a taken message for so long from now on, 0 to give it back; the new pop receipt."""
+        """Hide a taken message for so long from now on, 0 to release it. Returns the new pop receipt."""
         url = f"{self._url}/messages/{message.id}"
         answer = self._storage.call(
             "PUT", url, body=_xml(message.text), popreceipt=pop_receipt, visibilitytimeout=int(seconds)
@@ -128,7 +131,7 @@ class Queue:
         return str(answer.headers["x-ms-popreceipt"])
 
     def delete(self, message: QueueMessage, pop_receipt: str) -> None:
-        """Remove a taken message for good; nothing happens when it is gone or in other hands."""
+        """Delete a taken message. Does nothing when it is gone or another reader has taken it."""
         url = f"{self._url}/messages/{message.id}"
         self._storage.call("DELETE", url, missing=True, popreceipt=pop_receipt)
 

@@ -1,3 +1,3 @@
-"""The application: every use case and every part that the triggers in ``function_app.py`` call."""
+"""The application behind the triggers in ``function_app.py``."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What the process holds once: its settings, one identity, one storage client, one model client."""
+"""Everything put together, once a process: settings, identity, storage, model, and the use cases on top of them."""
 
 import functools
 import os
@@ -7,40 +7,43 @@ from dataclasses import dataclass
 
 import httpx
 
-from shared.checks import Checks
-from shared.endpoint import Endpoint
-from shared.foundry import Foundry
+from shared.audit.expired_queries import ExpiredQueries
+from shared.audit.reconcile import Reconcile
+from shared.audit.report_store import ReportStore
 from shared.identity import Identity
-from shared.intake import Intake
-from shared.queries import Queries
-from shared.query_cache import QueryCache
-from shared.queues import Queues
-from shared.reconcile import Reconcile
-from shared.rest import Rest
-from shared.search import Search
+from shared.model.client import ModelClient
+from shared.operations.checks import Checks
+from shared.operations.dead_letters import CONTAINER, DeadLetters
+from shared.operations.status import Status
+from shared.operations.watch import Watch
+from shared.queries.azure_ai_search import AzureAISearch
+from shared.queries.cache import QueryCache
+from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
-from shared.status import Status
-from shared.store import Store
-from shared.sync import Sync
-from shared.watch import Watch
+from shared.storage.blobs import JsonBlobs
+from shared.storage.images import Images
+from shared.storage.queues import Queues
+from shared.storage.rest import Rest
+from shared.triggers.intake import Intake
+from shared.uploads.embed import Embedder
+from shared.uploads.record_store import RecordStore
+from shared.uploads.requests import RequestQueue
+from shared.uploads.sync import Sync
 
 _BUILDING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Application:
-    """The use cases, ready to be called by the triggers from many threads, and what they share."""
+    """The use cases, ready to be called by the triggers from many threads, and the connections they share."""
 
     settings: Settings
     identity: Identity
     rest: Rest
-    store: Store
-    foundry: Foundry
-    queues: Queues
+    model: ModelClient
     intake: Intake
     queries: Queries
-    endpoint: Endpoint
-    search: Search
+    azure_ai_search: AzureAISearch
     reconcile: Reconcile
     status: Status
     checks: Checks
@@ -49,13 +52,13 @@ class Application:
     def close(self) -> None:
         """Close every connection."""
         self.queries.close()
-        self.foundry.close()
+        self.model.close()
         self.rest.close()
         self.identity.close()
 
 
 def application() -> Application:
-    """The process's application, built from the app settings on the first call."""
+    """The application of this process, built from the app settings on the first call."""
     with _BUILDING:
         return _build()
 
@@ -64,28 +67,29 @@ def application() -> Application:
 def _build() -> Application:
     settings = read_settings(os.environ)
     identity = Identity(settings.client_id)
-    # The authorities are read once for both: 20 ms (2 vCPU Intel Xeon). SSL_CERT_FILE and SSL_CERT_DIR may name others.
+    # Both clients share the certificate authorities: reading them takes 20 ms (2 vCPU Intel Xeon). SSL_CERT_FILE and
+    # SSL_CERT_DIR may name others.
     tls = httpx.create_ssl_context()
+    model = ModelClient(settings, identity, tls)
     rest = Rest(settings, identity, tls)
-    store = Store(settings, rest)
-    foundry = Foundry(settings, identity, tls)
-    queues = Queues(settings, rest)
-    queries = Queries(settings, QueryCache(settings, store), foundry)
-    reconcile = Reconcile(settings, store, queues)
-    checks = Checks(settings, identity, store, queues, foundry)
+    images, queues = Images(settings, rest), Queues(settings, rest)
+    blobs = JsonBlobs(settings.embeddings_container, rest)
+    records, reports = RecordStore(settings, blobs), ReportStore(settings, blobs)
+    sync = Sync(images, records, Embedder(settings, images, records, model), RequestQueue(queues))
+    reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
+    queries = Queries(settings, QueryCache(settings, blobs), model)
+    dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), RequestQueue(queues))
+    checks = Checks(settings, identity, images, records, queues, model)
     return Application(
         settings=settings,
         identity=identity,
         rest=rest,
-        store=store,
-        foundry=foundry,
-        queues=queues,
-        intake=Intake(settings, store, Sync(settings, store, foundry, queues), reconcile),
+        model=model,
+        intake=Intake(settings, records, sync, reconcile),
         queries=queries,
-        endpoint=Endpoint(settings, queries),
-        search=Search(settings, store, queries),
+        azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,
-        status=Status(settings, store, queues),
+        status=Status(settings, blobs, records, reports, queues, dead_letters),
         checks=checks,
-        watch=Watch(checks, queues),
+        watch=Watch(checks, queues, dead_letters),
     )

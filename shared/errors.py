@@ -1,15 +1,16 @@
-"""The few ways things go wrong, and what each means for a picture or a caller.
+"""Every way things go wrong, and what each means for a picture or a caller.
 
-SettingError             an app setting is missing or impossible; nothing runs until it is mended
+SettingError             an app setting is missing or invalid: nothing runs until it is fixed
 PictureError             the picture itself cannot be embedded: recorded, never retried
-ModelError               the model gave no embedding
-  ModelRefused           it said no to this input: recorded, never retried
-  ModelMisconfigured     it would say no to every input: somebody has to mend a setting or a role
-  ModelUnavailable       not now; another try later may succeed
-    ModelBusy            it was not even asked: it has told others to leave it alone for longer than we may wait
-StorageError             storage refused, or gave no answer; another try later may succeed
-IdentityError            the managed identity gave no token
-Conflict                 somebody else wrote first: look again
+ModelError               the model returned no embedding
+  ModelRefused           it rejected this input: recorded, never retried
+  ModelMisconfigured     it would reject every input: an operator must fix a setting or a role
+  ModelUnavailable       it cannot answer now: a later retry may succeed
+    ModelTimedOut        it did not answer in time, and may have charged for the call
+    RateLimited          the call was never sent: the model is throttled for longer than the call may wait
+StorageError             storage rejected a request or did not answer: a later retry may succeed
+IdentityError            the managed identity returned no token
+Conflict                 another writer was first: start again from the current state
 QueryError               the caller's request is wrong
 """
 
@@ -19,14 +20,16 @@ PictureCode = Literal[
     "empty", "not_an_image", "unsupported_format", "damaged_image", "too_many_bytes", "too_many_pixels"
 ]
 RefusalCode = Literal["content_filtered", "refused_by_model", "text_not_supported"]
+GivenUpCode = Literal["crashed", "gave_up"]
+FailureCode = PictureCode | RefusalCode | GivenUpCode
 
 
 class SettingError(ValueError):
-    """App settings are missing or impossible. The message names each one and says what it must be."""
+    """App settings are missing or invalid. The message names each one and says what it must be."""
 
 
 class PictureError(ValueError):
-    """The bytes are no picture that can be embedded, whoever asks and however often."""
+    """The bytes are not a picture that can be embedded; a retry cannot change that."""
 
     def __init__(self, code: PictureCode, message: str) -> None:
         super().__init__(message)
@@ -34,7 +37,7 @@ class PictureError(ValueError):
 
 
 class ModelError(Exception):
-    """The model gave no embedding. ``status`` is its HTTP status, ``None`` where there was no answer."""
+    """The model returned no embedding. ``status`` is its HTTP status, ``None`` if there was no answer."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
@@ -42,7 +45,7 @@ class ModelError(Exception):
 
 
 class ModelRefused(ModelError):
-    """The model said no to this very input (400, 413, 415, 422); asking again costs and changes nothing."""
+    """The model rejected this input (400, 413, 415, 422); a retry cannot change that."""
 
     def __init__(self, code: RefusalCode, message: str, *, status: int) -> None:
         super().__init__(message, status=status)
@@ -50,9 +53,9 @@ class ModelRefused(ModelError):
 
 
 class ModelMisconfigured(ModelError):
-    """The model would say no to every input: a wrong endpoint, deployment, role or setting.
+    """The model would reject every input: the endpoint, deployment, role or a setting is wrong.
 
-    ``fields`` are those of the request that it says it does not support.
+    ``fields`` are the request fields that the model says it does not support.
     """
 
     def __init__(self, message: str, *, status: int | None = None, fields: frozenset[str] = frozenset()) -> None:
@@ -61,22 +64,26 @@ class ModelMisconfigured(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The model is throttled, down or out of reach. ``retry_after`` is the wait it asked for, in seconds."""
+    """The model is throttled, down or unreachable. ``retry_after`` is the wait it asked for, in seconds."""
 
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
 
 
-class ModelBusy(ModelUnavailable):
-    """Nobody asked the model: it has told other calls to leave it alone, for longer than this one may wait."""
+class ModelTimedOut(ModelUnavailable):
+    """The model did not answer in time. It may have charged for the call, so the call is not simply repeated."""
+
+
+class RateLimited(ModelUnavailable):
+    """The rate limiter did not let the call through: no place came free within the time the call may wait."""
 
 
 class StorageError(Exception):
-    """Storage did not do what it was asked for, however often it was asked.
+    """Storage still failed a request after all retries.
 
-    ``status`` is its HTTP status and ``code`` its own word for it (``BlobNotFound``); ``None`` and empty where there
-    was no answer.
+    ``status`` is its HTTP status and ``code`` its error code (``BlobNotFound``); ``None`` and empty if there was no
+    answer.
     """
 
     def __init__(self, message: str, *, status: int | None = None, code: str = "") -> None:
@@ -86,18 +93,18 @@ class StorageError(Exception):
 
 
 class IdentityError(Exception):
-    """The platform gave no token for the app's managed identity. The message says what to check."""
+    """The platform returned no token for the app's managed identity. The message says what to check."""
 
 
 class Conflict(Exception):
-    """The blob changed since it was looked at, so the conditional write did not happen."""
+    """The blob changed since it was read, so the conditional write did not happen."""
 
 
 class QueryError(ValueError):
     """The caller's request is wrong.
 
-    ``status`` is the HTTP status of the answer, ``code`` the machine's word for it and ``target`` the field
-    at fault, such as ``input[0].image``. ``details`` are the errors of all inputs, where several may be wrong.
+    ``status`` is the HTTP status of the answer, ``code`` the error code and ``target`` the field at fault, such as
+    ``input[0].image``. ``details`` holds one error per wrong input where a request has several inputs.
     """
 
     def __init__(self, code: str, message: str, *, status: int = 400, target: str | None = None) -> None:
@@ -109,7 +116,7 @@ class QueryError(ValueError):
 
     @classmethod
     def of_all(cls, errors: "list[QueryError]") -> "QueryError":
-        """One error for several inputs: the first, with all of them as its details."""
+        """One error for several inputs: the first, with all of them as its ``details``."""
         first = cls(errors[0].code, str(errors[0]), status=errors[0].status, target=errors[0].target)
         first.details = errors
         return first

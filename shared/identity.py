@@ -1,4 +1,4 @@
-"""The app's managed identity: a token for whoever asks on its behalf."""
+"""The app's managed identity: access tokens for its calls to storage and the model."""
 
 import functools
 import threading
@@ -11,36 +11,37 @@ if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.identity import ManagedIdentityCredential
 
-# A token that ends while a request is on its way is refused. The platform has a new one by then.
-_MARGIN = 300
+# A token is replaced so many seconds before it expires, so that none expires during a request. By then the platform
+# issues a new one.
+_MIN_LIFETIME = 300
 
 
 class Identity:
-    """Tokens by scope, each kept until it is about to end. Safe to call from many threads.
+    """Tokens by scope, each kept until it is about to expire. Safe to call from many threads.
 
-    The identity's library is imported with the first token: it takes longer to import than all the rest of the app.
+    The Azure Identity library is imported with the first token: that takes longer than importing the rest of the app.
     """
 
     def __init__(self, client_id: str | None) -> None:
         self._client_id = client_id
-        self._fetching = threading.Lock()
-        self._kept: dict[str, AccessToken] = {}
+        self._lock = threading.Lock()
+        self._tokens: dict[str, AccessToken] = {}
 
     def token(self, scope: str, *, fresh: bool = False) -> str:
-        """A token for ``scope``; with ``fresh``, another than before. Raises :class:`IdentityError`."""
-        before = self._kept.get(scope)
-        if before is not None and not fresh and _is_good(before):
+        """A token for ``scope``; with ``fresh``, a new one. Raises :class:`IdentityError`."""
+        before = self._tokens.get(scope)
+        if before is not None and not fresh and _is_valid(before):
             return before.token
-        with self._fetching:
-            kept = self._kept.get(scope)
-            # Somebody else may have fetched one meanwhile.
-            if kept is None or kept is before or not _is_good(kept):
-                kept = self._kept[scope] = self._fetch(scope, fresh)
-            return kept.token
+        with self._lock:
+            token = self._tokens.get(scope)
+            # Another thread may have fetched one meanwhile.
+            if token is None or token is before or not _is_valid(token):
+                token = self._tokens[scope] = self._fetch(scope, fresh)
+            return token.token
 
     @functools.cached_property
     def credential(self) -> "ManagedIdentityCredential":
-        """The same identity for clients of the SDK."""
+        """The same identity, for the clients of the Azure SDK."""
         from azure.identity import ManagedIdentityCredential
 
         return ManagedIdentityCredential(client_id=self._client_id)
@@ -54,15 +55,15 @@ class Identity:
         from azure.core.exceptions import AzureError
 
         try:
-            # The credential has a cache of its own; any claims make it ask the platform anew.
+            # The credential has a cache of its own; any claims make it request a new token from the platform.
             token: AccessToken = self.credential.get_token(scope, claims="{}" if fresh else None)
         except AzureError as error:
             raise IdentityError(
-                f"The managed identity gave no token for {scope}: {error.message}"
+                f"The managed identity returned no token for {scope}: {error.message}"
                 " Check AZURE_CLIENT_ID and that this identity is assigned to the app."
             ) from error
         return token
 
 
-def _is_good(token: "AccessToken") -> bool:
-    return token.expires_on - time.time() > _MARGIN
+def _is_valid(token: "AccessToken") -> bool:
+    return token.expires_on - time.time() > _MIN_LIFETIME

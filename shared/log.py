@@ -1,4 +1,4 @@
-"""The one line that every invocation logs: JSON, so that a query over the logs can name its fields."""
+"""The line that every invocation logs: JSON, so that log queries can use its fields by name."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ _LOGGER = logging.getLogger("image_embeddings")
 
 @dataclass(kw_only=True)
 class Report:
-    """What an invocation came to, filled in as it goes. ``ms`` holds milliseconds by step."""
+    """The result of an invocation, filled in while it runs. ``ms`` holds milliseconds by step."""
 
     outcome: str
     code: str | None = None
@@ -23,7 +23,7 @@ class Report:
 
     @contextmanager
     def step(self, step: str) -> Iterator[None]:
-        """Add the time that the block takes to ``step``."""
+        """Add the duration of the block to ``step``."""
         start = time.perf_counter()
         try:
             yield
@@ -37,8 +37,8 @@ class Report:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own lines out of the log: at INFO they name every request with its URL and headers."""
+    """Keep the libraries' own lines out of the log: at INFO they log every request with its URL and headers."""
     for library in ("azure", "httpx", "msal"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    # It warns of each try that failed, with the URL; the last one's failure is an error of ours.
+    # urllib3 warns of each failed attempt, with the URL. If the last one fails, the app reports it as an error.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

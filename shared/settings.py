@@ -1,4 +1,4 @@
-"""Every app setting, read and checked once."""
+"""The app settings, read and checked once."""
 
 import ipaddress
 import re
@@ -15,17 +15,17 @@ QueryRecords = Literal["full", "vector", "off"]
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Where Azurite listens unless it is told otherwise.
+# Azurite's default ports.
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The app's settings, checked. Sizes are in bytes and pixels, times in seconds, names as in the README's table.
+    """The checked app settings. Sizes are in bytes and pixels, times in seconds, names as in the README's table.
 
-    ``storage_connection_string`` is set for emulators only; the two URIs of storage are set in any case.
-    ``host_queue_service_uri`` is where the Functions host keeps its own queues, ``None`` where that is not known.
+    ``storage_connection_string`` is set for emulators only; the two storage URIs are always set.
+    ``host_queue_service_uri`` is where the Functions host keeps its own queues, ``None`` if that is not known.
     """
 
     foundry_endpoint: str
@@ -48,12 +48,13 @@ class Settings:
     model_max_pixels: int
     text_metadata: str
     query_records: QueryRecords
+    query_retention_days: int
     reconcile_schedule: str
     host_queue_service_uri: str | None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read and check every setting; raises :class:`SettingError` with one message that names all that is wrong."""
+    """Read and check every setting; raises :class:`SettingError` with one message that names every problem."""
     read = _Reader(environment)
     storage = _storage(read)
     settings = Settings(
@@ -63,18 +64,19 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default"),
         foundry_api_key=read.optional("FOUNDRY_API_KEY"),
         foundry_concurrency=read.number("FOUNDRY_CONCURRENCY", 8, at_most=32),
-        # Callers give up after 100 s as a rule, and Azure's load balancer after 230 s.
+        # Most HTTP clients give up after 100 s, and Azure's load balancer after 230 s.
         foundry_timeout=read.number("FOUNDRY_TIMEOUT", 90, at_least=5, at_most=220),
         embedding_dimensions=read.number("EMBEDDING_DIMENSIONS", None, at_most=65536),
         image_max_bytes=read.number("IMAGE_MAX_BYTES", 104_857_600),
         image_max_pixels=read.number("IMAGE_MAX_PIXELS", 200_000_000),
-        # What Cohere's models take without scaling it themselves: 56 x 56 to 1568 x 1568 pixels, 5 MB.
+        # What Cohere's models accept without scaling it themselves: 56 x 56 to 1568 x 1568 pixels, 5 MB.
         model_max_bytes=read.number("MODEL_MAX_BYTES", 5_000_000, at_least=100_000),
         model_max_pixels=read.number("MODEL_MAX_PIXELS", 2_458_624, at_least=3_136),
         images_container=read.text("IMAGES_CONTAINER", "images", check=_container),
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
+        query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
         reconcile_schedule=read.text("RECONCILE_SCHEDULE", "0 0 3 * * *", check=_schedule),
         host_queue_service_uri=_host_queue_service_uri(read),
         storage_connection_string=storage.connection_string,
@@ -85,16 +87,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if settings.images_container == settings.embeddings_container:
         read.problems.append(
             "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER are both"
-            f" {settings.images_container!r}: they must differ, or every record would count as a new image"
+            f" {settings.images_container!r}: they must differ, or every record would be a new image"
         )
     if read.problems:
-        raise SettingError("App settings to mend: " + "; ".join(read.problems) + ".")
+        raise SettingError("App settings to fix: " + "; ".join(read.problems) + ".")
     return settings
 
 
 @dataclass(frozen=True)
 class _Storage:
-    """How storage is reached, and as whom."""
+    """Where storage is, and the identity to use there."""
 
     connection_string: str | None
     blob_service_uri: str
@@ -103,12 +105,12 @@ class _Storage:
 
 
 def _storage(read: "_Reader") -> _Storage:
-    """A connection string (emulators), or the identity-based connection of four settings (everything else)."""
+    """From a connection string (emulators), or from the four settings of an identity-based connection."""
     if connection_string := read.optional("ImageStorage"):
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
         blobs, queues = _service_uri(parts, "Blob"), _service_uri(parts, "Queue")
         if not blobs or not queues:
-            read.problems.append("ImageStorage is no connection string that names the services of blobs and queues")
+            read.problems.append("ImageStorage must be a connection string that names the blob and queue services")
         return _Storage(connection_string, blobs, queues, read.optional("AZURE_CLIENT_ID"))
     blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
     queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
@@ -118,7 +120,7 @@ def _storage(read: "_Reader") -> _Storage:
 
 
 def _service_uri(parts: Mapping[str, str], service: str) -> str:
-    """Where a service is: as the connection string says, or by the account's name; empty if it says neither."""
+    """A service's URI, as the connection string says or from the account's name; empty if it says neither."""
     if parts.get("UseDevelopmentStorage") == "true":
         return f"http://127.0.0.1:{_EMULATOR_PORTS[service]}/devstoreaccount1"
     if uri := parts.get(f"{service}Endpoint"):
@@ -129,7 +131,7 @@ def _service_uri(parts: Mapping[str, str], service: str) -> str:
 
 
 def _host_queue_service_uri(read: "_Reader") -> str | None:
-    """From what the host itself is told of its account, in either of two ways."""
+    """From the host's own settings, which name its storage account in one of two ways."""
     if uri := read.optional("AzureWebJobsStorage__queueServiceUri"):
         return uri.rstrip("/")
     account = read.optional("AzureWebJobsStorage__accountName")
@@ -137,7 +139,7 @@ def _host_queue_service_uri(read: "_Reader") -> str | None:
 
 
 class _Reader:
-    """Reads settings one by one and keeps what is wrong with them, so that one start shows all of it."""
+    """Reads settings one by one and collects their problems, so that one start shows all of them."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -185,7 +187,7 @@ class _Reader:
 
 
 def _https(value: str) -> str | None:
-    """A token is never sent in the clear. This machine itself is the exception, as for OAuth redirects."""
+    """Tokens are sent over https only. The exception is this machine itself, as for OAuth redirects."""
     url = urlsplit(value)
     if not re.fullmatch(r"[a-z0-9.:-]+", url.hostname or "") or url.query or url.fragment:
         return "it must be a URL such as https://<name>.<service> without a query"

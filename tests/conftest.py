@@ -1,4 +1,4 @@
-"""The cloud for tests: real storage (Azurite over https), tokens from the identity endpoint, the model stand-in."""
+"""The cloud for tests: real storage (Azurite over https), tokens from the identity endpoint, a model stand-in."""
 
 import functools
 import itertools
@@ -7,9 +7,12 @@ import os
 import re
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,34 +26,115 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.identity import Identity
 from local.processes import Child
-from shared.foundry import Foundry
+from shared.audit.expired_queries import ExpiredQueries
+from shared.audit.reconcile import Reconcile
+from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
-from shared.intake import Intake
-from shared.queries import Queries
-from shared.query_cache import QueryCache
-from shared.queues import QUEUE, Queues
-from shared.reconcile import Reconcile
-from shared.rest import Rest
+from shared.model import rate_limiter
+from shared.model.client import ModelClient
+from shared.operations.dead_letters import DeadLetters
+from shared.queries.cache import QueryCache
+from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
-from shared.store import Store
-from shared.sync import Sync
+from shared.storage.blobs import JsonBlobs
+from shared.storage.images import Images
+from shared.storage.queues import QUEUE, Queues
+from shared.storage.rest import Rest
+from shared.triggers.intake import Intake
+from shared.uploads.embed import Embedder
+from shared.uploads.record_store import RecordStore
+from shared.uploads.requests import RequestQueue
+from shared.uploads.sync import Sync
+from tests import workers
 
 CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+# Seconds after which what has not happened never will, however busy the machine is.
+PATIENCE = 240.0
 
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """Azurite, one for the whole run; each test takes containers of its own."""
+    """Azurite, one for the whole run; each test has its own containers."""
     with azurite_emulator.running(log=tmp_path_factory.mktemp("azurite") / "azurite.log") as emulator:
         yield emulator
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return workers.processes(config.args)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Sharing:
+    config.option.loadscopereorder = False
+    return workers.Sharing(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: workers.turn(item.nodeid))
+
+
+# The modules that wait: the app's own, and those of its libraries that pause between two tries.
+WAITING = ("shared.", "urllib3.util.retry", "azure.core.pipeline.transport._base")
+
+
+class Clock:
+    """The app's clock, in place of the module ``time``: it stands still until the app waits, and no wait takes time."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+        self.waits: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What happens during each wait."""
+
+    def monotonic(self) -> float:
+        return 1000 + self._passed
+
+    def time(self) -> float:
+        return time.time() + self._passed
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.pass_(seconds)
+        self.meanwhile()
+
+    def pass_(self, seconds: float) -> None:
+        self._passed += seconds
+
+    def condition(self) -> threading.Condition:
+        """A condition whose waits are this clock's, but for those that only a notification ends."""
+        clock = self
+
+        class Condition(threading.Condition):
+            def wait(self, timeout: float | None = None) -> bool:
+                if timeout is None:
+                    return super().wait()
+                clock.sleep(timeout)
+                return False
+
+        return Condition()
+
+    def __getattr__(self, name: str) -> Any:
+        """What only measures is none of its business."""
+        return getattr(time, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for all of the app that runs in this process, and for what tries again on its behalf."""
+    clock = Clock()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(WAITING) and getattr(module, "time", None) is time:
+            monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(rate_limiter, "threading", SimpleNamespace(Condition=clock.condition))
+    return clock
+
+
 class Model:
-    """The model stand-in, seen from a test: how it behaves, and what it was asked."""
+    """The model stand-in, as a test controls it: set its behaviour, read the calls it received."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=url)
+        self._http = httpx.Client(base_url=url, timeout=PATIENCE)
 
     def behave(self, **behaviour: Any) -> None:
         self._http.post("/admin/behaviour", json=behaviour).raise_for_status()
@@ -58,6 +142,10 @@ class Model:
     def calls(self, status: int | None = None) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = self._http.get("/admin/calls").raise_for_status().json()["calls"]
         return [call for call in calls if status in (None, call["status"])]
+
+    def most_at_once(self) -> int:
+        most: int = self._http.get("/admin/calls").raise_for_status().json()["peak"]
+        return most
 
     def reset(self) -> None:
         self._http.delete("/admin/behaviour").raise_for_status()
@@ -69,12 +157,12 @@ class Model:
 
 @contextmanager
 def model_at(url: str) -> Iterator[Model]:
-    """The model stand-in of a running stack, behaving well and asked nothing yet, before and after."""
-    seen = Model(url)
-    seen.reset()
-    yield seen
-    seen.reset()
-    seen.close()
+    """The model stand-in of a running stack, reset before and after: normal behaviour, no calls yet."""
+    model = Model(url)
+    model.reset()
+    yield model
+    model.reset()
+    model.close()
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +175,7 @@ def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         environment={"PATH": os.defpath},
     )
     try:
-        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=30))
+        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=PATIENCE))
         yield model
         model.close()
     finally:
@@ -96,14 +184,14 @@ def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 @pytest.fixture
 def model(model_process: Model) -> Model:
-    """The model stand-in, behaving well and asked nothing yet."""
+    """The model stand-in with normal behaviour and no calls yet."""
     model_process.reset()
     return model_process
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What a test needs of the cloud, with containers of its own, and the application's parts that run in it."""
+    """What a test needs of the cloud, with containers of its own, and the parts of the app that run against it."""
 
     environment: Mapping[str, str]
     settings: Settings
@@ -114,38 +202,59 @@ class Cloud:
     tls: ssl.SSLContext
     resources: ExitStack
 
-    def store(self) -> Store:
-        return Store(self.settings, self.rest())
-
     def rest(self) -> Rest:
         rest = Rest(self.settings, self.app_identity(), self.tls)
         self.resources.callback(rest.close)
         return rest
 
-    def foundry(self) -> Foundry:
-        foundry = Foundry(self.settings, self.app_identity(), self.tls)
-        self.resources.callback(foundry.close)
-        return foundry
+    def image_reader(self) -> Images:
+        return Images(self.settings, self.rest())
+
+    def blobs(self) -> JsonBlobs:
+        return JsonBlobs(self.settings.embeddings_container, self.rest())
+
+    def record_store(self) -> RecordStore:
+        return RecordStore(self.settings, self.blobs())
+
+    def report_store(self) -> ReportStore:
+        return ReportStore(self.settings, self.blobs())
+
+    def queues(self) -> Queues:
+        return Queues(self.settings, self.rest())
+
+    def request_queue(self) -> RequestQueue:
+        return RequestQueue(self.queues())
+
+    def model_client(self) -> ModelClient:
+        client = ModelClient(self.settings, self.app_identity(), self.tls)
+        self.resources.callback(client.close)
+        return client
 
     def app_identity(self, client_id: str = CLIENT_ID) -> AppIdentity:
         identity = AppIdentity(client_id)
         self.resources.callback(identity.close)
         return identity
 
-    def sync(self) -> Sync:
-        return Sync(self.settings, self.store(), self.foundry(), self.queues())
+    def sync(self, images: Images | None = None, records: RecordStore | None = None) -> Sync:
+        """The app's ``Sync``, with the test's own parts if given."""
+        images, records = images or self.image_reader(), records or self.record_store()
+        embedder = Embedder(self.settings, images, records, self.model_client())
+        return Sync(images, records, embedder, self.request_queue())
+
+    def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
+        """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""
+        return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
 
     def intake(self) -> Intake:
-        return Intake(self.settings, self.store(), self.sync(), self.reconcile())
+        return Intake(self.settings, self.record_store(), self.sync(), self.reconcile())
 
     def reconcile(self) -> Reconcile:
-        return Reconcile(self.settings, self.store(), self.queues())
-
-    def queues(self) -> Queues:
-        return Queues(self.settings, self.rest())
+        expired_queries = ExpiredQueries(self.settings, self.blobs())
+        images, records, reports = self.image_reader(), self.record_store(), self.report_store()
+        return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
 
     def queries(self) -> Queries:
-        return Queries(self.settings, QueryCache(self.settings, self.store()), self.foundry())
+        return Queries(self.settings, QueryCache(self.settings, self.blobs()), self.model_client())
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""
@@ -153,7 +262,7 @@ class Cloud:
         return etag.strip('"')
 
     def stored(self, path: str) -> Any:
-        """The JSON blob at this path below the space's folder, or ``None``."""
+        """The JSON blob at this path in the space's folder, or ``None``."""
         try:
             return json.loads(self.embeddings.download_blob(f"{self.settings.foundry_model}/{path}").readall())
         except ResourceNotFoundError:
@@ -166,7 +275,7 @@ class Cloud:
         return self.stored(f"failures/{name}.json")
 
     def records(self) -> list[str]:
-        """The names of all blobs that were written, but for the vectors that are kept by content."""
+        """The names of all blobs that were written, except the vectors stored by content."""
         return [name for name in self.embeddings.list_blob_names() if "/contents/" not in name]
 
     def with_settings(self, **changes: str) -> "Cloud":
@@ -176,18 +285,18 @@ class Cloud:
 
 @pytest.fixture(scope="session", autouse=True)
 def _authorities_read_once() -> Iterator[None]:
-    """Many tests have an application of their own, and each would read the certificate authorities anew, for 20 ms."""
+    """Read the certificate authorities once: it takes 20 ms, and many tests have an application of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        create_of_httpx = httpx.create_ssl_context
-        create = functools.cache(lambda authorities: create_of_httpx())
+        original = httpx.create_ssl_context
+        create = functools.cache(lambda authorities: original())
         patch.setattr("httpx.create_ssl_context", lambda: create(os.environ.get("SSL_CERT_FILE")))
-        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(create_of_httpx))
+        patch.setattr("httpx._transports.default.create_ssl_context", functools.cache(original))
         yield
 
 
 @pytest.fixture(scope="session")
 def tls(azurite: Azurite) -> ssl.SSLContext:
-    """What the app trusts: Azurite's certificate."""
+    """A context that trusts Azurite's certificate."""
     return ssl.create_default_context(cafile=azurite.ca_file)
 
 
@@ -205,7 +314,7 @@ _numbers = itertools.count()
 def cloud(
     azurite: Azurite, identity: Identity, model: Model, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cloud]:
-    """The cloud, and this process with the app settings and the identity of a deployed app."""
+    """The cloud, with this process given the app settings and the identity of a deployed app."""
     number = next(_numbers)
     with (
         ExitStack() as resources,

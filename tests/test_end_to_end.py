@@ -1,4 +1,4 @@
-"""The whole loop: uploads to Azurite become records by way of events, the worker library and the model stand-in."""
+"""The whole loop: uploads to Azurite become records through events, the worker library and the model stand-in."""
 
 import base64
 import io
@@ -20,8 +20,8 @@ from PIL import Image
 
 from local import stack
 from local.stack import Stack
-from tests.conftest import Model, model_at
-from tests.hostile import INPUTS
+from tests.conftest import PATIENCE, Model, model_at
+from tests.pictures.hostile import INPUTS
 
 pillow_heif.register_heif_opener()
 
@@ -49,8 +49,8 @@ def storage(running: Stack) -> Iterator[BlobServiceClient]:
 
 @pytest.fixture
 def model(running: Stack) -> Iterator[Model]:
-    with model_at(running.foundry_url) as seen:
-        yield seen
+    with model_at(running.foundry_url) as model:
+        yield model
 
 
 def picture(colour: str, format: str = "PNG", size: tuple[int, int] = (400, 300), mode: str = "RGB") -> bytes:
@@ -71,18 +71,27 @@ def read(storage: BlobServiceClient, path: str) -> Any:
         return None
 
 
-def eventually[Found](look: Callable[[], Found | None], seconds: float = 30) -> Found:
-    deadline = time.monotonic() + seconds
-    while (found := look()) is None:
+def eventually[Found](find: Callable[[], Found | None]) -> Found:
+    deadline = time.monotonic() + PATIENCE
+    while (found := find()) is None:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
     return found
 
 
 def post(running: Stack, route: str, body: object) -> httpx.Response:
-    return httpx.post(
-        f"{running.functions_url}/api/models/{route}", json=body, headers={"x-functions-key": running.functions_key}
-    )
+    key = {"x-functions-key": running.functions_key}
+    return httpx.post(f"{running.functions_url}/api/models/{route}", json=body, headers=key, timeout=PATIENCE)
+
+
+def nothing_waits(running: Stack) -> bool:
+    """Whether no queue holds a message, hidden or not."""
+    return not any(status(running)["queues"].values())
+
+
+def status(running: Stack) -> Any:
+    key = {"x-functions-key": running.functions_key}
+    return httpx.get(f"{running.functions_url}/api/status", headers=key, timeout=PATIENCE).raise_for_status().json()
 
 
 def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobServiceClient) -> None:
@@ -104,11 +113,11 @@ def test_uploads_of_many_formats_become_records(running: Stack, storage: BlobSer
     for name, data in pictures.items():
         record = eventually(lambda name=name: read(storage, f"images/{name}"))  # type: ignore[misc]
         assert (record["name"], record["bytes"], len(record["embedding"])) == (name, len(data), 1024)
-        response = httpx.head(record["url"], verify=False)
-        assert response.status_code in {401, 403, 404}, "storage gives nothing away without a token"
+        response = httpx.head(record["url"], verify=False, timeout=PATIENCE)
+        assert response.status_code in {401, 403, 404}, "storage must return nothing without a token"
 
 
-def test_hostile_uploads_become_failure_records_with_their_codes(
+def test_hostile_uploads_get_failure_records_with_their_codes(
     running: Stack, storage: BlobServiceClient, model: Model
 ) -> None:
     hostile = {
@@ -127,13 +136,13 @@ def test_hostile_uploads_become_failure_records_with_their_codes(
     assert model.calls() == []
 
 
-def test_what_is_no_picture_becomes_a_failure_record_and_is_not_tried_again(
+def test_a_file_that_is_not_a_picture_gets_a_failure_record_and_no_retry(
     running: Stack, storage: BlobServiceClient, model: Model
 ) -> None:
     upload(storage, "notes.jpg", b"these are words")
     failure = eventually(lambda: read(storage, "failures/notes.jpg"))
     assert (failure["code"], failure["attempts"]) == ("not_an_image", 1)
-    time.sleep(0.5)
+    eventually(lambda: True if nothing_waits(running) else None)
     assert read(storage, "failures/notes.jpg") == failure
     assert model.calls() == []
 
@@ -161,40 +170,47 @@ def test_a_throttled_upload_waits_on_the_queue_and_is_embedded_later(
     assert read(storage, "failures/patient.png") is None
 
 
-def test_a_deleted_image_loses_its_record(running: Stack, storage: BlobServiceClient) -> None:
+def test_the_record_of_a_deleted_image_is_removed(running: Stack, storage: BlobServiceClient) -> None:
     upload(storage, "folder/short lived #1.png", picture("red"))
     eventually(lambda: read(storage, "images/folder/short lived #1.png"))
     storage.get_blob_client("images", "folder/short lived #1.png").delete_blob()
     eventually(lambda: True if read(storage, "images/folder/short lived #1.png") is None else None)
 
 
-def test_an_upload_that_the_platform_gave_up_on_has_a_failure_record(
+def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(
     running: Stack, storage: BlobServiceClient, model: Model
 ) -> None:
     model.behave(fault={"kind": "hang"})
     upload(storage, "deadly.png", picture("navy"))
-    said = {"FunctionId": "x", "BlobType": "BlockBlob", "ContainerName": "images", "BlobName": "deadly.png", "ETag": ""}
+    event = {
+        "FunctionId": "x",
+        "BlobType": "BlockBlob",
+        "ContainerName": "images",
+        "BlobName": "deadly.png",
+        "ETag": "",
+    }
     with QueueClient.from_connection_string(
         running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
     ) as queue:
-        queue.send_message(base64.b64encode(json.dumps(said).encode()).decode())
+        queue.send_message(base64.b64encode(json.dumps(event).encode()).decode())
     assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
 
 
-@pytest.mark.parametrize(("mebibytes", "by_us"), [(21, True), (26, False)])
-def test_a_body_that_is_too_large_is_refused_beyond_a_point_while_it_is_sent(
-    running: Stack, mebibytes: int, by_us: bool
-) -> None:
+@pytest.mark.parametrize(("mebibytes", "by_app"), [(21, True), (26, False)])
+def test_a_body_that_is_too_large_is_413_from_the_app_or_the_host(running: Stack, mebibytes: int, by_app: bool) -> None:
     answer = httpx.post(
         f"{running.functions_url}/api/models/images/embeddings",
         content=itertools.repeat(bytes(2**20), mebibytes),
         headers={"x-functions-key": running.functions_key, "content-type": "image/png"},
+        timeout=PATIENCE,
     )
     assert answer.status_code == 413
-    assert (answer.headers.get("x-ms-error-code") == "request_too_large") == by_us
+    assert (answer.headers.get("x-ms-error-code") == "request_too_large") == by_app
 
 
-def test_a_picture_under_a_new_name_costs_no_call(running: Stack, storage: BlobServiceClient, model: Model) -> None:
+def test_a_known_picture_under_a_new_name_costs_no_model_call(
+    running: Stack, storage: BlobServiceClient, model: Model
+) -> None:
     upload(storage, "old name.png", picture("teal"))
     old = eventually(lambda: read(storage, "images/old name.png"))
     upload(storage, "new name.png", picture("teal"))
@@ -203,7 +219,7 @@ def test_a_picture_under_a_new_name_costs_no_call(running: Stack, storage: BlobS
     assert len(model.calls(200)) == 1
 
 
-def test_an_audit_brings_back_what_events_have_lost(running: Stack, storage: BlobServiceClient) -> None:
+def test_an_audit_restores_a_lost_record(running: Stack, storage: BlobServiceClient) -> None:
     upload(storage, "lost.png", picture("gold"))
     eventually(lambda: read(storage, "images/lost.png"))
     storage.get_blob_client("embeddings", "Cohere-embed-v3-english/images/lost.png.json").delete_blob()
@@ -211,30 +227,29 @@ def test_an_audit_brings_back_what_events_have_lost(running: Stack, storage: Blo
         f"{running.functions_url}/api/reconcile",
         json={"prefix": "lost"},
         headers={"x-functions-key": running.functions_key},
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert (answer.status_code, answer.json()["missing"], answer.json()["requested"]) == (200, 1, 1)
     assert eventually(lambda: read(storage, "images/lost.png"))["name"] == "lost.png"
 
 
-def test_an_audit_runs_by_the_clock_and_the_status_tells_of_it(running: Stack, storage: BlobServiceClient) -> None:
+def test_an_audit_runs_on_schedule_and_the_status_reports_it(running: Stack, storage: BlobServiceClient) -> None:
     upload(storage, "audited.png", picture("lime"))
     eventually(lambda: read(storage, "images/audited.png"))
     key = {"x-functions-key": running.functions_key}
-    httpx.post(
-        f"{running.functions_url}/admin/functions/reconcile_on_schedule", headers=key, json={}
-    ).raise_for_status()
+    timer = f"{running.functions_url}/admin/functions/reconcile_on_schedule"
+    httpx.post(timer, headers=key, json={}, timeout=PATIENCE).raise_for_status()
 
-    def status() -> Any:
-        answer = httpx.get(f"{running.functions_url}/api/status", headers=key).raise_for_status().json()
-        audit = answer["last_audit"]
-        return answer if audit and audit["prefix"] == "" else None
+    def audited() -> Any:
+        told = status(running)
+        audit = told["last_audit"]
+        return told if audit and audit["prefix"] == "" else None
 
-    told = eventually(status)
-    assert told["last_audit"]["current"] >= 1
-    assert told["queues"]["embedding-requests"] is not None
-    assert any(queue.startswith("azure-webjobs-blobtrigger-") for queue in told["queues"])
-    assert [space["space"] for space in told["spaces"]] == ["Cohere-embed-v3-english"]
+    report = eventually(audited)
+    assert report["last_audit"]["current"] >= 1
+    assert report["queues"]["embedding-requests"] is not None
+    assert any(queue.startswith("azure-webjobs-blobtrigger-") for queue in report["queues"])
+    assert [space["space"] for space in report["spaces"]] == ["Cohere-embed-v3-english"]
 
 
 def test_queries_are_answered_over_http_and_then_from_storage(running: Stack) -> None:
@@ -259,10 +274,11 @@ def test_a_bad_query_is_400_and_names_the_field(running: Stack) -> None:
 
 
 def test_the_routes_need_the_key_and_health_does_not(running: Stack) -> None:
-    for route in ("models/embeddings", "models/images/embeddings"):
-        assert httpx.post(f"{running.functions_url}/api/{route}", json={}).status_code == 401
-    assert httpx.get(f"{running.functions_url}/api/models/info").status_code == 401
-    assert httpx.get(f"{running.functions_url}/api/health").json() == {"status": "ok"}
+    with httpx.Client(base_url=f"{running.functions_url}/api", timeout=PATIENCE) as anybody:
+        for route in ("models/embeddings", "models/images/embeddings"):
+            assert anybody.post(f"/{route}", json={}).status_code == 401
+        assert anybody.get("/models/info").status_code == 401
+        assert anybody.get("/health").json() == {"status": "ok"}
 
 
 def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs: Path) -> None:
@@ -275,11 +291,15 @@ def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs:
     assert not re.search(r"\[-?0\.\d+,", written), "a vector"
 
 
-def test_an_app_with_a_setting_missing_answers_only_health_and_says_which(tmp_path: Path) -> None:
-    with stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started:
-        health = httpx.get(f"{started.functions_url}/api/health")
+def test_an_app_with_a_missing_setting_serves_only_health_which_names_it(tmp_path: Path) -> None:
+    with (
+        stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started,
+        httpx.Client(base_url=f"{started.functions_url}/api", timeout=PATIENCE) as http,
+    ):
+        health = http.get("/health")
         assert health.status_code == 503
         assert "FOUNDRY_MODEL is missing" in health.json()["error"]["message"]
-        key = {"x-functions-key": started.functions_key}
-        assert httpx.post(f"{started.functions_url}/api/models/embeddings", headers=key).status_code == 404
+        for method, path in (("POST", "/models/embeddings"), ("GET", "/openapi.json")):
+            other = http.request(method, path, headers={"x-functions-key": started.functions_key})
+            assert (other.status_code, other.content) == (404, b"")
     assert "FOUNDRY_MODEL is missing" in (tmp_path / "functions.log").read_text()

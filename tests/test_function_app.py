@@ -1,4 +1,4 @@
-"""The functions as the platform sees them: names, triggers, routes, and what HTTP callers get."""
+"""The functions as the platform sees them: names, triggers, routes and HTTP responses."""
 
 import base64
 import io
@@ -14,13 +14,13 @@ from PIL import Image
 
 import function_app
 from shared import application as process
-from shared.blob_name import BlobName
+from shared.triggers.blob_name import BlobName
 from tests.conftest import Cloud
 
 
 @pytest.fixture(autouse=True)
 def _own_process() -> Iterator[None]:
-    """Each test has a process of its own, as far as the application can tell."""
+    """Each test starts with a new application, as in a new process."""
     yield
     start_anew()
 
@@ -67,7 +67,7 @@ def bindings(blueprint: func.Blueprint, name: str) -> dict[str, Any]:
     return dict(trigger.get_dict_repr())
 
 
-def test_the_blob_trigger_is_what_event_grid_was_told_to_call() -> None:
+def test_the_blob_trigger_is_the_one_that_event_grid_calls() -> None:
     trigger = bindings(function_app.work, "embed_uploaded_image")
     assert trigger["type"] == "blobTrigger"
     assert trigger["path"] in {"images/{name}", "%IMAGES_CONTAINER%/{name}"}
@@ -98,18 +98,18 @@ def test_the_routes_are_the_api_s_own_and_need_a_key(name: str, route: str, meth
         ("record_failed_request", "embedding-requests-poison"),
     ],
 )
-def test_the_queues_are_what_others_write_to(name: str, queue: str) -> None:
+def test_the_queue_triggers_read_the_queues_that_others_write_to(name: str, queue: str) -> None:
     trigger = bindings(function_app.work, name)
     assert (trigger["type"], trigger["queueName"], trigger["connection"]) == ("queueTrigger", queue, "ImageStorage")
 
 
-def test_a_message_goes_the_way_of_its_queue(cloud: Cloud) -> None:
+def test_each_queue_has_its_own_effect(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     function_app.record_failed_request(func.QueueMessage(body=b'{"name": "a.png"}'))
     assert cloud.failure("a.png")["code"] == "crashed"
     function_app.embed_queued_image(func.QueueMessage(body=b'{"name": "a.png"}'))
     assert cloud.failure("a.png") is None
-    function_app.record_failed_upload(func.QueueMessage(body=b"nobody reads this"))
+    function_app.record_failed_upload(func.QueueMessage(body=b"not an event"))
     assert any("/dropped/" in name for name in cloud.embeddings.list_blob_names())
 
 
@@ -155,7 +155,7 @@ def test_several_inputs_are_answered_in_order_one_call_each(cloud: Cloud) -> Non
     assert len(cloud.model.calls()) == 2
 
 
-def test_any_format_and_bare_base64_will_do(cloud: Cloud) -> None:
+def test_any_format_and_bare_base64_are_accepted(cloud: Cloud) -> None:
     bare = base64.b64encode(picture("red", "JPEG")).decode()
     assert image_query({"input": [{"image": bare}]})[0] == 200
 
@@ -168,7 +168,7 @@ def test_base64_answers_are_little_endian_float32(cloud: Cloud) -> None:
     assert unpacked == pytest.approx(floats["data"][0]["embedding"], abs=1e-7)
 
 
-def test_other_dimensions_are_another_space(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_dimensions_belong_to_another_space(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
     _, headers, body = text_query({"input": "red", "dimensions": 256})
     assert len(body["data"][0]["embedding"]) == 256
@@ -183,10 +183,10 @@ def test_info_names_the_deployed_model(cloud: Cloud) -> None:
     )
 
 
-# What is kept
+# The cache
 
 
-def test_a_query_asked_again_is_answered_from_storage_without_a_call(cloud: Cloud) -> None:
+def test_a_repeated_query_is_answered_from_storage_without_a_call_to_the_model(cloud: Cloud) -> None:
     query = {"input": [{"image": data_url(picture()), "text": "a red thing"}]}
     _, first_headers, first = image_query(query)
     _, headers, again = image_query(query)
@@ -196,7 +196,7 @@ def test_a_query_asked_again_is_answered_from_storage_without_a_call(cloud: Clou
     assert len(cloud.model.calls()) == 1
 
 
-def test_the_record_of_a_query_lies_where_the_answer_says(cloud: Cloud) -> None:
+def test_the_response_names_the_record_of_a_query(cloud: Cloud) -> None:
     _, headers, body = text_query({"input": "a red thing"})
     path = headers["x-embedding-record"]
     record = json.loads(cloud.embeddings.download_blob(path).readall())
@@ -205,7 +205,7 @@ def test_the_record_of_a_query_lies_where_the_answer_says(cloud: Cloud) -> None:
     assert (record["text"], record["image_sha256"], record["input_type"]) == ("a red thing", None, "query")
 
 
-def test_what_decides_the_embedding_decides_the_record(cloud: Cloud) -> None:
+def test_whatever_changes_the_embedding_changes_the_record(cloud: Cloud) -> None:
     image = data_url(picture())
     paths = {
         image_query({"input": [item], **options})[1]["x-embedding-record"]
@@ -215,14 +215,14 @@ def test_what_decides_the_embedding_decides_the_record(cloud: Cloud) -> None:
     assert len(paths) == 6
 
 
-def test_the_text_of_a_query_is_not_kept_where_only_vectors_are(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vector_records_do_not_hold_the_text_of_a_query(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUERY_RECORDS", "vector")
     _, headers, _ = text_query({"input": "a private thing"})
     assert b"private" not in cloud.embeddings.download_blob(headers["x-embedding-record"]).readall()
     assert text_query({"input": "a private thing"})[1]["x-embedding-cache"] == "hit"
 
 
-def test_nothing_of_a_query_is_kept_where_records_are_off(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_a_query_is_stored_if_records_are_off(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUERY_RECORDS", "off")
     for _ in range(2):
         _, headers, _ = text_query({"input": "red"})
@@ -239,7 +239,7 @@ def test_a_query_is_answered_when_storage_fails_and_the_failure_is_logged(
     assert '"event":"query_record","outcome":"error"' in caplog.text
 
 
-def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
+def test_an_unreadable_record_of_a_query_is_replaced(cloud: Cloud) -> None:
     _, headers, _ = text_query({"input": "red"})
     cloud.embeddings.upload_blob(headers["x-embedding-record"], b"{", overwrite=True)
     start_anew()
@@ -247,11 +247,11 @@ def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
     assert text_query({"input": "red"})[1]["x-embedding-cache"] == "hit"
 
 
-# What a caller did wrong
+# Errors of the caller
 
 
 @pytest.mark.parametrize(
-    ("body", "target", "said"),
+    ("body", "target", "message"),
     [
         (b"{", None, "not JSON"),
         (b"\xff", None, "not JSON"),
@@ -267,7 +267,7 @@ def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
         ({"input": [{"image": ""}]}, "input[0].image", "no bytes"),
         ({"input": [{"image": "data:image/png,abc"}]}, "input[0].image", "data:image/png;base64"),
         ({"input": [{"image": "https://example.com/a.png"}]}, "input[0].image", "links are not followed"),
-        ({"input": [{"image": "aGVsbG8="}]}, "input[0].image", "no picture"),
+        ({"input": [{"image": "aGVsbG8="}]}, "input[0].image", "not a picture"),
         ({"input": [{"image": "aGk=", "size": 1}]}, "input[0].size", "Extra parameters [input[0].size]"),
         ({"input": [{"image": "aGk="}], "input_type": "search_query"}, "input_type", "text, query and document"),
         ({"input": [{"image": "aGk="}], "dimensions": 0}, "dimensions", ">= 1"),
@@ -276,10 +276,12 @@ def test_a_kept_answer_that_cannot_be_read_is_made_anew(cloud: Cloud) -> None:
         ({"input": [{"image": "aGk="}], "extras": {"truncate": "END"}}, "extras", "Extra parameters [extras]"),
     ],
 )
-def test_a_bad_image_query_names_the_field(cloud: Cloud, body: object, target: str | None, said: str) -> None:
+def test_a_bad_image_query_is_400_and_names_the_field(
+    cloud: Cloud, body: object, target: str | None, message: str
+) -> None:
     status, headers, answer = image_query(body)
     assert status == 400
-    assert said in answer["error"]["message"]
+    assert message in answer["error"]["message"]
     assert answer["error"].get("target") == target
     assert headers["x-ms-error-code"] == answer["error"]["code"]
     assert "retry-after" not in headers
@@ -287,7 +289,7 @@ def test_a_bad_image_query_names_the_field(cloud: Cloud, body: object, target: s
 
 
 @pytest.mark.parametrize(
-    ("body", "target", "said"),
+    ("body", "target", "message"),
     [
         ({"input": []}, "input", "1 to 96"),
         ({"input": ["red", " "]}, "input[1]", "empty"),
@@ -295,10 +297,10 @@ def test_a_bad_image_query_names_the_field(cloud: Cloud, body: object, target: s
         ({"input": "red", "model": "embed-v-4-0"}, "model", "Unknown model: embed-v-4-0"),
     ],
 )
-def test_a_bad_text_query_names_the_field(cloud: Cloud, body: object, target: str, said: str) -> None:
+def test_a_bad_text_query_is_400_and_names_the_field(cloud: Cloud, body: object, target: str, message: str) -> None:
     status, _, answer = text_query(body)
     assert status == 400
-    assert said in answer["error"]["message"]
+    assert message in answer["error"]["message"]
     assert answer["error"]["target"] == target
     assert cloud.model.calls() == []
 
@@ -306,13 +308,13 @@ def test_a_bad_text_query_names_the_field(cloud: Cloud, body: object, target: st
 def test_too_many_inputs_or_too_many_bytes_are_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, answer = text_query({"input": ["x"] * 97})
     assert (status, answer["error"]["target"]) == (413, "input")
-    monkeypatch.setattr("shared.api.MOST_BYTES", 1000)
+    monkeypatch.setattr("shared.triggers.http.MAX_BODY_BYTES", 1000)
     status, _, answer = text_query({"input": ["x" * 1000]})
     assert (status, answer["error"]["code"]) == (413, "request_too_large")
     assert cloud.model.calls() == []
 
 
-def test_nothing_is_charged_when_one_of_several_inputs_is_bad(cloud: Cloud) -> None:
+def test_one_bad_input_of_several_means_no_call_to_the_model(cloud: Cloud) -> None:
     inputs = [{"image": data_url(picture())}, {"image": base64.b64encode(picture("red", "JPEG")[:300]).decode()}]
     status, _, answer = image_query({"input": inputs})
     assert (status, answer["error"]["code"], answer["error"]["target"]) == (400, "damaged_image", "input[1].image")
@@ -329,9 +331,10 @@ def test_an_image_too_large_is_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch
     assert (status, answer["error"]["code"]) == (413, "too_many_bytes")
 
 
-# What the model did
+# Errors of the model
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "retry_after"),
     [
@@ -341,12 +344,12 @@ def test_an_image_too_large_is_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch
         ({"fault": {"kind": "content_filter"}}, 400, "content_filtered", False),
     ],
 )
-def test_the_model_s_failures_become_errors_that_clients_know(
+def test_the_model_s_errors_become_the_api_s_errors(
     cloud: Cloud, behaviour: dict[str, Any], status: int, code: str, retry_after: bool
 ) -> None:
     cloud.model.behave(**behaviour)
-    found, headers, answer = text_query({"input": "red"})
-    assert (found, answer["error"]["code"]) == (status, code)
+    actual, headers, answer = text_query({"input": "red"})
+    assert (actual, answer["error"]["code"]) == (status, code)
     assert ("retry-after" in headers) == retry_after
 
 
@@ -354,7 +357,7 @@ def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.
     caplog.set_level(logging.INFO)
     text_query({"input": "a private thing"})
     text_query({"input": [" "]})
-    answered, refused = (json.loads(record.message) for record in caplog.records if "query" in record.message)
+    answered, rejected = (json.loads(record.message) for record in caplog.records if "query" in record.message)
     assert set(answered.pop("ms")) == {"prepare", "embed", "total"}
     assert answered == {
         "event": "query",
@@ -364,20 +367,20 @@ def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.
         "cache": "miss",
         "total_tokens": 3,
     }
-    assert (refused["outcome"], refused["status"], refused["code"]) == ("refused", 400, "invalid_request")
+    assert (rejected["outcome"], rejected["status"], rejected["code"]) == ("refused", 400, "invalid_request")
     assert "private" not in caplog.text
 
 
-def test_a_query_that_fails_for_a_reason_of_our_own_logs_its_line_and_is_a_500(
+def test_an_unexpected_exception_is_logged_and_raised(
     cloud: Cloud, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queries.now", lambda: 1 / 0)
+    monkeypatch.setattr("shared.queries.queries.now", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         text_query({"input": "red"})
     assert '"outcome":"error","message":"ZeroDivisionError: division by zero"' in caplog.text
 
 
-def test_the_libraries_keep_their_lines_to_themselves() -> None:
+def test_the_libraries_log_no_requests() -> None:
     for library in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "httpx"):
         assert not logging.getLogger(library).isEnabledFor(logging.INFO)
 
@@ -385,22 +388,33 @@ def test_the_libraries_keep_their_lines_to_themselves() -> None:
 # Health
 
 
-def test_a_healthy_app_says_so(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_of_a_working_app_is_ok(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function_app, "problem", None)
     assert call(function_app.health, b"")[::2] == (200, {"status": "ok"})
 
 
-def test_an_app_with_a_wrong_setting_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_names_the_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(function_app, "problem", "FOUNDRY_MODEL is missing")
     status, _, answer = call(function_app.health, b"")
     assert status == 503
     assert answer["error"] == {"code": "bad_settings", "message": "FOUNDRY_MODEL is missing"}
 
 
-def test_an_upload_is_embedded_by_the_blob_function(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_blob_function_embeds_an_upload(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cloud.upload("a.png", picture())
     function_app.embed_uploaded_image(BlobName(cloud.settings.images_container, "a.png"))
     assert cloud.record("a.png")["dimensions"] == 1024
     for secret in ("Bearer", "eyJ", "AccountKey", "base64", "[0."):
         assert secret not in caplog.text
+
+
+def test_the_header_with_the_records_stays_below_what_clients_take(cloud: Cloud) -> None:
+    body = {"input": [f"text {index}" for index in range(96)]}
+    status, headers, answer = call(function_app.text_embeddings, body)
+    assert (status, len(answer["data"])) == (200, 96)
+    named = headers["x-embedding-record"]
+    assert len(named) <= 4096
+    *records, rest = named.split(", ")
+    assert all(cloud.embeddings.get_blob_client(record).exists() for record in records[:3])
+    assert rest == f"and {96 - len(records)} more"

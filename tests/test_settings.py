@@ -1,4 +1,4 @@
-"""App settings: read once, checked, and named when they are wrong."""
+"""App settings: read once, checked, and named if they are wrong."""
 
 import pytest
 
@@ -15,7 +15,7 @@ KEYLESS = {
 }
 
 
-def complaint(**changes: str) -> str:
+def error_message(**changes: str) -> str:
     with pytest.raises(SettingError) as raised:
         read_settings({**KEYLESS, **changes})
     return str(raised.value)
@@ -36,11 +36,11 @@ def test_the_required_settings_are_enough() -> None:
 
 @pytest.mark.parametrize("name", KEYLESS)
 def test_a_missing_setting_is_named(name: str) -> None:
-    assert f"{name} is missing" in complaint(**{name: ""})
+    assert f"{name} is missing" in error_message(**{name: ""})
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    message = complaint(FOUNDRY_MODEL="", FOUNDRY_CONCURRENCY="many", QUERY_RECORDS="some")
+def test_one_message_names_every_problem() -> None:
+    message = error_message(FOUNDRY_MODEL="", FOUNDRY_CONCURRENCY="many", QUERY_RECORDS="some")
     assert all(name in message for name in ("FOUNDRY_MODEL", "FOUNDRY_CONCURRENCY", "QUERY_RECORDS"))
 
 
@@ -68,22 +68,22 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("ImageStorage__credential", "key"),
     ],
 )
-def test_an_impossible_setting_is_named_with_its_value(name: str, value: str) -> None:
-    assert f"{name} is {value!r}: it must be" in complaint(**{name: value})
+def test_an_invalid_setting_is_named_with_its_value(name: str, value: str) -> None:
+    assert f"{name} is {value!r}: it must be" in error_message(**{name: value})
 
 
 def test_images_and_embeddings_cannot_share_a_container() -> None:
-    message = complaint(EMBEDDINGS_CONTAINER="images")
+    message = error_message(EMBEDDINGS_CONTAINER="images")
     assert "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER are both 'images'" in message
 
 
-def test_a_token_may_travel_in_the_clear_only_on_this_machine() -> None:
+def test_a_token_is_sent_without_tls_only_on_this_machine() -> None:
     for host in ("127.0.0.1:8080", "localhost", "[::1]:8080"):
         endpoint = f"http://{host}/models"
         assert read_settings({**KEYLESS, "FOUNDRY_ENDPOINT": endpoint}).foundry_endpoint == endpoint
 
 
-def test_a_connection_string_stands_for_the_four_settings_of_identity() -> None:
+def test_a_connection_string_replaces_the_four_settings_of_an_identity_based_connection() -> None:
     settings = read_settings(
         {
             "FOUNDRY_ENDPOINT": KEYLESS["FOUNDRY_ENDPOINT"],
@@ -97,7 +97,7 @@ def test_a_connection_string_stands_for_the_four_settings_of_identity() -> None:
     assert settings.client_id is None
 
 
-def test_the_usual_emulator_has_a_short_name_and_a_string_that_names_no_service_is_refused() -> None:
+def test_the_short_connection_string_of_the_emulator_works_and_one_that_names_no_service_is_rejected() -> None:
     settings = read_settings({**KEYLESS, "ImageStorage": "UseDevelopmentStorage=true"})
     assert settings.blob_service_uri == "http://127.0.0.1:10000/devstoreaccount1"
     assert settings.queue_service_uri == "http://127.0.0.1:10001/devstoreaccount1"
@@ -105,16 +105,16 @@ def test_the_usual_emulator_has_a_short_name_and_a_string_that_names_no_service_
         read_settings({**KEYLESS, "ImageStorage": "AccountKey=s3cret"})
 
 
-def test_our_own_calls_use_the_identity_of_storage_unless_another_is_named() -> None:
+def test_the_app_s_own_calls_use_the_identity_of_storage_unless_another_is_set() -> None:
     assert read_settings(KEYLESS).client_id == KEYLESS["ImageStorage__clientId"]
     assert read_settings({**KEYLESS, "AZURE_CLIENT_ID": "another"}).client_id == "another"
 
 
-def test_an_empty_text_metadata_key_switches_pairs_off() -> None:
+def test_an_empty_text_metadata_key_turns_pairs_off() -> None:
     assert read_settings({**KEYLESS, "TEXT_METADATA": ""}).text_metadata == ""
 
 
-def test_no_secret_shows_when_settings_are_printed() -> None:
+def test_printed_settings_show_no_secret() -> None:
     shown = repr(
         read_settings({**KEYLESS, "FOUNDRY_API_KEY": "s3cret", "ImageStorage": "AccountName=contoso;AccountKey=s3cret"})
     )

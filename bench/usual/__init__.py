@@ -1,1 +1,1 @@
-"""What a careful person writes from the public samples: see each module for which."""
+"""What a careful developer writes from the public samples; each module names them."""

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic_settings import BaseSettings
 
 
-class Settings(BaseSettings):  # type: ignore[misc] # its types are not installed here
+class Settings(BaseSettings):  # type: ignore[misc] # pydantic-settings is installed for the benchmark only
     """The app settings."""
 
     foundry_endpoint: str
@@ -24,7 +24,7 @@ class Settings(BaseSettings):  # type: ignore[misc] # its types are not installe
 
 
 async def start() -> None:
-    """Make the clients, on the loop that they will be used on."""
+    """Make the clients, on the loop that will use them."""
     settings = Settings()
     credential = ManagedIdentityCredential(client_id=settings.azure_client_id)
     scopes = ["https://cognitiveservices.azure.com/.default"]

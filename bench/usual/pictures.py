@@ -1,4 +1,4 @@
-"""The code that a careful person writes from the public samples: Pillow, base64 and json, with their defaults.
+"""The code that a careful developer writes from the public samples: Pillow, base64 and json, with their defaults.
 
 After Pillow's handbook (``Image.thumbnail``, ``ImageOps.exif_transpose``) and the curl and Python samples of "How to
 generate image embeddings with Azure AI Foundry Models" (a PNG as a data URL in a JSON body).
@@ -16,7 +16,7 @@ pi_heif.register_heif_opener()
 
 
 def prepare(data: bytes, max_pixels: int) -> bytes:
-    """Any picture as an upright RGB PNG of at most ``max_pixels`` pixels."""
+    """Turn any picture into an upright RGB PNG of at most ``max_pixels`` pixels."""
     image = upright(data)
     pixels = image.width * image.height
     if pixels > max_pixels:
@@ -26,20 +26,20 @@ def prepare(data: bytes, max_pixels: int) -> bytes:
 
 
 def upright(data: bytes) -> Image.Image:
-    """The whole picture, in RGB, turned as its EXIF data says."""
+    """Decode the picture as RGB, turned as its EXIF data says."""
     with Image.open(io.BytesIO(data)) as opened:
         image = ImageOps.exif_transpose(opened)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def write_png(image: Image.Image) -> bytes:
-    """The picture as Pillow writes a PNG when nothing else is asked for: zlib's level 6, filters chosen by row."""
+    """Write a PNG with Pillow's defaults: zlib's level 6, a filter chosen for each row."""
     png = io.BytesIO()
     image.save(png, format="PNG")
     return png.getvalue()
 
 
 def request_body(png: bytes, model: str) -> bytes:
-    """The request for one image's embedding, as it goes over the wire."""
+    """Make the body of a request for one image's embedding."""
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return json.dumps({"model": model, "input_type": "document", "input": [{"image": url}]}).encode()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from local.azurite import REPO_ROOT
 from local.stack import Stack
-from tests.conftest import Model
+from tests.conftest import PATIENCE, Model
 
 PROGRAM = Path(__file__).parent / "javascript/ask.mjs"
 PACKAGES = REPO_ROOT / ".venv/javascript"
@@ -36,7 +36,9 @@ def answers(running: Stack, endpoint: str) -> Any:
     # Read from stdin, a program finds packages from where it runs.
     command = [str(NODE), "--input-type=module", "-"]
     with PROGRAM.open() as program:
-        run = subprocess.run(command, stdin=program, capture_output=True, cwd=PACKAGES, env=environment, timeout=60)
+        run = subprocess.run(
+            command, stdin=program, capture_output=True, cwd=PACKAGES, env=environment, timeout=PATIENCE
+        )
     assert run.returncode == 0, run.stderr.decode()
     return json.loads(run.stdout)
 

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from local.stack import Stack
-from tests.conftest import Model
+from tests.conftest import PATIENCE, Model
 
 NUMBER = 2000
 SEED = 1
@@ -345,7 +345,7 @@ def resident_mib(running: Stack) -> float:
 @pytest.fixture(scope="module")
 def http(running: Stack, endpoint: str) -> Iterator[httpx.Client]:
     key = {"x-functions-key": running.functions_key}
-    with httpx.Client(base_url=endpoint, headers=key, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=endpoint, headers=key, trust_env=False, timeout=PATIENCE) as client:
         yield client
 
 
@@ -389,7 +389,7 @@ def test_a_body_that_ends_before_its_time_does_no_harm(running: Stack, http: htt
             f"POST /api/models/{route} HTTP/1.1\r\nhost: x\r\nx-functions-key: {running.functions_key}\r\n"
             f"content-type: application/json\r\n{length}\r\n\r\n"
         )
-        with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
             connection.sendall(head.encode() + (f"{len(body):x}\r\n".encode() if chunked else b"") + sent)
             if chance.random() < 0.5:
                 connection.shutdown(socket.SHUT_WR)

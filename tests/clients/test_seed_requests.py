@@ -14,7 +14,7 @@ from PIL import Image
 
 from local import stack
 from local.stack import Stack
-from tests.conftest import Model
+from tests.conftest import PATIENCE, Model
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
@@ -86,7 +86,7 @@ def send(running: Stack, command: str, body: str) -> tuple[int, Any]:
         [*shlex.split(command), body, "--silent", "--show-error", "--noproxy", "*", "-w", "\n%{http_code}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert run.returncode == 0, run.stderr
     answer, _, status = run.stdout.rpartition("\n")

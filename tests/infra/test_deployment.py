@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from infra import bicep
-from shared.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.settings import read_settings
-from shared.store import space_of
+from shared.storage.names import space_of
+from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from tests.infra.deployments import (
     APPS,
     IDENTITY,

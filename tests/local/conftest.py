@@ -17,6 +17,7 @@ from azure.storage.queue import QueueClient, QueueServiceClient
 
 from local.azurite import REPO_ROOT, Azurite
 from local.processes import LISTENING, Child, wait_until
+from tests.conftest import PATIENCE
 
 APP = Path(__file__).parent / "app"
 KEY = "the key"
@@ -33,12 +34,13 @@ class Host:
 
     def runs(self, what: str) -> list[dict[str, Any]]:
         """The runs about one thing, in order, each as the app saw it."""
-        return [run for run in self._noted() if run["what"] == what and "at" in run]
+        return [run for run in self.all_noted() if run["what"] == what and "at" in run]
 
     def succeeded(self, what: str) -> bool:
-        return any(run["what"] == what and "ended" in run for run in self._noted())
+        return any(run["what"] == what and "ended" in run for run in self.all_noted())
 
-    def _noted(self) -> list[dict[str, Any]]:
+    def all_noted(self) -> list[dict[str, Any]]:
+        """What the app has noted of all runs, in order: when each began, and when it ended."""
         noted: list[dict[str, Any]] = self.http.get("/api/runs").raise_for_status().json()
         return noted
 
@@ -54,6 +56,10 @@ class Host:
         """Write a blob and deliver the event that says so."""
         blob = self.images.upload_blob(name, content, metadata=metadata)
         assert self.webhook([event(blob.url)], function=function).status_code == 202
+
+    def release(self, runs: int) -> None:
+        """Let so many runs end that are held, now or later."""
+        self.http.post("/api/release", params={"runs": runs}).raise_for_status()
 
     def queue(self, name: str) -> QueueClient:
         return self.queues.get_queue_client(name)
@@ -72,14 +78,14 @@ def messages(queue: QueueClient) -> list[Any]:
     return [json.loads(base64.b64decode(message.content)) for message in queue.peek_messages(32)]
 
 
-def eventually(true: Callable[[], object], seconds: float = 10) -> None:
-    """Fail unless it becomes true in a while."""
-    assert wait_until(lambda: bool(true()), seconds=seconds)
+def eventually(true: Callable[[], object]) -> None:
+    """Fail unless it becomes true."""
+    assert wait_until(lambda: bool(true()), seconds=PATIENCE)
 
 
 @contextmanager
 def host_process(azurite: Azurite, log: Path, app: Path = APP, **settings: str) -> Iterator[Child]:
-    """Start a host; messages are hidden for two seconds at a time instead of ten minutes."""
+    """Start a host. A message that it has taken is hidden for ten minutes: what comes again sooner was given back."""
     environment: Mapping[str, str] = {
         "PATH": os.defpath,
         "FUNCTIONS_KEY": KEY,
@@ -90,7 +96,7 @@ def host_process(azurite: Azurite, log: Path, app: Path = APP, **settings: str) 
     }
     child = Child(
         "the functions host",
-        [sys.executable, "-m", "local.host", "--app", str(app), "--lease", "2"],
+        [sys.executable, "-m", "local.host", "--app", str(app)],
         log=log,
         cwd=REPO_ROOT,
         environment={**environment, **settings},
@@ -109,6 +115,8 @@ def host(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         BlobServiceClient.from_connection_string(azurite.connection_string, connection_verify=verify) as blobs,
         QueueServiceClient.from_connection_string(azurite.connection_string, connection_verify=verify) as queues,
         host_process(azurite, log) as child,
-        httpx.Client(base_url=child.announcement(LISTENING, seconds=30), trust_env=False) as http,
+        httpx.Client(
+            base_url=child.announcement(LISTENING, seconds=PATIENCE), timeout=PATIENCE, trust_env=False
+        ) as http,
     ):
         yield Host(http, log, blobs.create_container("pictures"), queues)

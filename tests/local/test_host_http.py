@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from local.azurite import Azurite
-from local.host import BODY_LIMIT, read_host_json
+from local.host.host_json import read_host_json
+from local.host.http import BODY_LIMIT
+from tests.conftest import PATIENCE
 from tests.local.conftest import APP, KEY, Host, eventually, host_process
 
 EMPTY_404 = (404, b"")
@@ -68,7 +70,7 @@ def test_the_key_may_stand_in_the_query(host: Host) -> None:
     assert host.http.get("/api/admin", params={"code": KEY}).text == "for administrators"
 
 
-def test_a_wrong_key_in_the_header_is_not_mended_by_a_right_one_in_the_query(host: Host) -> None:
+def test_a_wrong_key_in_the_header_is_not_made_good_by_a_right_one_in_the_query(host: Host) -> None:
     answer = host.http.get("/api/admin", params={"code": KEY}, headers={"x-functions-key": "wrong"})
     assert answer.status_code == 401
 
@@ -81,7 +83,7 @@ def test_a_function_that_raises_is_an_empty_500_and_its_traceback_is_in_the_log(
 
 def test_a_body_that_announces_more_than_the_limit_is_a_413(host: Host) -> None:
     address = urlsplit(str(host.http.base_url))
-    with closing(http.client.HTTPConnection(f"{address.hostname}:{address.port}", timeout=10)) as connection:
+    with closing(http.client.HTTPConnection(f"{address.hostname}:{address.port}", timeout=PATIENCE)) as connection:
         connection.putrequest("POST", "/api/any")
         connection.putheader("Content-Length", str(BODY_LIMIT + 1))
         connection.endheaders()
@@ -118,9 +120,7 @@ def test_the_app_sees_its_settings_but_not_what_belongs_to_the_host(host: Host) 
     assert not {"AzureWebJobsStorage", "FUNCTIONS_KEY"} & environment.keys()
 
 
-def test_an_app_that_can_not_be_loaded_ends_the_host_with_the_apps_own_message(
-    azurite: Azurite, tmp_path: Path
-) -> None:
+def test_an_app_that_cannot_be_loaded_ends_the_host_with_the_apps_own_message(azurite: Azurite, tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text("raise RuntimeError('FOUNDRY_MODEL is not set')")
     with host_process(azurite, tmp_path / "log", app=tmp_path) as child:
@@ -143,7 +143,7 @@ def test_host_json_has_the_hosts_own_defaults() -> None:
     assert defaults.timeout == 1800
     assert (defaults.blobs.batch, defaults.blobs.refill_at, defaults.blobs.attempts) == (9, 7, 5)
     assert (defaults.queues.batch, defaults.queues.refill_at, defaults.queues.attempts) == (16, 8, 5)
-    assert (defaults.queues.retry_after, defaults.queues_encoding) == (0, "base64")
+    assert (defaults.blobs.retry_after, defaults.queues.retry_after, defaults.queues_encoding) == (0, 0, "base64")
 
 
 def test_host_json_is_obeyed() -> None:

@@ -10,12 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
+from local.model.behaviour import Behaviour, Throttle
+from local.model.requests import Refusal
+from local.model.service import Service
+from tests.conftest import PATIENCE
 
 ENGLISH = "Cohere-embed-v3-english"
 V4 = "embed-v-4-0"
@@ -45,7 +51,7 @@ class Client:
     """Asks the stand-in as the app would."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=5, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False)
 
     def post(self, route: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {token()}"} | (headers or {})
@@ -374,15 +380,34 @@ def test_latency_is_what_was_set(model: Client) -> None:
     start = time.monotonic()
     model.text("red")
 
-    assert 0.15 <= time.monotonic() - start < 1
+    assert time.monotonic() - start >= 0.15
 
 
-def test_calls_over_the_quota_are_429_until_the_window_ends(model: Client) -> None:
-    model.behave(throttle={"calls": 2, "window_s": 0.3})
+def test_calls_over_the_quota_are_429(model: Client) -> None:
+    model.behave(throttle={"calls": 2, "window_s": 3600})
 
     assert [model.text("red").status_code for _ in range(3)] == [200, 200, 429]
-    time.sleep(0.3)
-    assert model.text("red").status_code == 200
+
+
+def test_windows_follow_each_other_from_the_first_call_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A moment at which floats make a little more than 20 of 20 seconds, which would be 21 when rounded up.
+    began = 1_004_400_000_000
+    assert (began / 1e9 + 20) - began / 1e9 > 20
+    service = Service()
+    service.behave(Behaviour(throttle=Throttle(calls=1, window_s=20)))
+
+    def refused(after: float) -> str | None:
+        monkeypatch.setattr(
+            "local.model.service.time", SimpleNamespace(monotonic_ns=lambda: began + round(after * 1e9))
+        )
+        try:
+            service.admit()
+        except Refusal as refusal:
+            return refusal.headers["Retry-After"]
+        return None
+
+    assert [refused(after) for after in (0, 0, 0.5, 19.999)] == [None, "20", "20", "1"]
+    assert [refused(after) for after in (20, 39, 110, 119.5, 120)] == [None, "1", None, "1", None]
 
 
 @pytest.mark.parametrize("way", ["seconds", "date", "ms", "body", "none"])
@@ -408,10 +433,11 @@ def test_a_429_says_when_to_come_back_in_one_way_only(model: Client, way: str) -
 
 def test_the_date_to_come_back_is_not_too_early(model: Client) -> None:
     model.behave(throttle={"calls": 0, "window_s": 20, "retry_after": "date"})
+    before = time.time()
 
     date = parsedate_to_datetime(model.text("red").headers["retry-after"]).timestamp()
 
-    assert 19 <= date - time.time() <= 21
+    assert before + 20 <= date <= time.time() + 21
 
 
 @pytest.mark.parametrize(
@@ -461,12 +487,13 @@ def test_a_connection_can_be_dropped_without_an_answer(model: Client) -> None:
 
 
 def test_an_answer_can_be_withheld(model: Client) -> None:
-    model.behave(fault={"kind": "hang", "times": 1})
+    model.behave(fault={"kind": "hang", "match": "quiet"})
     headers = {"Authorization": f"Bearer {token()}"}
-    body = {"model": ENGLISH, "input": ["red"]}
+    body = {"model": ENGLISH, "input": ["quiet"]}
+    timeout = httpx.Timeout(PATIENCE, read=0.2)
 
     with pytest.raises(httpx.ReadTimeout):
-        model.http.post(TEXTS, params={"api-version": "1"}, json=body, headers=headers, timeout=0.2)
+        model.http.post(TEXTS, params={"api-version": "1"}, json=body, headers=headers, timeout=timeout)
     assert model.text("red").status_code == 200
 
 
@@ -524,11 +551,12 @@ def test_behaviour_can_be_reset(model: Client, method: str) -> None:
 def test_calls_are_remembered_with_what_was_asked(model: Client) -> None:
     content = png(size=(64, 48))
     item = {"image": data_url(content), "text": "a boat"}
+    before = time.time()
     model.post(IMAGES, {"model": V4, "input": [item], "input_type": "document", "dimensions": 256})
 
     (call,) = model.calls()["calls"]
 
-    assert call.pop("time") == pytest.approx(time.time(), abs=5)
+    assert before <= call.pop("time") <= time.time()
     assert call == {
         "route": IMAGES,
         "status": 200,

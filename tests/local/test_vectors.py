@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from local import vectors
+from local.model import vectors
 
 MODEL = "Cohere-embed-v3-english"
 
@@ -146,7 +146,7 @@ def test_integers_point_the_way_the_floats_do() -> None:
 
 def test_another_process_gets_the_same_vector() -> None:
     program = (
-        "from local import vectors;"
+        "from local.model import vectors;"
         f"print(*vectors.project(vectors.of_text('a red lighthouse'), {MODEL!r}, 1024)[:8].tolist())"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

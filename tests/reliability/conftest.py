@@ -1,14 +1,14 @@
-"""Two stacks for all of these tests: a quiet one, and one whose parts fail."""
+"""The stacks for all of these tests: a quiet one, one whose storage fails, and one whose model does."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from bench import scenarios
-from bench.scenarios import Faulty
 from bench.site import Site, running
 from local.faults import StorageFaults
+from proof import scenarios
+from proof.scenarios import Faulty
 
 
 @pytest.fixture(scope="package")
@@ -30,7 +30,19 @@ def failing_site(switch: StorageFaults, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="package")
-def model_faults(quiet_site: Site) -> Iterator[Future[list[Faulty]]]:
-    """Under way from the first test that asks for it: a call that hangs does so for a minute."""
+def model_faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[list[Faulty]]]:
+    """The faults of the model, on a third stack, under way: a call that hangs does so for a minute."""
+
+    def outcomes() -> list[Faulty]:
+        with running(logs=tmp_path_factory.mktemp("model")) as site:
+            return scenarios.model_faults(site, images=20, times=10)
+
     with ThreadPoolExecutor(1) as background:
-        yield background.submit(scenarios.model_faults, quiet_site, images=20, times=10)
+        yield background.submit(outcomes)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _begin_with_what_takes_longest(request: pytest.FixtureRequest) -> None:
+    """Where its outcome is asked for at all."""
+    if any("model_faults" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("model_faults")

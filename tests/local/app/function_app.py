@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -12,14 +13,15 @@ from azurefunctions.extensions.bindings.blob import BlobClient
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 runs: list[dict[str, Any]] = []
 tries: Counter[str] = Counter()
+released = threading.Semaphore(0)
 
 
 def note(function: str, what: str, **more: object) -> None:
-    """Remember a run. Something called `fails 2 …` fails twice, `fails …` always; `slow …` takes a while."""
+    """Remember a run. What is called `fails 2 …` fails twice, `fails …` always; `held …` ends when it is released."""
     runs.append({"function": function, "what": what, "at": time.monotonic(), **more})
     word, *rest = what.split(" ")
-    if word == "slow":
-        time.sleep(float(rest[0]))
+    if word == "held":
+        released.acquire()
     tries[what] += 1
     if word == "fails" and (not rest[0].isdecimal() or tries[what] <= int(rest[0])):
         raise RuntimeError(f"{what} fails as it should")
@@ -33,6 +35,12 @@ def answer(document: object, status: int = 200, **headers: str) -> func.HttpResp
 @app.route("runs", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def get_runs(req: func.HttpRequest) -> func.HttpResponse:
     return answer(runs)
+
+
+@app.route("release", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+def release(req: func.HttpRequest) -> func.HttpResponse:
+    released.release(int(req.params["runs"]))
+    return func.HttpResponse(status_code=204)
 
 
 @app.route("hello", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

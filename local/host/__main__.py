@@ -1,0 +1,81 @@
+"""The program: loads the app, says where it listens, and runs it until SIGTERM."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from local.host import worker
+from local.host.functions import Functions
+from local.host.host_json import read_host_json
+from local.host.http import Front
+from local.host.triggers import Triggers
+from local.host.worker import IndexingError
+from local.storage import Storage
+
+
+async def serve(app: Path, *, port: int, lease: float) -> None:
+    """Load the app, print where it listens as the first line of stdout, and run it until SIGTERM.
+
+    Raises IndexingError when the app cannot be loaded.
+    """
+    key = os.environ.pop("FUNCTIONS_KEY")
+    own_connection = os.environ.pop("AzureWebJobsStorage")
+    host_json = read_host_json((app / "host.json").read_text(), os.environ, cores=os.cpu_count() or 1, lease=lease)
+    accounts: dict[str, Storage] = {}
+
+    def storage(connection: str) -> Storage:
+        """The account of a connection. An identity-based one is the host's own account: there is only one here."""
+        connection_string = os.environ.get(connection, own_connection)
+        if connection_string not in accounts:
+            ca_file = os.environ.get("REQUESTS_CA_BUNDLE")
+            accounts[connection_string] = Storage(connection_string, Path(ca_file) if ca_file else None)
+        return accounts[connection_string]
+
+    functions = Functions(await worker.index(app), os.environ, host_json.timeout)
+    triggers = Triggers(functions, host_json, storage)
+    front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key)
+    # Naming the protocol makes asyncio set TCP_NODELAY; without it small answers take 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(2048)
+    print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    config = uvicorn.Config(front.app(), access_log=False, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+    async with asyncio.TaskGroup() as group:
+        pumping = group.create_task(triggers.pump())
+        await uvicorn.Server(config).serve(sockets=[listener])
+        pumping.cancel()
+
+
+def main() -> None:
+    """Run the host, as `python -m local.host` does."""
+    parser = argparse.ArgumentParser(prog="python -m local.host", description="Run a function app on this machine.")
+    parser.add_argument("--app", type=Path, required=True, help="the folder with function_app.py and host.json")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--lease", type=float, default=600, help="seconds a message stays hidden if the process dies")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("azure", "httpx", "httpcore", "urllib3", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    status = 0
+    try:
+        asyncio.run(serve(options.app.resolve(), port=options.port, lease=options.lease))
+    except IndexingError as error:
+        print(f"The function app cannot be loaded. {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        pass
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A function that still runs holds a thread that would keep the process alive. The platform does not wait either.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

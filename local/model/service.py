@@ -1,0 +1,208 @@
+"""The routes of the stand-in for the model, and the little state behind them."""
+
+import asyncio
+import hashlib
+import math
+import time
+from collections import Counter, deque
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.model.answers import Vector, checksum_vectors, embed, embeddings_response, encoded
+from local.model.behaviour import FAILURES, NANOSECONDS, Behaviour, rate_limited, spoiled
+from local.model.requests import EmbeddingsRequest, Refusal, authenticate, decoded, images_of, passed_on, read, wrapped
+
+
+class Call(msgspec.Struct):
+    """What is remembered of one call: never a token, never image data. Status 0 means that no answer was sent.
+
+    `sha256`, `bytes`, `width` and `height` are those of the first image, `text` is the first text. `fault` is set when
+    the call met one, `encoding_format` when it named one, and `passed_on` to the names of the fields that it had
+    besides the API's own.
+    """
+
+    route: str
+    time: float
+    status: int = 0
+    fault: str | msgspec.UnsetType = msgspec.UNSET
+    appid: str = ""
+    model: str = ""
+    input_type: str | None = None
+    dimensions: int | None = None
+    encoding_format: str | msgspec.UnsetType = msgspec.UNSET
+    passed_on: list[str] | msgspec.UnsetType = msgspec.UNSET
+    inputs: int = 0
+    text: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class Service:
+    """The service. With `api_key` it takes that key and no token."""
+
+    def __init__(self, api_key: str | None = None) -> None:
+        self.api_key = api_key
+        self.in_flight = 0
+        self.behave(Behaviour())
+        self.forget()
+
+    def app(self) -> Starlette:
+        """Make the ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/models/images/embeddings", self.embeddings, methods=["POST"]),
+                Route("/models/embeddings", self.embeddings, methods=["POST"]),
+                # What the real service answers below a base URL without /models: 200 and an empty body.
+                Route("/images/embeddings", empty, methods=["POST"]),
+                Route("/embeddings", empty, methods=["POST"]),
+                Route("/admin/health", health),
+                Route("/admin/behaviour", self.admin_behaviour, methods=["GET", "POST", "DELETE"]),
+                Route("/admin/calls", self.admin_calls, methods=["GET", "DELETE"]),
+            ],
+            exception_handlers={HTTPException: no_such_route},
+        )
+
+    def behave(self, behaviour: Behaviour) -> None:
+        """Behave like this from now on."""
+        self.behaviour = behaviour
+        fault = behaviour.fault
+        self.faults_left = math.inf if fault is None or fault.times is None else fault.times
+        self.window_end = 0
+        self.admitted = 0
+
+    def forget(self) -> None:
+        """Forget the calls so far."""
+        self.calls: deque[Call] = deque(maxlen=10_000)
+        self.by_status: Counter[int] = Counter()
+        self.peak = self.in_flight
+
+    async def embeddings(self, request: Request) -> Response:
+        """Answer on either embeddings route and remember the call, whatever its outcome."""
+        call = Call(route=request.url.path, time=time.time())
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            response = await self.answer(request, call)
+            call.status = response.status_code
+        except Refusal as refusal:
+            response = refusal.response()
+            call.status = refusal.status
+        finally:
+            self.in_flight -= 1
+            self.by_status[call.status] += 1
+            self.calls.append(call)
+        return response
+
+    async def answer(self, request: Request, call: Call) -> Response:
+        """Check who calls, what the call wants and whether there is quota left; then make the vectors."""
+        body = await request.body()
+        call.appid = authenticate(request.headers, self.api_key)
+        cheap = self.behaviour.mode == "cheap"
+        parsed = await asyncio.to_thread(read, request, body)
+        pngs = [] if cheap else await asyncio.to_thread(images_of, parsed)
+        describe(call, parsed, pngs)
+        call.passed_on = passed_on(request, body) or msgspec.UNSET
+        self.admit()
+        await asyncio.sleep(self.behaviour.latency_ms / 1000)
+        fault = self.fault_for(call)
+        if fault:
+            call.fault = fault
+        if fault in FAILURES:
+            return FAILURES[fault]()
+        if cheap:
+            answers = checksum_vectors(body, parsed)
+        else:
+            answers = await asyncio.to_thread(decode_and_embed, parsed, pngs, call)
+        return embeddings_response(parsed, spoiled([encoded(answer, parsed) for answer in answers], fault))
+
+    def admit(self) -> None:
+        """Count a call against the quota; refuse it when none is left in this window."""
+        throttle = self.behaviour.throttle
+        if throttle is None:
+            return
+        # In whole nanoseconds: as floats, a wait of 6 seconds may be a little more, which rounds up to 7.
+        now, window = time.monotonic_ns(), round(throttle.window_s * NANOSECONDS)
+        if not self.window_end:
+            self.window_end = now
+        if now >= self.window_end:
+            # The first window begins with the first call; from then on one follows another, used or not.
+            unused = (now - self.window_end) // window
+            self.window_end += (unused + 1) * window
+            self.admitted = 0
+        if self.admitted >= throttle.calls:
+            raise rate_limited(throttle, self.window_end - now)
+        self.admitted += 1
+
+    def fault_for(self, call: Call) -> str | None:
+        """Return the fault that this call meets, if any, and count it as met."""
+        fault = self.behaviour.fault
+        if fault is None or self.faults_left <= 0:
+            return None
+        matches = (
+            fault.match == call.model or fault.match in (call.text or "") or (call.sha256 or "").startswith(fault.match)
+        )
+        if not matches:
+            return None
+        self.faults_left -= 1
+        return fault.kind
+
+    async def admin_behaviour(self, request: Request) -> Response:
+        """Show (GET), replace (POST; what is left out has its default) or reset (DELETE) the behaviour."""
+        if request.method != "GET":
+            try:
+                self.behave(msgspec.json.decode(await request.body() or b"{}", type=Behaviour))
+            except msgspec.DecodeError as error:
+                return JSONResponse({"error": str(error)}, 400)
+        return Response(msgspec.json.encode(self.behaviour), media_type="application/json")
+
+    async def admin_calls(self, request: Request) -> Response:
+        """Show (GET) or forget (DELETE) the calls: how many by status, most in flight at once, the last 10,000."""
+        if request.method == "DELETE":
+            self.forget()
+        counts = {"total": self.by_status.total(), "by_status": self.by_status, "peak": self.peak}
+        shown = {**counts, "calls": list(self.calls)}
+        return Response(msgspec.json.encode(shown), media_type="application/json")
+
+
+def describe(call: Call, parsed: EmbeddingsRequest, pngs: list[bytes]) -> None:
+    """Note what the call wants, without its images."""
+    call.model = parsed.model
+    call.inputs = len(parsed.input)
+    first = parsed.input[0]
+    call.text = first if isinstance(first, str) else first.text or None
+    call.input_type = parsed.input_type or None
+    call.dimensions = parsed.dimensions or None
+    call.encoding_format = parsed.encoding_format
+    if pngs:
+        call.sha256 = hashlib.sha256(pngs[0]).hexdigest()
+        call.bytes = len(pngs[0])
+
+
+def decode_and_embed(parsed: EmbeddingsRequest, pngs: list[bytes], call: Call) -> list[Vector]:
+    """Return the vectors, and note the size of the first picture."""
+    pictures = [decoded(png, index) for index, png in enumerate(pngs)]
+    if pictures:
+        call.width, call.height = pictures[0].size
+    return embed(parsed, pictures)
+
+
+async def no_such_route(_: Request, __: Exception) -> Response:
+    """Answer for a path or verb that is not served: `/models/info` too, on the unified endpoint."""
+    return wrapped(404, "404", "Resource not found").response()
+
+
+async def empty(_: Request) -> Response:
+    """200 and an empty body."""
+    return Response()
+
+
+async def health(_: Request) -> Response:
+    """Say that the process is up."""
+    return JSONResponse({"status": "ok"})

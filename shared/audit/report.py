@@ -1,0 +1,96 @@
+"""What an audit found, and its state while it runs: plain data, carried from step to step by queue messages."""
+
+from datetime import datetime
+
+import msgspec
+
+from shared.errors import FailureCode
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What it would cost to embed everything that needs it.
+
+    ``total_tokens`` assumes the average of the current records; it is ``None`` if there is none.
+    """
+
+    calls: int
+    total_tokens: int | None
+
+
+class AuditReport(msgspec.Struct, kw_only=True):
+    """What an audit found, or has found so far while ``finished_at`` is ``None``.
+
+    Every image is one of ``current``, ``missing`` (nothing is recorded for this version of it), ``stale`` (its record
+    is of another ETag or preparation), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    ``text_refused`` counts the current ones that were embedded without their text, since the model takes none.
+    ``orphaned`` counts names that have records but no image. ``requested`` counts the names put on the queue, or that
+    ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
+    those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
+    spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
+    compared.
+    """
+
+    started_at: datetime
+    finished_at: datetime | None = None
+    prefix: str = ""
+    dry_run: bool = False
+    retry_failures: bool | list[FailureCode] = False
+    images: int = 0
+    current: int = 0
+    text_refused: int = 0
+    missing: int = 0
+    stale: int = 0
+    orphaned: int = 0
+    ignored: int = 0
+    failed: dict[str, int] = msgspec.field(default_factory=dict)
+    requested: int = 0
+    estimate: Estimate = Estimate(calls=0, total_tokens=0)
+    contents: int = 0
+    contents_removed: int = 0
+    queries_removed: int = 0
+    reached: str | None = None
+
+
+class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How far an audit is, so that another process can resume it.
+
+    ``done`` is the last key that was compared. ``images``, ``records``, ``failures`` and ``contents`` are storage's
+    markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
+    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared, ``swept`` that the
+    contents are done as well; the query records of ``query_space`` are listed from the marker ``queries`` on.
+    """
+
+    done: str = ""
+    images: str = ""
+    listed: str = ""
+    held: list[tuple[str, str]] = []
+    records: str = ""
+    failures: str = ""
+    judged: bool = False
+    contents: str = ""
+    swept: bool = False
+    query_space: str = ""
+    queries: str = ""
+
+
+class Audit(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A running audit.
+
+    ``step`` counts the invocations so far. ``order`` is the index of the order in which storage lists names. ``calls``
+    counts the images to embed; ``tokens`` is the sum over ``counted`` current records.
+    """
+
+    id: str
+    report: AuditReport
+    cursor: Cursor = msgspec.field(default_factory=Cursor, name="place")
+    step: int = 0
+    order: int = 0
+    calls: int = 0
+    tokens: int = 0
+    counted: int = 0
+
+
+class AuditMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message on the queue ``embedding-requests``: take the next step of this audit."""
+
+    audit: Audit

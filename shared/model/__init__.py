@@ -1,0 +1,1 @@
+"""The embedding model: its client, its wire format, its rate limiter."""

@@ -1,0 +1,242 @@
+"""The model: one client for one deployment of Azure AI Foundry Models."""
+
+import base64
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from ssl import SSLContext
+
+import httpx
+
+from shared.errors import (
+    IdentityError,
+    ModelMisconfigured,
+    ModelRefused,
+    ModelTimedOut,
+    ModelUnavailable,
+    RateLimited,
+)
+from shared.identity import Identity
+from shared.model.rate_limiter import RateLimiter
+from shared.model.wire_format import (
+    IMAGE_ROUTE,
+    TEXT_ROUTE,
+    ModelAnswer,
+    ModelOptions,
+    failure,
+    image_request,
+    read_answer,
+    read_error,
+    requested_wait,
+    text_request,
+)
+from shared.settings import Settings
+
+# A worker thread is held, and paid for, while a call waits: so retries within a call wait a few seconds in total.
+MAX_ATTEMPTS = 4
+MAX_TOTAL_WAIT = 5.0
+# Doubled for each retry, the longest of these waits stay within MAX_TOTAL_WAIT in total.
+_FIRST_BACKOFF = 0.3
+# Sending 7 MB and receiving the answer takes a few seconds; a model that is silent for a minute will not answer.
+_TIMEOUT, _CONNECT_TIMEOUT = 60.0, 10.0
+
+# A call that had so long and got no answer tells that the model hangs; one that a caller cut short tells nothing.
+_HANGS_AFTER = 20.0
+
+# What no model refuses for itself: a word, and a grey picture of 56 x 56 pixels.
+_HARMLESS_TEXT = "health"
+_HARMLESS_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4CAAAAACN7WTCAAAAJUlEQVR42u3LMREAAAgEoNfkRreC5ww7NfnpiKIoiqIoiqIoniwCvwDw4JgfoQ"
+    "AAAABJRU5ErkJggg=="
+)
+
+type _Body = Callable[[], list[bytes]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a call may be sent, and by when it is over. Times are of ``time.monotonic``.
+
+    A throttled model is waited for until ``wait_until``, over all attempts together; by ``deadline`` there is an answer
+    or an error. ``urgent`` calls go first where calls wait for a place.
+    """
+
+    wait_until: float
+    deadline: float
+    urgent: bool = False
+
+    @classmethod
+    def of(cls, max_wait: float, max_time: float, *, urgent: bool = False) -> "Schedule":
+        """A schedule that begins now: so many seconds of waiting for a throttled model, and so many in all."""
+        now = time.monotonic()
+        return cls(now + max_wait, now + max_time, urgent)
+
+
+class ModelClient:
+    """A client for one deployment, made once a process and safe to call from many threads.
+
+    At most ``FOUNDRY_CONCURRENCY`` calls are in flight at once, fewer after a 429, and none while the model is
+    throttled. Each call raises :class:`~shared.errors.ModelRefused`, :class:`~shared.errors.ModelMisconfigured` or
+    :class:`~shared.errors.ModelUnavailable` if it gets no embedding; by then a transient failure has been tried
+    :data:`MAX_ATTEMPTS` times, within :data:`MAX_TOTAL_WAIT` seconds of waiting.
+    """
+
+    def __init__(self, settings: Settings, identity: Identity, tls: SSLContext) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._rate_limiter = RateLimiter(settings.foundry_concurrency)
+        # The routes and options with which this deployment has answered.
+        self._proven: set[tuple[str, ModelOptions]] = set()
+        # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
+        limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
+        self._client = httpx.Client(limits=limits, verify=tls)
+
+    def embed_image(
+        self,
+        png: bytes,
+        text: str | None,
+        options: ModelOptions,
+        schedule: Schedule,
+    ) -> ModelAnswer:
+        """Embed a PNG, fused with a text if there is one."""
+
+        def body() -> list[bytes]:
+            return image_request(self._settings.foundry_model, png, text, options)
+
+        return self._embed(IMAGE_ROUTE, body, options, text is not None, schedule)
+
+    def embed_text(self, text: str, options: ModelOptions, schedule: Schedule) -> ModelAnswer:
+        """Embed a text into the space of the images."""
+
+        def body() -> list[bytes]:
+            return text_request(self._settings.foundry_model, text, options)
+
+        return self._embed(TEXT_ROUTE, body, options, False, schedule)
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise :class:`~shared.errors.RateLimited` if a call would: then there is no point in preparing one."""
+        self._rate_limiter.check(schedule.wait_until)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _embed(self, route: str, body: _Body, options: ModelOptions, has_text: bool, schedule: Schedule) -> ModelAnswer:
+        def call() -> ModelAnswer:
+            return self._call(route, body, options, has_text, schedule)
+
+        try:
+            answer = _with_retries(call, schedule.deadline)
+        except ModelRefused as error:
+            if error.code == "refused_by_model" and not options.extras and (route, options) not in self._proven:
+                self._prove(route, options, schedule, error)
+            raise
+        if not options.extras:
+            self._proven.add((route, options))
+        return answer
+
+    def _call(self, route: str, body: _Body, options: ModelOptions, has_text: bool, schedule: Schedule) -> ModelAnswer:
+        response = self._send(route, body, options, schedule)
+        if response.status_code != HTTPStatus.OK:
+            raise failure(response.status_code, response.headers, response.content, has_text=has_text)
+        return read_answer(response.content, response.url.host, options, self._settings.foundry_model)
+
+    def _prove(self, route: str, options: ModelOptions, schedule: Schedule, refused: ModelRefused) -> None:
+        """Ask for something harmless, because what was refused may be our request and not the input in it.
+
+        A refusal is recorded and never retried, so a gateway's or an API version's 400 must not pass for one of the
+        image. Raises :class:`~shared.errors.ModelMisconfigured` if the harmless request is refused as well.
+        """
+        model = self._settings.foundry_model
+
+        def body() -> list[bytes]:
+            if route == TEXT_ROUTE:
+                return text_request(model, _HARMLESS_TEXT, options)
+            return image_request(model, base64.b64decode(_HARMLESS_PNG), None, options)
+
+        try:
+            self._call(route, body, options, has_text=False, schedule=schedule)
+        except ModelRefused:
+            message = (
+                f"{refused} It refuses a harmless input as well, so the request itself is at fault: check"
+                " FOUNDRY_API_VERSION, FOUNDRY_ENDPOINT and what stands between the app and the model."
+            )
+            raise ModelMisconfigured(message, status=refused.status) from refused
+        self._proven.add((route, options))
+
+    def _send(self, route: str, body: _Body, options: ModelOptions, schedule: Schedule) -> httpx.Response:
+        headers = {
+            "content-type": "application/json",
+            "accept": "application/json",
+            **({"extra-parameters": "pass-through"} if options.extras else {}),
+        }
+        if self._settings.foundry_api_key:
+            return self._post(route, body, {**headers, "api-key": self._settings.foundry_api_key}, schedule)
+        response = self._post(route, body, {**headers, **self._bearer()}, schedule)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            # A token can be revoked, or a role granted, before it expires: a fresh token tells.
+            response = self._post(route, body, {**headers, **self._bearer(fresh=True)}, schedule)
+        return response
+
+    def _post(self, route: str, body: _Body, headers: dict[str, str], schedule: Schedule) -> httpx.Response:
+        url = f"{self._settings.foundry_endpoint}/{route}"
+        parameters = {"api-version": self._settings.foundry_api_version}
+        try:
+            with self._rate_limiter.acquire(schedule.wait_until, deadline=schedule.deadline, urgent=schedule.urgent):
+                left = max(0.1, min(_TIMEOUT, schedule.deadline - time.monotonic()))
+                timeout = httpx.Timeout(left, connect=min(_CONNECT_TIMEOUT, left))
+                # Made only now: calls that wait for a place hold no megabytes of base64.
+                parts = body()
+                sent = {**headers, "content-length": str(sum(map(len, parts)))}
+                try:
+                    response = self._client.post(url, content=parts, headers=sent, params=parameters, timeout=timeout)
+                except httpx.TimeoutException:
+                    if left >= _HANGS_AFTER:
+                        self._rate_limiter.timed_out()
+                    raise
+                self._tell_rate_limiter(response)
+                return response
+        except httpx.TimeoutException as error:
+            message = f"The model did not answer in time at {url}: {type(error).__name__}"
+            raise ModelTimedOut(message, status=HTTPStatus.GATEWAY_TIMEOUT) from error
+        except httpx.RequestError as error:
+            raise ModelUnavailable(f"The model did not answer at {url}: {type(error).__name__}: {error}") from error
+
+    def _tell_rate_limiter(self, response: httpx.Response) -> None:
+        """Done while the call still holds its place, so that no other call is sent into a 429."""
+        if response.status_code == HTTPStatus.OK:
+            self._rate_limiter.succeeded()
+        elif response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            self._rate_limiter.throttled(requested_wait(response.headers, read_error(response.content)))
+
+    def _bearer(self, *, fresh: bool = False) -> dict[str, str]:
+        try:
+            token = self._identity.token(self._settings.foundry_scope, fresh=fresh)
+        except IdentityError as error:
+            raise ModelMisconfigured(str(error)) from error
+        return {"authorization": f"Bearer {token}"}
+
+
+def _with_retries(call: Callable[[], ModelAnswer], deadline: float) -> ModelAnswer:
+    """Call until there is an answer, a final error, or no time left to wait."""
+    waited = 0.0
+    for attempt in range(1, MAX_ATTEMPTS):
+        try:
+            return call()
+        except (ModelTimedOut, RateLimited):
+            # One may have been paid for; the other has waited as long as it may.
+            raise
+        except ModelUnavailable as error:
+            wait = _backoff(attempt) if error.retry_after is None else error.retry_after
+            if waited + wait > MAX_TOTAL_WAIT or time.monotonic() + wait > deadline:
+                raise
+            time.sleep(wait)
+            waited += wait
+    return call()
+
+
+def _backoff(attempt: int) -> float:
+    """Exponential with full jitter, in seconds, so that many callers do not come back at the same moment."""
+    return random.uniform(0, _FIRST_BACKOFF * 2**attempt)  # noqa: S311 - jitter, not a secret

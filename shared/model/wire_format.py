@@ -1,0 +1,278 @@
+"""The wire format of the image- and text-embeddings API of Azure AI Foundry Models: requests, answers, errors.
+
+Shapes: the API's TypeSpec (``Azure/azure-rest-api-specs``, ``ai/ModelInference``). The error bodies that servers really
+send vary far more than the specification says, see :func:`read_error`.
+"""
+
+import email.utils
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+import pybase64
+
+from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
+
+InputType = Literal["text", "query", "document"]
+EncodingFormat = Literal["float", "base64", "binary", "ubinary", "int8", "uint8"]
+
+IMAGE_ROUTE, TEXT_ROUTE = "images/embeddings", "embeddings"
+
+_REFUSALS = {400, 413, 415, 422}
+_MISCONFIGURED_CODES = {"no_model_name", "unknown_model", "operationnotsupported", "deploymentnotfound"}
+_OUR_FIELDS = {"model", "input_type", "dimensions", "encoding_format"}
+_WAIT_IN_WORDS = re.compile(r"(?:wait|retry after|try again in)\s+(\d+)\s+second", re.IGNORECASE)
+_NOT_ALLOWED = re.compile(r"[Ee]xtra (?:parameters|inputs) \[?([^\]]*)\]? are not")
+_API_VERSION = re.compile(r"api[-_ ]?version", re.IGNORECASE)
+_MESSAGE_LIMIT = 1000
+# Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
+_PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
+_ADVICE = {
+    400: "Check FOUNDRY_MODEL, FOUNDRY_ENDPOINT and FOUNDRY_API_VERSION.",
+    401: "Check FOUNDRY_SCOPE, and that the app's identity has the role Cognitive Services User on the resource.",
+    403: "Check that the app's identity has the role Cognitive Services User on the resource and may reach it.",
+    404: "Check FOUNDRY_ENDPOINT and FOUNDRY_MODEL; a new deployment takes some minutes to answer.",
+    422: "Check FOUNDRY_MODEL and EMBEDDING_DIMENSIONS.",
+}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the model embeds. ``extras`` are further request fields that only the model knows."""
+
+    input_type: InputType
+    dimensions: int | None = None
+    encoding_format: EncodingFormat = "float"
+    extras: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+    @property
+    def requested_encoding(self) -> EncodingFormat:
+        """What is requested of the model: base64 can be made from floats exactly, the integer encodings cannot."""
+        return "float" if self.encoding_format == "base64" else self.encoding_format
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """One embedding as the model returned it; token counts are ``None`` if it did not report them."""
+
+    embedding: list[float]
+    prompt_tokens: int | None
+    total_tokens: int | None
+
+
+class Embedding(msgspec.Struct, kw_only=True):
+    """One vector: floats, integers, or base64 of little-endian float32."""
+
+    index: int
+    embedding: list[float] | str
+    object: str = "embedding"
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """Tokens charged; ``None`` if the model did not report them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
+    """The body of a 200 from either route. Other fields that a model sends are ignored."""
+
+    data: list[Embedding]
+    model: str | None = None
+    usage: Usage = msgspec.field(default_factory=Usage)
+    id: str | None = None
+    object: str = "list"
+
+
+@dataclass(frozen=True)
+class ServiceError:
+    """What could be read from an error of the service: ``fields`` are the request fields that it calls wrong."""
+
+    code: str
+    message: str
+    fields: frozenset[str] = frozenset()
+
+
+def image_request(model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
+    """The JSON body of a request for an image, fused with a text if there is one, in parts to be sent in order.
+
+    Megabytes of base64 need no escaping: they go through no JSON encoder and are never copied.
+    """
+    item = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
+    if text is not None:
+        item += [b',"text":', msgspec.json.encode(text)]
+    return _request(model, [*item, b"}"], options)
+
+
+def text_request(model: str, text: str, options: ModelOptions) -> list[bytes]:
+    """The JSON body of a request for a text, in parts to be sent in order."""
+    return _request(model, [msgspec.json.encode(text)], options)
+
+
+def read_answer(content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
+    """Check the body of a 200 before anything trusts it: one vector of the right length, finite, not all zero.
+
+    Raises :class:`~shared.errors.ModelUnavailable` for a broken answer and
+    :class:`~shared.errors.ModelMisconfigured` for one that only a wrong setting explains.
+    """
+    if not content:
+        raise ModelMisconfigured(
+            f"{host} answered 200 with an empty body, as it does when FOUNDRY_ENDPOINT lacks its"
+            " /models: it must be like https://<resource>.services.ai.azure.com/models",
+            status=200,
+        )
+    try:
+        answer = msgspec.json.decode(content, type=EmbeddingsAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelUnavailable(f"The model's answer does not have the API's shape: {error}", status=200) from error
+    if len(answer.data) != 1 or isinstance(answer.data[0].embedding, str):
+        raise ModelUnavailable(
+            f"The model answered one input with {len(answer.data)} embeddings, or not with a list of numbers",
+            status=200,
+        )
+    embedding = answer.data[0].embedding
+    dimensions = options.dimensions or _published_dimensions(model)
+    if dimensions is not None and options.requested_encoding in {"binary", "ubinary"}:
+        dimensions //= 8
+    if not embedding or (dimensions is not None and len(embedding) != dimensions):
+        raise ModelMisconfigured(
+            f"The model returned {len(embedding)} numbers instead of {dimensions}."
+            " Check FOUNDRY_MODEL and EMBEDDING_DIMENSIONS.",
+            status=200,
+        )
+    if not all(map(math.isfinite, embedding)) or not (any(embedding) or options.requested_encoding != "float"):
+        raise ModelUnavailable("The model returned a vector that is all zero or not finite", status=200)
+    return ModelAnswer(embedding, answer.usage.prompt_tokens, answer.usage.total_tokens)
+
+
+def failure(status: int, headers: Mapping[str, str], content: bytes, *, has_text: bool) -> ModelError:
+    """What a status other than 200 means, with the service's own message. ``has_text``: an image came with a text."""
+    error = read_error(content)
+    message = f"The model answered {status}: {': '.join(filter(None, (error.code, error.message))) or '(no body)'}"
+    if status in {408, 429} or status >= 500:
+        return ModelUnavailable(message, status=status, retry_after=requested_wait(headers, error))
+    ours = error.fields & _OUR_FIELDS or _API_VERSION.search(error.message)
+    if status not in _REFUSALS or error.code.lower() in _MISCONFIGURED_CODES or ours:
+        advised = f"{message}. {_ADVICE.get(status, '')}".rstrip()
+        return ModelMisconfigured(advised, status=status, fields=error.fields)
+    return ModelRefused(_refusal(error, has_text), message, status=status)
+
+
+def requested_wait(headers: Mapping[str, str], error: ServiceError) -> float | None:
+    """The wait that the service asks for, in seconds: from its headers, else from the words of its message."""
+    if (after := headers.get("retry-after")) is not None:
+        if re.fullmatch(r"\d+(\.\d+)?", after.strip()):
+            return float(after)
+        try:
+            date = email.utils.parsedate_to_datetime(after)
+        except ValueError:
+            pass
+        else:
+            return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if re.fullmatch(r"\d+", headers.get(name, "")):
+            return int(headers[name]) / 1000
+    words = _WAIT_IN_WORDS.search(error.message)
+    return float(words[1]) if words else None
+
+
+def read_error(body: bytes) -> ServiceError:
+    """Read whatever the service sent with a status other than 200; never raises.
+
+    At least six shapes are in use: ``{"error": {…}}``, ``{"error": "…"}``, ``{"code", "message"}`` and
+    ``{"statusCode", "message"}`` at the top, validation lists under ``detail``, JSON inside ``message``, and HTML
+    or nothing from the proxies in front.
+    """
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return ServiceError("", _shorten(body.decode("utf-8", "replace")))
+    error = content.get("error", content)
+    if not isinstance(error, dict):
+        return ServiceError("", _shorten(_findings(error)), _fields(content.get("detail")))
+    code = error.get("code") or error.get("statusCode") or error.get("status") or ""
+    inner = _inner(error.get("message"))
+    said = (inner, error.get("message"), error.get("detail"), error.get("status"))
+    message = next(filter(None, map(_findings, said)), "")
+    fields = _fields(error.get("detail")) | _fields(error.get("details")) | _fields(inner)
+    if listed := _NOT_ALLOWED.search(message):
+        fields |= set(re.findall(r"\w+", listed[1]))
+    return ServiceError(str(code), _shorten(message), fields)
+
+
+def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes]:
+    fields: dict[str, object] = {**options.extras, "model": model, "input_type": options.input_type}
+    if options.dimensions is not None:
+        fields["dimensions"] = options.dimensions
+    if options.requested_encoding != "float":
+        fields["encoding_format"] = options.requested_encoding
+    return [msgspec.json.encode(fields)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
+
+
+def _published_dimensions(model: str) -> int | None:
+    name = model.lower()
+    return next((n for prefix, n in _PUBLISHED_DIMENSIONS.items() if name.startswith(prefix)), None)
+
+
+def _refusal(error: ServiceError, has_text: bool) -> RefusalCode:
+    if "content_filter" in error.code.lower():
+        return "content_filtered"
+    if has_text and ("text" in error.fields or re.search(r"\btexts?\b", error.message)):
+        return "text_not_supported"
+    return "refused_by_model"
+
+
+def _inner(message: object) -> object:
+    """The ``detail`` of an error that is packed as JSON text into another error's message."""
+    try:
+        inner = msgspec.json.decode(message) if isinstance(message, str) else None
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return inner.get("detail") if isinstance(inner, dict) else None
+
+
+def _findings(detail: object) -> str:
+    """What a validation list says, without the inputs that it quotes; a text or number as it is."""
+    if isinstance(detail, str | int):
+        return str(detail)
+    items = detail if isinstance(detail, list) else [detail]
+    return "; ".join(
+        ": ".join(
+            part
+            for part in (
+                ".".join(map(str, item["loc"])) if isinstance(item.get("loc"), list) else "",
+                str(item.get("msg", "")),
+                str(item.get("type", "")),
+            )
+            if part
+        )
+        for item in items
+        if isinstance(item, dict)
+    )
+
+
+def _fields(detail: object) -> frozenset[str]:
+    """The fields named by ``{"loc": ["body", "dimensions"]}`` or a list of such."""
+    items = detail if isinstance(detail, list) else [detail]
+    locations = [item.get("loc") for item in items if isinstance(item, dict)]
+    return frozenset(
+        part
+        for location in locations
+        if isinstance(location, list)
+        for part in location
+        if isinstance(part, str) and part != "body"
+    )
+
+
+def _shorten(message: str) -> str:
+    """The message on one line, no longer than a log line should be, without image data that it may quote."""
+    message = re.sub(r"data:image/[^\s\"']{0,40}[^\s\"']*", "data:image/…", " ".join(message.split()))
+    return message if len(message) <= _MESSAGE_LIMIT else message[:_MESSAGE_LIMIT] + "…"

@@ -1,0 +1,1 @@
+"""The running app: its health, its progress, and the length of its queues."""

@@ -1,0 +1,102 @@
+"""Events that Event Grid could not deliver, put on the queue instead.
+
+Event Grid does not retry a webhook's 400, 401, 403 and 413 ("Event Grid message delivery and retry"), and an app that
+starts from zero may answer 401 (Azure/azure-functions-host#11834). Such an event goes to the dead letters within
+minutes; from there this app takes it.
+"""
+
+import time
+from contextlib import closing
+from http import HTTPStatus
+
+import msgspec
+
+from shared.errors import StorageError
+from shared.settings import Settings
+from shared.storage.blobs import JsonBlobs, if_match
+from shared.storage.listing import Listed
+from shared.storage.rest import CHANGED, MISSING, ignoring
+from shared.uploads.messages import UnreadableMessageError, read_requests
+from shared.uploads.requests import RequestQueue
+
+CONTAINER = "dead-letter-events"
+# What one run takes at most: the next is five minutes later. A blob holds one event or a few.
+_MAX_BLOBS, _MAX_SECONDS = 2000, 60.0
+_UNREADABLE = "unreadable"
+
+
+class DeadLetterCounts(msgspec.Struct, kw_only=True):
+    """``requeued`` images were put on the queue; ``unreadable`` blobs are kept for an operator.
+
+    ``waiting`` blobs were not looked at; it is a lower bound where the listing was not read to its end.
+    """
+
+    requeued: int = 0
+    unreadable: int = 0
+    waiting: int = 0
+
+
+class DeadLetters:
+    """The container of dead letters. Raises ``StorageError`` where storage fails."""
+
+    def __init__(self, settings: Settings, blobs: JsonBlobs, requests: RequestQueue) -> None:
+        self._images = settings.images_container
+        self._blobs = blobs
+        self._requests = requests
+
+    def requeue(self) -> DeadLetterCounts:
+        """Have every image that a dead letter names synced, and remove that dead letter.
+
+        Bounded; what is left is for the next call. A dead letter is removed after its images are on the queue, so one
+        may be queued twice, and none is lost.
+        """
+        counts = DeadLetterCounts()
+        deadline = time.monotonic() + _MAX_SECONDS
+        taken = 0
+        for blob in self._list():
+            if _UNREADABLE in blob.metadata:
+                counts.unreadable += 1
+            elif taken < _MAX_BLOBS and time.monotonic() < deadline:
+                taken += 1
+                self._take(blob, counts)
+            else:
+                counts.waiting += 1
+        return counts
+
+    def count(self) -> DeadLetterCounts:
+        """How many there are, none taken."""
+        counts = DeadLetterCounts()
+        for blob in self._list():
+            if _UNREADABLE in blob.metadata:
+                counts.unreadable += 1
+            else:
+                counts.waiting += 1
+        return counts
+
+    def _list(self) -> list[Listed]:
+        """The first page: up to 5,000 dead letters. None where there is no such container."""
+        try:
+            with closing(self._blobs.pages("", "", "")) as pages:
+                return next(pages).blobs
+        except StorageError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return []
+            raise
+
+    def _take(self, blob: Listed, counts: DeadLetterCounts) -> None:
+        content = self._blobs.read_bytes(blob.name)
+        if content is None:
+            return
+        with ignoring(CHANGED, MISSING):
+            try:
+                requests = read_requests(content, self._images)
+            except UnreadableMessageError:
+                counts.unreadable += 1
+                self._blobs.set_metadata(blob.name, {_UNREADABLE: "true"}, condition=if_match(blob.etag))
+                return
+            # Events of other containers are another app's to take.
+            if requests:
+                for request in requests:
+                    self._requests.put(request.name)
+                counts.requeued += len(requests)
+                self._blobs.delete(blob.name, condition=if_match(blob.etag))

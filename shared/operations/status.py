@@ -1,0 +1,111 @@
+"""The state of the app: queue lengths, failures, and what the last audit found."""
+
+from contextlib import closing
+from datetime import datetime
+
+import msgspec
+
+from shared import __version__
+from shared.audit.report import AuditReport
+from shared.audit.report_store import ReportStore
+from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
+from shared.settings import Settings
+from shared.storage.blobs import JsonBlobs
+from shared.storage.names import space_of
+from shared.storage.queues import Queues
+from shared.uploads.record_store import RecordStore
+
+
+class Failures(msgspec.Struct, frozen=True, kw_only=True):
+    """Failure records by code. Only the first 5,000 are counted here: beyond that, ``complete`` is false."""
+
+    total: int
+    by_code: dict[str, int]
+    complete: bool
+
+
+class Space(msgspec.Struct, frozen=True, kw_only=True):
+    """A space and its last audit: ``current`` of ``images`` had a current record. ``None`` if it had no audit yet."""
+
+    space: str
+    in_use: bool
+    images: int | None = None
+    current: int | None = None
+    prefix: str | None = None
+    audited_at: datetime | None = None
+
+
+class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
+
+    ``dead_letters`` are events that could not be delivered: those that the next watch takes, and those that only an
+    operator can read.
+    """
+
+    version: str
+    model: str
+    space: str
+    queues: dict[str, int | None]
+    dead_letters: DeadLetterCounts
+    failures: Failures
+    last_audit: AuditReport | None
+    running_audit: AuditReport | None
+    spaces: list[Space]
+
+
+class Status:
+    """Reads the state of the app from storage."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        blobs: JsonBlobs,
+        records: RecordStore,
+        reports: ReportStore,
+        queues: Queues,
+        dead_letters: DeadLetters,
+    ) -> None:
+        self._model = settings.foundry_model
+        self._space = space_of(settings)
+        self._blobs = blobs
+        self._records = records
+        self._reports = reports
+        self._queues = queues
+        self._dead_letters = dead_letters
+
+    def read(self) -> AppStatus:
+        """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
+        return AppStatus(
+            version=__version__,
+            model=self._model,
+            space=self._space,
+            queues=self._queues.lengths(),
+            dead_letters=self._dead_letters.count(),
+            failures=self._failures(),
+            last_audit=self._reports.find(self._space, "latest"),
+            running_audit=self._reports.find(self._space, "running"),
+            spaces=[self._read_space(space) for space in self._blobs.folders()],
+        )
+
+    def _failures(self) -> Failures:
+        by_code: dict[str, int] = {}
+        with closing(self._records.list_failures("", "")) as pages:
+            page = next(pages)
+        for blob in page.blobs:
+            code = blob.metadata.get("code", "")
+            by_code[code] = by_code.get(code, 0) + 1
+        return Failures(total=len(page.blobs), by_code=by_code, complete=not page.next_marker)
+
+    def _read_space(self, space: str) -> Space:
+        report = self._reports.find(space, "latest")
+        in_use = space == self._space
+        if report is None:
+            return Space(space=space, in_use=in_use)
+        return Space(
+            space=space,
+            in_use=in_use,
+            images=report.images,
+            current=report.current,
+            prefix=report.prefix,
+            audited_at=report.finished_at,
+        )

@@ -1,0 +1,78 @@
+"""Every few minutes: dead letters taken as work, and one log line, which alerts read, of problems and queues.
+
+Azure's own metrics count the messages of a whole account, once an hour, not those of one queue. And if this line is
+missing, the app is not running.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from shared.errors import StorageError
+from shared.log import Report
+from shared.operations.checks import Checks
+from shared.operations.dead_letters import CONTAINER, DeadLetters
+from shared.storage.queues import REQUESTS_POISON, UPLOADS_POISON, Queues
+
+SCHEDULE = "0 */5 * * * *"
+_MESSAGE_LIMIT = 1000
+_POISON = {REQUESTS_POISON, UPLOADS_POISON}
+
+WatchOutcome = Literal["well", "waiting", "poisoned", "misconfigured"]
+
+
+@dataclass(kw_only=True)
+class WatchReport(Report):
+    """``queues`` are the app's queues with their lengths, ``problems`` the codes of what is wrong.
+
+    ``dead_letters`` has the counts of :class:`~shared.operations.dead_letters.DeadLetterCounts` that are not zero.
+    """
+
+    outcome: WatchOutcome = "well"
+    queues: list[dict[str, str | int]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    dead_letters: dict[str, int] = field(default_factory=dict)
+
+
+class Watch:
+    """Checks the app and its queues."""
+
+    def __init__(self, checks: Checks, queues: Queues, dead_letters: DeadLetters) -> None:
+        self._checks = checks
+        self._queues = queues
+        self._dead_letters = dead_letters
+
+    def __call__(self) -> WatchReport:
+        """Check and log; returns what was logged. Raises ``StorageError`` if only reading the queues fails."""
+        report = WatchReport()
+        with report.step("total"):
+            problems = self._checks.run()
+            report.problems = [problem.code for problem in problems]
+            self._requeue_dead_letters(report)
+            waiting = [] if problems else self._queues.states()
+            report.queues = [
+                {name: value for name, value in msgspec.to_builtins(queue).items() if value is not None}
+                for queue in waiting
+            ]
+        if report.problems:
+            report.outcome = "misconfigured"
+        elif any(queue.messages and queue.queue in _POISON for queue in waiting):
+            report.outcome = "poisoned"
+        elif any(queue.messages for queue in waiting):
+            report.outcome = "waiting"
+        report.log("watch", logging.INFO if report.outcome in {"well", "waiting"} else logging.ERROR)
+        return report
+
+    def _requeue_dead_letters(self, report: WatchReport) -> None:
+        try:
+            counts = self._dead_letters.requeue()
+        except StorageError as error:
+            report.problems.append("dead_letters_out_of_reach")
+            report.message = (
+                f"The container {CONTAINER} cannot be read: give the app's identity the role Storage Blob Data"
+                f" Contributor on it. {error}"
+            )[:_MESSAGE_LIMIT]
+            return
+        report.dead_letters = {name: count for name, count in msgspec.to_builtins(counts).items() if count}

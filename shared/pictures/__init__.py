@@ -1,0 +1,1 @@
+"""Turn any picture into the PNG that the model accepts."""

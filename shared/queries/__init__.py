@@ -1,0 +1,1 @@
+"""Queries: embedded, cached and answered, in each wire format that the app speaks."""

@@ -1,0 +1,138 @@
+"""The cache of query embeddings: all of them in storage, shared by every instance; the latest in this process."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import msgspec
+
+from shared.errors import ModelTimedOut, ModelUnavailable, StorageError
+from shared.log import Report
+from shared.queries.records import QueryRecord, query_path
+from shared.settings import Settings
+from shared.storage.blobs import JsonBlobs
+
+# A vector of 1,536 Python floats takes about 50 kB: 25 MB in all.
+_MAX_IN_PROCESS = 500
+_MESSAGE_LIMIT = 1000
+
+
+class QueryCache:
+    """Finds and stores answers. Storage that fails is logged and otherwise ignored: this is only a cache.
+
+    Safe to call from many threads; identical queries at once share one call to the model.
+    """
+
+    def __init__(self, settings: Settings, blobs: JsonBlobs) -> None:
+        self._enabled = settings.query_records != "off"
+        self._blobs = blobs
+        self._lock = threading.Lock()
+        self._latest: OrderedDict[tuple[str, str], QueryRecord] = OrderedDict()
+        self._in_flight: dict[tuple[str, str], Future[QueryRecord]] = {}
+
+    def find(self, folder: str, key: str) -> QueryRecord | None:
+        """The answer, from this process or with one read of storage; ``None`` if there is none."""
+        if not self._enabled:
+            return None
+        with self._lock:
+            record = self._latest.get((folder, key))
+            if record is not None:
+                self._latest.move_to_end((folder, key))
+                return record
+        try:
+            record = self._blobs.read(query_path(folder, key), QueryRecord)
+        except (StorageError, msgspec.DecodeError) as error:
+            _log_storage_error("read", folder, key, error)
+            return None
+        if record is not None:
+            self._remember(folder, record)
+        return record
+
+    def single_flight(
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+    ) -> tuple[QueryRecord, bool]:
+        """Embed and store the answer, or wait for another thread that does; returns it and whether it was shared.
+
+        Raises what ``embed`` raises, in every thread that waits for it, unless only the embedding thread ran out of
+        time: then one of the others embeds. Each waits until its own ``deadline``. ``fresh`` never takes another
+        thread's answer.
+        """
+        while True:
+            try:
+                return self._fly_once(folder, key, embed, deadline=deadline, fresh=fresh)
+            except _OutOfTimeError as error:
+                if time.monotonic() > deadline:
+                    raise error.error from error
+
+    def _fly_once(
+        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+    ) -> tuple[QueryRecord, bool]:
+        place = (folder, key)
+        flight: Future[QueryRecord] = Future()
+        with self._lock:
+            running = None if fresh else self._in_flight.get(place)
+            if running is None and not fresh:
+                if (record := self._latest.get(place)) is not None:
+                    return record, True
+                self._in_flight[place] = flight
+        if running is not None:
+            return _result(running, deadline), True
+        try:
+            record = embed()
+        except BaseException as error:
+            flight.set_exception(error)
+            raise
+        else:
+            if self._enabled:
+                self._remember(folder, record)
+            flight.set_result(record)
+        finally:
+            with self._lock:
+                if self._in_flight.get(place) is flight:
+                    del self._in_flight[place]
+        if self._enabled:
+            self._write(folder, record)
+        return record, False
+
+    def _remember(self, folder: str, record: QueryRecord) -> None:
+        with self._lock:
+            self._latest[folder, record.id] = record
+            self._latest.move_to_end((folder, record.id))
+            if len(self._latest) > _MAX_IN_PROCESS:
+                self._latest.popitem(last=False)
+
+    def _write(self, folder: str, record: QueryRecord) -> None:
+        try:
+            # The key holds everything that decides the answer, so any writer's answer will do.
+            self._blobs.write(query_path(folder, record.id), record)
+        except StorageError as error:
+            _log_storage_error("write", folder, record.id, error)
+
+
+class _OutOfTimeError(Exception):
+    """The thread that embeds ran out of its time, which says nothing about the time of those who wait."""
+
+    def __init__(self, error: ModelUnavailable) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _result(flight: Future[QueryRecord], deadline: float) -> QueryRecord:
+    """What another thread was told, by ``deadline``."""
+    try:
+        return flight.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError as error:
+        message = "The same query is being asked, and was not answered in the time that this one had."
+        raise ModelTimedOut(message, status=504) from error
+    except ModelUnavailable as error:
+        if isinstance(error, ModelTimedOut) or error.status in {503, 504}:
+            raise _OutOfTimeError(error) from error
+        raise
+
+
+def _log_storage_error(action: str, folder: str, key: str, error: Exception) -> None:
+    message = f"{action} {query_path(folder, key)}: {type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+    Report(outcome="error", message=message).log("query_record", logging.ERROR)

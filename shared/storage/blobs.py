@@ -1,0 +1,100 @@
+"""JSON blobs in a container, by path: read, written under conditions, listed."""
+
+from collections.abc import Generator, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from shared.storage.listing import Lister, Page
+from shared.storage.rest import CHANGED, METADATA, Rest, ignoring, metadata_of, quoted, read_etag
+
+IF_MISSING = MappingProxyType({"if-none-match": "*"})
+_BLOCK_BLOB = MappingProxyType({"x-ms-blob-type": "BlockBlob", "content-type": "application/json"})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def if_match(etag: str) -> Mapping[str, str]:
+    """The condition that a blob is still this version."""
+    return {"if-match": quoted(etag)}
+
+
+class JsonBlobs:
+    """The JSON blobs of one container. Safe to call from many threads.
+
+    Raises :class:`~shared.errors.StorageError` where storage fails or a condition does not hold.
+    """
+
+    def __init__(self, container: str, rest: Rest) -> None:
+        self._container = container
+        self._rest = rest
+        self._lister = Lister(rest)
+
+    def check(self, path: str) -> None:
+        """Ask whether a blob could be written at ``path``, without retries, and write none."""
+        # No blob has this ETag. Storage checks the caller's rights first and the condition after that.
+        headers = {**_BLOCK_BLOB, **if_match("0x0")}
+        with ignoring(CHANGED):
+            self._rest.send("PUT", self._url(path), headers=headers, content=b"", once=True)
+
+    def read[Shape](self, path: str, shape: type[Shape]) -> Shape | None:
+        """The blob as ``shape``, or ``None`` if there is none; raises ``msgspec.DecodeError`` if it does not fit."""
+        content = self.read_bytes(path)
+        return None if content is None else msgspec.json.decode(content, type=shape)
+
+    def read_bytes(self, path: str) -> bytes | None:
+        """The blob's bytes, or ``None`` if there is none."""
+        return self._rest.read(self._url(path))
+
+    def version(self, path: str) -> tuple[str, dict[str, str]] | None:
+        """The blob's ETag and metadata, or ``None`` if there is none. Reads no content."""
+        answer = self._rest.find("HEAD", self._url(path))
+        return None if answer is None else (read_etag(answer.headers), metadata_of(answer.headers))
+
+    def write(
+        self,
+        path: str,
+        value: msgspec.Struct | bytes,
+        *,
+        metadata: Mapping[str, str] = _NOTHING,
+        condition: Mapping[str, str] = _NOTHING,
+        indented: bool = False,
+    ) -> str:
+        """Write a blob if the condition holds; returns its ETag. A struct becomes JSON, bytes stay as they are."""
+        headers = {**_BLOCK_BLOB, **condition, **_metadata_headers(metadata)}
+        if isinstance(value, bytes):
+            content, headers["content-type"] = value, "application/octet-stream"
+        else:
+            content = msgspec.json.encode(value)
+        if indented:
+            content = msgspec.json.format(content)
+        return read_etag(self._rest.send("PUT", self._url(path), headers=headers, content=content).headers)
+
+    def set_metadata(self, path: str, metadata: Mapping[str, str], *, condition: Mapping[str, str]) -> None:
+        """Replace the blob's metadata if the condition holds."""
+        headers = {**condition, **_metadata_headers(metadata)}
+        self._rest.send("PUT", self._url(path), "comp=metadata", headers=headers)
+
+    def delete(self, path: str, *, condition: Mapping[str, str]) -> None:
+        """Delete the blob if the condition holds."""
+        self._rest.send("DELETE", self._url(path), headers=condition)
+
+    def delete_if_present(self, path: str) -> None:
+        """Delete the blob, whatever its version, if there is one."""
+        self._rest.find("DELETE", self._url(path))
+
+    def pages(self, folder: str, prefix: str, marker: str) -> Generator[Page]:
+        """Each page of the JSON blobs in ``folder`` whose names there start with ``prefix``, by those names."""
+        for page in self._lister.pages(self._container, folder + prefix, marker):
+            blobs = [blob._replace(name=blob.name[len(folder) :]) for blob in page.blobs if blob.name.endswith(".json")]
+            yield page._replace(blobs=blobs)
+
+    def folders(self) -> list[str]:
+        """The top-level folders: in the embeddings container, the spaces that hold anything."""
+        return self._lister.folders(self._container)
+
+    def _url(self, path: str) -> str:
+        return self._rest.blob_url(self._container, path)
+
+
+def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {f"{METADATA}{key}": value for key, value in metadata.items()}

@@ -1,0 +1,162 @@
+"""The images container, read only; and any other blob of the same account, by name."""
+
+import contextlib
+import zlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from shared.errors import PictureError
+from shared.settings import Settings
+from shared.storage.listing import Lister, Page
+from shared.storage.memory_budget import MemoryBudget
+from shared.storage.rest import LARGE, Rest, conflict_if_changed, metadata_of, quoted, read_etag
+
+# What the bytes of pictures may take in a process at once: two of the default IMAGE_MAX_BYTES and some small ones. The
+# rest of an instance's 2,048 MB is for decoding, which takes up to 900 MB (shared.pictures.opening).
+_MAX_HELD = 256 * 2**20
+# Deflate's best ratio (zlib's technical details): an encoded blob becomes at most so many times as large.
+_MAX_INFLATION = 1032
+
+
+@dataclass
+class Image:
+    """An image as storage has it now, with its bytes if they came with the same request and were not taken yet.
+
+    ``etag`` has no quotes, ``size`` is the stored size in bytes, and the keys of ``metadata`` are lower case.
+    ``forget`` drops the bytes that nobody took.
+    """
+
+    name: str
+    url: str
+    etag: str
+    size: int
+    metadata: dict[str, str]
+    encoding: str = ""
+    content: bytes | None = field(default=None, repr=False)
+    forget: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def text(self, key: str) -> str | None:
+        """The text that belongs to the image: the metadata value under ``key``, percent-decoded."""
+        value = next((v for k, v in self.metadata.items() if k.lower() == key.lower()), "")
+        with contextlib.suppress(UnicodeError):
+            # HTTP headers are decoded as Latin-1; this restores what was sent as UTF-8.
+            value = value.encode("latin-1").decode("utf-8")
+        return unquote(value).strip() or None
+
+
+class Images:
+    """Reads images. Transient storage faults are retried; the rest is raised as ``StorageError``."""
+
+    def __init__(self, settings: Settings, rest: Rest) -> None:
+        self._container = settings.images_container
+        self._max_bytes = settings.image_max_bytes
+        self._rest = rest
+        self._lister = Lister(rest)
+        self._budget = MemoryBudget(_MAX_HELD)
+
+    def check(self) -> None:
+        """List one image, without retries; raises ``StorageError`` as storage says."""
+        url = self._rest.container_url(self._container)
+        self._rest.send("GET", url, "restype=container&comp=list&maxresults=1", once=True)
+
+    def find(self, name: str, *, with_content: bool = False) -> Image | None:
+        """The image, or ``None`` if there is none.
+
+        With ``with_content`` its bytes come in the same request, unless they are large, encoded, or too much for what
+        the process holds already: then :meth:`download` fetches them. Call ``forget`` when the image is done with.
+        """
+        url = self._rest.blob_url(self._container, name)
+        if not with_content:
+            answer = self._rest.find("HEAD", url)
+            return None if answer is None else _image(name, url, answer.headers)
+        reserved = 0
+
+        def wants(headers: Mapping[str, str]) -> bool:
+            nonlocal reserved
+            size = int(headers["content-length"])
+            if size > min(LARGE, self._max_bytes) or headers.get("content-encoding"):
+                return False
+            reserved = size if self._budget.try_reserve(size) else 0
+            return reserved == size
+
+        def forget() -> None:
+            nonlocal reserved
+            image.content = None
+            self._budget.release(reserved)
+            reserved = 0
+
+        try:
+            opened = self._rest.open(url, wants)
+        except BaseException:
+            self._budget.release(reserved)
+            raise
+        if opened is None:
+            return None
+        image = _image(name, url, opened[0])
+        image.content, image.forget = opened[1], forget
+        return image
+
+    @contextlib.contextmanager
+    def download(self, image: Image) -> Iterator[bytes]:
+        """The bytes of exactly this version of the image, with any ``Content-Encoding`` undone, during the block.
+
+        Raises :class:`~shared.errors.Conflict` if the image has changed, and ``PictureError`` if the decoded bytes
+        exceed ``IMAGE_MAX_BYTES``. Waits while the process holds too much already.
+        """
+        if image.content is None:
+            with self._budget.reserve(self._held(image)):
+                with conflict_if_changed(image.name):
+                    content = self._read(image)
+                yield _decoded(content, image.encoding, self._max_bytes)
+            return
+        try:
+            yield image.content
+        finally:
+            image.forget()
+
+    @contextlib.contextmanager
+    def read_blob(self, container: str, name: str) -> Iterator[bytes]:
+        """The bytes of any blob in the account, during the block; raises ``PictureError`` for one that is too large."""
+        url = self._rest.blob_url(container, name)
+        found = self._rest.send("HEAD", url)
+        image = _image(name, url, found.headers)
+        if image.size > self._max_bytes:
+            message = f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._max_bytes:,}."
+            raise PictureError("too_many_bytes", message)
+        with self._budget.reserve(self._held(image)):
+            # Only this version: a later one may have any size.
+            yield _decoded(self._read(image), image.encoding, self._max_bytes)
+
+    def pages(self, prefix: str, marker: str) -> Generator[Page]:
+        """Each page of the images whose names start with ``prefix``."""
+        return self._lister.pages(self._container, prefix, marker)
+
+    def _held(self, image: Image) -> int:
+        """What the image's bytes take at most, decoded next to encoded."""
+        return image.size + (min(self._max_bytes, image.size * _MAX_INFLATION) if image.encoding else 0)
+
+    def _read(self, image: Image) -> bytes:
+        if image.size > LARGE:
+            return self._rest.read_large(image.url, image.etag)
+        return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
+
+
+def _image(name: str, url: str, headers: Mapping[str, str]) -> Image:
+    encoding = headers.get("content-encoding", "")
+    return Image(name, url, read_etag(headers), int(headers["content-length"]), metadata_of(headers), encoding)
+
+
+def _decoded(content: bytes, encoding: str, max_bytes: int) -> bytes:
+    """What a browser would show of a blob with this ``Content-Encoding``, at most ``max_bytes`` of it."""
+    if encoding.lower() not in {"gzip", "deflate"}:
+        return content
+    try:
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip or zlib
+        decoded = inflate.decompress(content, max_bytes)
+    except zlib.error as error:
+        raise PictureError("damaged_image", f"The blob's Content-Encoding is {encoding}, its bytes are not.") from error
+    if inflate.unconsumed_tail:
+        message = f"The blob has more than IMAGE_MAX_BYTES ({max_bytes:,}) bytes once its {encoding} is decoded."
+        raise PictureError("too_many_bytes", message)
+    return decoded

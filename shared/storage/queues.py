@@ -1,0 +1,95 @@
+"""The app's queues: messages sent to ``embedding-requests``, and the length of every queue."""
+
+import base64
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import msgspec
+
+from shared.errors import StorageError
+from shared.settings import Settings
+from shared.storage.rest import Rest
+
+QUEUE = "embedding-requests"
+UPLOADS_POISON = "webjobs-blobtrigger-poison"
+REQUESTS_POISON = f"{QUEUE}-poison"
+# The blob trigger's own queue, in the host's storage account: this prefix and a hash that only the host knows.
+_UPLOADS_PREFIX = "azure-webjobs-blobtrigger-"
+_NEVER_EXPIRES = -1
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """A queue's approximate length, and the age of its first visible message in seconds.
+
+    ``None`` if there is no such queue, or no such message. The age includes the time for which the message was hidden.
+    """
+
+    queue: str
+    messages: int | None
+    oldest_seconds: int | None
+
+
+class Queues:
+    """Sends messages to the queue ``embedding-requests`` and measures all queues. Safe to call from many threads."""
+
+    def __init__(self, settings: Settings, rest: Rest) -> None:
+        self._account = settings.queue_service_uri
+        self._host_account = settings.host_queue_service_uri
+        self._rest = rest
+
+    def send(self, message: msgspec.Struct, *, hidden_seconds: int = 0) -> None:
+        """Put a message on ``embedding-requests``, hidden for so many seconds (at most seven days)."""
+        # Base64 is what the trigger expects (messageEncoding in host.json), and needs no XML escapes.
+        text = base64.b64encode(msgspec.json.encode(message)).decode()
+        content = f"<QueueMessage><MessageText>{text}</MessageText></QueueMessage>".encode()
+        query = f"visibilitytimeout={hidden_seconds}&messagettl={_NEVER_EXPIRES}"
+        headers = {"content-type": "application/xml"}
+        self._rest.send("POST", f"{self._account}/{QUEUE}/messages", query, headers=headers, content=content)
+
+    def lengths(self) -> dict[str, int | None]:
+        """The approximate length of each queue, hidden messages included; ``None`` for a queue that does not exist.
+
+        Uploads wait on a queue in the host's own account, which is listed if that account is known.
+        """
+        return {name: self._length(url) for name, url in self._urls().items()}
+
+    def states(self) -> list[QueueState]:
+        """The same, with the age of the oldest visible message."""
+        return [self._state(name, url) for name, url in self._urls().items()]
+
+    def check(self) -> None:
+        """Read the properties of ``embedding-requests``, without retries; raises ``StorageError`` as storage says."""
+        self._rest.send("GET", f"{self._account}/{QUEUE}", "comp=metadata", once=True)
+
+    def _urls(self) -> dict[str, str]:
+        """The URL of every queue of the app, and of the trigger's own where its account is known."""
+        queues = {name: f"{self._account}/{name}" for name in (QUEUE, REQUESTS_POISON, UPLOADS_POISON)}
+        if self._host_account:
+            # A handful of names, so never a second page.
+            listed = self._rest.send("GET", f"{self._host_account}/", f"comp=list&prefix={_UPLOADS_PREFIX}").data
+            root = ET.fromstring(listed)  # noqa: S314 - XML from storage itself
+            names = [found.text or "" for found in root.iterfind("Queues/Queue/Name")]
+            queues |= {name: f"{self._host_account}/{name}" for name in names}
+        return queues
+
+    def _length(self, url: str) -> int | None:
+        try:
+            answer = self._rest.send("GET", url, "comp=metadata")
+        except StorageError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return int(answer.headers["x-ms-approximate-messages-count"])
+
+    def _state(self, name: str, url: str) -> QueueState:
+        messages = self._length(url)
+        if not messages:
+            return QueueState(name, messages, None)
+        peeked = self._rest.send("GET", f"{url}/messages", "peekonly=true").data
+        inserted = ET.fromstring(peeked).findtext("QueueMessage/InsertionTime")  # noqa: S314 - XML from storage itself
+        if not inserted:
+            return QueueState(name, messages, None)
+        age = datetime.now(UTC) - parsedate_to_datetime(inserted)
+        return QueueState(name, messages, max(0, round(age.total_seconds())))

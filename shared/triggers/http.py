@@ -1,0 +1,99 @@
+"""HTTP requests and responses: reads bodies, writes JSON, and gives errors the API's shape."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import azure.functions as func
+import msgspec
+
+from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
+
+# The Retry-After of responses when the model named no wait, in seconds.
+DEFAULT_RETRY_AFTER = 5
+# Room for 96 pictures of 512 x 512 pixels, or three of the largest that the model accepts. The host rejects much larger
+# bodies before they have arrived: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
+MAX_BODY_BYTES = 20 * 2**20
+
+
+class ErrorBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One error: its code, a message, and the field at fault (``target``)."""
+
+    code: str
+    message: str
+    target: str | None = None
+    details: "list[ErrorBody]" = []
+
+
+class ErrorAnswer(msgspec.Struct, kw_only=True):
+    """The body of every error."""
+
+    error: ErrorBody
+
+
+def read_body(request: func.HttpRequest) -> bytes:
+    """The bytes of the body; raises :class:`~shared.errors.QueryError` (413) for too many of them."""
+    body: bytes = request.get_body()
+    if len(body) > MAX_BODY_BYTES:
+        message = f"The body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,}."
+        raise QueryError("request_too_large", message, status=413)
+    return body
+
+
+def json_response(
+    body: msgspec.Struct | dict[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> func.HttpResponse:
+    """``body`` as a JSON response."""
+    return func.HttpResponse(
+        msgspec.json.encode(body),
+        status_code=status,
+        headers=None if headers is None else dict(headers),
+        mimetype="application/json",
+    )
+
+
+def error_response(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    target: str | None = None,
+    details: Sequence[ErrorBody] = (),
+    retry_after: float | None = None,
+) -> func.HttpResponse:
+    """An error in the API's shape, from which Azure SDK clients make exceptions with its code and message.
+
+    They retry after ``retry_after`` seconds.
+    """
+    headers = {"x-ms-error-code": code}
+    if retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+    body = ErrorBody(code=code, message=message, target=target, details=list(details))
+    return json_response(ErrorAnswer(error=body), status=status, headers=headers)
+
+
+def failure_response(error: QueryError | ModelError) -> func.HttpResponse:
+    """The error response for a failed request."""
+    code, status, retry_after = classify(error)
+    if not isinstance(error, QueryError):
+        return error_response(status, code, str(error), retry_after=retry_after)
+    details = [ErrorBody(code=one.code, message=str(one), target=one.target) for one in error.details]
+    return error_response(status, code, str(error), target=error.target, details=details, retry_after=retry_after)
+
+
+def classify(error: QueryError | ModelError) -> tuple[str, int, float | None]:
+    """The code, status and ``Retry-After`` of an error: the caller fixes 4xx; 5xx take a retry or an operator."""
+    match error:
+        case QueryError():
+            return error.code, error.status, None
+        case ModelRefused():
+            return error.code, error.status or 400, None
+        case ModelUnavailable(status=429):
+            return "too_many_requests", 429, error.retry_after or DEFAULT_RETRY_AFTER
+        case ModelUnavailable(status=504):
+            return "model_timeout", 504, None
+        case ModelUnavailable(status=None | 500 | 502 | 200):
+            return "model_failed", 502, None
+        case ModelUnavailable():
+            return "model_unavailable", 503, error.retry_after or DEFAULT_RETRY_AFTER
+        case _:
+            return "model_misconfigured", 502, None

@@ -1,0 +1,156 @@
+"""The HTTP routes, one function each: read the request, call the use case, write the response."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import azure.functions as func
+import msgspec
+
+from shared.audit.reconcile import ReconcileRequest
+from shared.audit.report import AuditReport
+from shared.errors import ModelError, QueryError, StorageError
+from shared.log import Report
+from shared.operations.checks import Problem
+from shared.parsing import convert, read_json
+from shared.queries import foundry_api
+from shared.queries.azure_ai_search import SearchAnswer, SearchRequest
+from shared.queries.foundry_api import ParsedRequest
+from shared.queries.queries import Queries, QueryReport
+from shared.settings import Settings
+from shared.triggers.http import (
+    DEFAULT_RETRY_AFTER,
+    ErrorBody,
+    classify,
+    error_response,
+    failure_response,
+    json_response,
+    read_body,
+)
+
+_MESSAGE_LIMIT = 1000
+_MAX_HEADER = 4096
+
+
+def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
+    """Embed images: the body is JSON in the API's shape, or one image."""
+
+    def read() -> ParsedRequest:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith("image/") or kind == "application/octet-stream":
+            return foundry_api.read_image(read_body(request), request.params)
+        return foundry_api.read_images(read_json(read_body(request)), _extra_parameters(request))
+
+    return _answer_queries(read, request, settings, queries)
+
+
+def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
+    """Embed texts: the body is JSON in the API's shape."""
+
+    def read() -> ParsedRequest:
+        return foundry_api.read_texts(read_json(read_body(request)), _extra_parameters(request))
+
+    return _answer_queries(read, request, settings, queries)
+
+
+def azure_ai_search(
+    request: func.HttpRequest, answer: Callable[[SearchRequest, QueryReport], SearchAnswer]
+) -> func.HttpResponse:
+    """Answer a request from Azure AI Search, in the shape that its skills and vectorizers share."""
+    return _logged(lambda report: json_response(answer(convert(read_json(read_body(request)), SearchRequest), report)))
+
+
+def model_info(settings: Settings) -> func.HttpResponse:
+    """Describe the model."""
+    return json_response(foundry_api.model_info(settings.foundry_model))
+
+
+def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], AuditReport]) -> func.HttpResponse:
+    """Run an audit and answer with its report: 200, or 202 if the audit continues in the background."""
+    try:
+        report = start(convert(read_json(read_body(request) or b"{}"), ReconcileRequest))
+    except QueryError as error:
+        return failure_response(error)
+    except StorageError as error:
+        return _storage_unavailable(error)
+    return json_response(report, status=200 if report.finished_at else 202)
+
+
+def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
+    """Answer with the state of the app, or 503."""
+    try:
+        return json_response(read())
+    except StorageError as error:
+        return _storage_unavailable(error)
+
+
+def health(problems: Sequence[Problem]) -> func.HttpResponse:
+    """Answer 200 if the deployment works, or 503 with every problem."""
+    if not problems:
+        return json_response({"status": "ok"})
+    details = [ErrorBody(code=problem.code, message=problem.message, target=problem.target) for problem in problems]
+    first = problems[0]
+    return error_response(503, first.code, first.message, target=first.target, details=details)
+
+
+def _answer_queries(
+    read: Callable[[], ParsedRequest], request: func.HttpRequest, settings: Settings, queries: Queries
+) -> func.HttpResponse:
+    """Answer a query in the API's own format."""
+
+    def answer(report: QueryReport) -> func.HttpResponse:
+        deadline = time.monotonic() + settings.foundry_timeout
+        parsed = read()
+        options = foundry_api.query_options(parsed.options, settings, deadline=deadline, fresh=_wants_fresh(request))
+        answers = queries.answer(parsed.queries, options, report)
+        headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
+        if records := [answer.path for answer in answers if answer.path]:
+            headers["x-embedding-record"] = _shortened(records)
+        return json_response(foundry_api.write_answers(answers, parsed.options, settings), headers=headers)
+
+    return _logged(answer)
+
+
+def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResponse:
+    """The response, which is an error in the API's shape if ``answer`` raises; logs one line."""
+    report = QueryReport()
+    try:
+        with report.step("total"):
+            return answer(report)
+    except (QueryError, ModelError) as error:
+        report.outcome, report.message = "refused", str(error)
+        report.code, report.status, _ = classify(error)
+        return failure_response(error)
+    except StorageError as error:
+        report.outcome, report.code, report.status = "error", "storage_unavailable", 503
+        return _storage_unavailable(error)
+    except Exception as error:
+        report.outcome, report.status = "error", 500
+        report.message = f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+        raise
+    finally:
+        report.log("query", logging.INFO if report.status < 500 else logging.WARNING)
+
+
+def _extra_parameters(request: func.HttpRequest) -> str:
+    """The header that says what to do with fields that the API does not have."""
+    return str(request.headers.get("extra-parameters", "error"))
+
+
+def _shortened(records: Sequence[str]) -> str:
+    """As many names as fit into 4,096 bytes, and how many more there are: clients refuse headers of over 8 KiB."""
+    shown = ", ".join(records)
+    if len(shown) <= _MAX_HEADER:
+        return shown
+    kept = shown[: _MAX_HEADER - len(", and 95 more")].rpartition(", ")[0]
+    return f"{kept}, and {len(records) - kept.count(', ') - 1} more"
+
+
+def _wants_fresh(request: func.HttpRequest) -> bool:
+    return "no-cache" in request.headers.get("cache-control", "").lower()
+
+
+def _storage_unavailable(error: StorageError) -> func.HttpResponse:
+    message = str(error)[:_MESSAGE_LIMIT]
+    Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
+    return error_response(503, "storage_unavailable", message, retry_after=DEFAULT_RETRY_AFTER)

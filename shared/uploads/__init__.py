@@ -1,0 +1,1 @@
+"""One image: its stored record made to match it."""

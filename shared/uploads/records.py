@@ -1,0 +1,82 @@
+"""What is stored about an image: plain data, one Struct a kind. Readers outside this app depend on these shapes."""
+
+import hashlib
+from datetime import datetime
+
+import msgspec
+
+from shared.errors import FailureCode
+from shared.model.wire_format import InputType
+
+
+class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The embedding of one image, flat, so that an Azure AI Search indexer can read it unchanged.
+
+    ``etag`` and ``bytes`` are the image's, ``width`` and ``height`` its pixels as stored, before any preparation.
+    ``text`` is what was embedded together with the image; ``text_refused`` is what should have been, where the model
+    takes no text with a picture. ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are
+    ``None`` if the model did not report them.
+    """
+
+    id: str
+    container: str
+    name: str
+    url: str
+    etag: str
+    sha256: str
+    bytes: int
+    media_type: str
+    width: int
+    height: int
+    text: str | None
+    model: str
+    input_type: InputType
+    dimensions: int
+    preparation: int
+    prompt_tokens: int | None
+    total_tokens: int | None
+    embedded_at: datetime
+    embedding: list[float]
+    text_refused: str | None = None
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds for every image with the same bytes and text, stored under :func:`content_key`.
+
+    ``without_text`` says that the model refused the text, so the embedding is of the picture alone.
+    """
+
+    media_type: str
+    width: int
+    height: int
+    prompt_tokens: int | None
+    total_tokens: int | None
+    embedding: list[float]
+    without_text: bool = False
+
+
+class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an image has no embedding. ``status`` is the model's HTTP status if the model rejected it."""
+
+    name: str
+    etag: str
+    code: FailureCode
+    message: str
+    status: int | None
+    permanent: bool
+    attempts: int
+    first_seen: datetime
+    last_seen: datetime
+
+
+class DroppedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue message that could not be read. ``content`` is how it starts."""
+
+    content: str
+    reason: str
+    seen_at: datetime
+
+
+def content_key(sha256: str, text: str | None, preparation: int) -> str:
+    """A hash of everything that decides the embedding of an image within its space."""
+    return hashlib.sha256(msgspec.json.encode((sha256, text, preparation))).hexdigest()

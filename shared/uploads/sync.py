@@ -1,0 +1,268 @@
+"""One image: make its stored record match it, whatever happened to it and however often that is reported."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import get_args
+
+from shared.clock import now
+from shared.errors import (
+    Conflict,
+    FailureCode,
+    GivenUpCode,
+    ModelMisconfigured,
+    ModelRefused,
+    ModelUnavailable,
+    PictureError,
+    RateLimited,
+)
+from shared.log import Report
+from shared.model.client import MAX_TOTAL_WAIT, Schedule
+from shared.pictures.limits import PREPARATION
+from shared.storage.images import Image, Images
+from shared.storage.names import is_addressable
+from shared.uploads.embed import Embedder
+from shared.uploads.record_store import RecordState, RecordStore
+from shared.uploads.records import EmbeddingRecord, FailureRecord
+from shared.uploads.report import ImageReport
+from shared.uploads.requests import EmbeddingRequest, RequestQueue
+
+_EXPECTED = {"embedded", "copied", "deferred", "unchanged", "removed"}
+
+# After so many attempts, or so long, of an unavailable model, retries end until an operator asks for another.
+_MAX_ATTEMPTS = 30
+_MAX_AGE = timedelta(hours=24)
+
+# Queue messages wait in hand for a throttled model for so long. Put back at once, the whole queue would be taken and
+# put back over and over.
+_QUEUE_MAX_WAIT = 60.0
+# All waiting and trying of one sync ends after so many seconds: well within functionTimeout (host.json, 300 s), after
+# which the platform restarts the process with everything in it.
+_MAX_TIME = 150.0
+
+# A round is lost only to another writer of the same record, so each lost round means that the other one succeeded.
+_MAX_ROUNDS = 20
+_GONE = ""
+_MESSAGE_LIMIT = 1000
+_ALARM_INTERVAL = 60.0
+
+
+@dataclass
+class _Turn:
+    """The syncs of one image in this process: one runs, the others wait for the lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    waiting: int = 0
+
+
+class Sync:
+    """Keeps records true to their images. Safe to call from many threads and processes, for the same image too."""
+
+    def __init__(self, images: Images, records: RecordStore, embedder: Embedder, requests: RequestQueue) -> None:
+        self._images = images
+        self._records = records
+        self._embedder = embedder
+        self._requests = requests
+        self._last_alarm = -math.inf
+        self._turns: dict[str, _Turn] = {}
+        self._turns_lock = threading.Lock()
+
+    def upload(self, name: str) -> ImageReport:
+        """Sync an image that was just uploaded: see :meth:`request`."""
+        return self._sync(EmbeddingRequest(name=name), MAX_TOTAL_WAIT)
+
+    def request(self, request: EmbeddingRequest) -> ImageReport:
+        """Make what is stored about the image match the image as it is now.
+
+        Afterwards there is a current embedding record, or a failure record that says why not, or neither because the
+        image is gone; or the model is unavailable and the request is back on the queue. Raises ``StorageError`` where
+        storage fails: then another sync is due.
+        """
+        return self._sync(request, _QUEUE_MAX_WAIT)
+
+    def crashed(self, name: str) -> ImageReport:
+        """Record that the platform gave up on the image, unless it is embedded or gone by now."""
+        report = ImageReport(name=name)
+        # Without single flight: the sync that crashed may never end.
+        with self._logged(report):
+            self._converge(name, report, "crashed", Schedule.of(0, _MAX_TIME))
+        return report
+
+    def _sync(self, request: EmbeddingRequest, max_wait: float) -> ImageReport:
+        exhausted = request.attempt >= _MAX_ATTEMPTS or now() - (request.first_seen or now()) >= _MAX_AGE
+        report = ImageReport(name=request.name, attempt=request.attempt or None)
+        schedule = Schedule.of(max_wait, _MAX_TIME)
+        with self._logged(report):
+            try:
+                with self._single_flight(request.name, schedule.deadline):
+                    self._converge(request.name, report, "gave_up" if exhausted else None, schedule)
+            except (ModelMisconfigured, ModelUnavailable) as error:
+                self._defer(request, error, report)
+        return report
+
+    @contextmanager
+    def _single_flight(self, name: str, deadline: float) -> Iterator[None]:
+        """One sync of an image at a time: two events at the same moment would otherwise both pay for the model.
+
+        Raises ``RateLimited`` if the other sync is not done by ``deadline``.
+        """
+        with self._turns_lock:
+            turn = self._turns.setdefault(name, _Turn())
+            turn.waiting += 1
+        try:
+            if not turn.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise RateLimited("Another sync of this image takes very long.", status=503)
+            try:
+                yield
+            finally:
+                turn.lock.release()
+        finally:
+            with self._turns_lock:
+                turn.waiting -= 1
+                if not turn.waiting:
+                    del self._turns[name]
+
+    @contextmanager
+    def _logged(self, report: ImageReport) -> Iterator[None]:
+        try:
+            with report.step("total"):
+                yield
+        except Exception as error:
+            report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+            raise
+        finally:
+            report.log("image", logging.INFO if report.outcome in _EXPECTED else logging.WARNING)
+
+    def _defer(
+        self, request: EmbeddingRequest, error: ModelMisconfigured | ModelUnavailable, report: ImageReport
+    ) -> None:
+        """Put the image on the queue for later: nothing is recorded, nothing is lost."""
+        retry_after = error.retry_after if isinstance(error, ModelUnavailable) else None
+        later = request
+        if not _found_quota_spent(error):
+            first_seen = request.first_seen or now()
+            later = EmbeddingRequest(name=request.name, attempt=request.attempt + 1, first_seen=first_seen)
+        report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
+        report.retry_in = round(self._requests.put_later(later, retry_after))
+        if isinstance(error, ModelMisconfigured) and time.monotonic() - self._last_alarm > _ALARM_INTERVAL:
+            # Every image fails for the same reason, so one line a minute is enough.
+            self._last_alarm = time.monotonic()
+            Report(outcome="error", message=report.message).log("model_misconfigured", logging.ERROR)
+
+    def _converge(self, name: str, report: ImageReport, giving_up: GivenUpCode | None, schedule: Schedule) -> None:
+        """Compare image and record, and act, until a comparison finds nothing left to do.
+
+        The comparison after every write is what makes this safe: an overwrite or deletion while the record is being
+        made is seen either by that comparison or by the event of the change, whichever comes later.
+        """
+        if not is_addressable(name):
+            report.outcome, report.message = "ignored", "A URL cannot carry a name with '.' or '..' as a segment."
+            return
+        made: EmbeddingRecord | FailureRecord | None = None
+        settled: str | None = None
+        with report.step("look"):
+            found = self._records.find_record(name)
+        for _ in range(_MAX_ROUNDS):
+            # An image without a record will most likely be embedded: one request checks and downloads it.
+            wanted = found is None and made is None and settled is None and giving_up != "crashed"
+            with report.step("download" if wanted else "look"):
+                image = self._images.find(name, with_content=wanted)
+            version = image.etag if image else _GONE
+            if version == settled:
+                return
+            try:
+                if image is None:
+                    self._remove(name, found, report)
+                    found = None
+                elif _is_current(found, image):
+                    # Our own write, if the response to it was lost.
+                    report.outcome = "embedded" if report.prepared else "unchanged"
+                    # A failure record survives a crash between the record's write and its own removal.
+                    self._records.remove_failure(name)
+                else:
+                    if made is None or made.etag != version:
+                        made = self._make(image, report, giving_up, schedule)
+                    found = self._write(made, found, report)
+                settled = version
+            except Conflict:
+                settled = None
+                with report.step("look"):
+                    found = self._records.find_record(name)
+            finally:
+                if image is not None:
+                    image.forget()
+        raise Conflict(f"Other writers changed {name} or its record {_MAX_ROUNDS} times during its sync")
+
+    def _remove(self, name: str, found: RecordState | None, report: ImageReport) -> None:
+        with report.step("write"):
+            if found is not None:
+                self._records.remove_record(name, found)
+            self._records.remove_failure(name)
+        report.outcome = "removed"
+
+    def _write(
+        self, made: EmbeddingRecord | FailureRecord, found: RecordState | None, report: ImageReport
+    ) -> RecordState | None:
+        """Store the new record; of an embedding record and a failure record only one remains."""
+        with report.step("write"):
+            if isinstance(made, EmbeddingRecord):
+                found = self._records.write_record(made, found)
+                self._records.remove_failure(made.name)
+                report.outcome = "embedded" if report.prepared else "copied"
+                return found
+            self._records.write_failure(made, PREPARATION)
+            # Another sync may have embedded the image meanwhile: then the failure must not stay.
+            if self._records.find_record(made.name) != found:
+                raise Conflict(made.name)
+            if found is not None:
+                self._records.remove_record(made.name, found)
+            report.outcome, report.code, report.message = "failed", made.code, made.message
+            return None
+
+    def _make(
+        self, image: Image, report: ImageReport, giving_up: GivenUpCode | None, schedule: Schedule
+    ) -> EmbeddingRecord | FailureRecord:
+        """Embed this version of the image, or say why not: it is impossible, or retries have ended."""
+        report.bytes = image.size
+        if giving_up == "crashed":
+            return self._failure(image, "crashed", "The platform gave up on it after several attempts.", None)
+        try:
+            return self._embedder.embed(image, report, schedule)
+        except PictureError as error:
+            return self._failure(image, error.code, str(error), None)
+        except ModelRefused as error:
+            return self._failure(image, error.code, str(error), error.status)
+        except (ModelMisconfigured, ModelUnavailable) as error:
+            if giving_up is None or _found_quota_spent(error):
+                raise
+            return self._failure(image, giving_up, str(error), error.status)
+
+    def _failure(self, image: Image, code: FailureCode, message: str, status: int | None) -> FailureRecord:
+        before = self._records.find_failure(image.name)
+        same = before if before is not None and before.etag == image.etag else None
+        return FailureRecord(
+            name=image.name,
+            etag=image.etag,
+            code=code,
+            message=message,
+            status=status,
+            permanent=code not in get_args(GivenUpCode),
+            # By code: an image that the model was not there for has not crashed anything.
+            attempts=same.attempts + 1 if same and same.code == code else 1,
+            first_seen=same.first_seen if same else now(),
+            last_seen=now(),
+        )
+
+
+def _found_quota_spent(error: Exception) -> bool:
+    """Whether this says nothing about the image: the call was never sent, or not taken."""
+    return isinstance(error, RateLimited) or (isinstance(error, ModelUnavailable) and error.status == 429)
+
+
+def _is_current(found: RecordState | None, image: Image) -> bool:
+    return found is not None and (found.image_etag, found.preparation) == (image.etag, str(PREPARATION))

@@ -1,0 +1,419 @@
+"""An audit finds every image that needs a sync and queues it; audits can be repeated, interrupted and run at once."""
+
+import base64
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.audit.merge import Found
+from shared.audit.reconcile import Reconcile, ReconcileRequest, classify
+from shared.audit.report import Audit, AuditReport
+from shared.audit.used_contents import UsedContents
+from shared.clock import now
+from shared.errors import StorageError
+from shared.uploads.records import FailureRecord
+from tests.conftest import Cloud
+from tests.uploads.test_sync import picture
+
+TEXT = b"This is no picture."
+
+
+def drain(cloud: Cloud) -> list[dict[str, Any]]:
+    """Process the messages on the queue, as the trigger does; returns them."""
+    intake = cloud.intake()
+    messages = []
+    while message := cloud.queue.receive_message():
+        body = base64.b64decode(message.content)
+        messages.append(msgspec.json.decode(body))
+        intake.queued(body)
+        cloud.queue.delete_message(message)
+    return messages
+
+
+def embed(cloud: Cloud, *names: str) -> None:
+    sync = cloud.sync()
+    for index, name in enumerate(names):
+        cloud.upload(name, picture(size=(16 + index, 16)))
+        assert sync.upload(name).outcome == "embedded"
+
+
+def fail(cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: int = 1, etag: str = "") -> None:
+    """Record a failure of the image as it is now."""
+    failure = FailureRecord(
+        name=name,
+        etag=etag or cloud.images.get_blob_client(name).get_blob_properties().etag.strip('"'),
+        code=code,
+        message="",
+        status=None,
+        permanent=False,
+        attempts=attempts,
+        first_seen=now(),
+        last_seen=now(),
+    )
+    cloud.record_store().write_failure(failure, preparation)
+
+
+def audit(cloud: Cloud, **request: Any) -> AuditReport:
+    return cloud.reconcile().start(ReconcileRequest(**request))
+
+
+def names(messages: list[dict[str, Any]]) -> list[str]:
+    return sorted(message["name"] for message in messages)
+
+
+def counts(report: AuditReport) -> dict[str, int]:
+    kinds = ("images", "current", "missing", "stale", "orphaned", "requested")
+    return {kind: getattr(report, kind) for kind in kinds}
+
+
+def test_each_image_is_current_missing_stale_or_failed_and_records_without_an_image_are_orphaned(cloud: Cloud) -> None:
+    embed(cloud, "current.png", "current-too.png", "trip/stale.png", "trip/orphan.png")
+    cloud.upload("trip/stale.png", picture(size=(40, 40)))
+    cloud.images.delete_blob("trip/orphan.png")
+    cloud.upload("missing.png", picture(size=(50, 50)))
+    cloud.upload("broken.png", TEXT)
+    assert cloud.sync().upload("broken.png").outcome == "failed"
+
+    report = audit(cloud)
+    assert counts(report) == {
+        "images": 5, "current": 2, "missing": 1, "stale": 1, "orphaned": 1, "requested": 3
+    }  # fmt: skip
+    assert report.failed == {"not_an_image": 1}
+    assert report.finished_at is not None
+    assert names(drain(cloud)) == ["missing.png", "trip/orphan.png", "trip/stale.png"]
+
+    report = audit(cloud)
+    assert counts(report) == {
+        "images": 5, "current": 4, "missing": 0, "stale": 0, "orphaned": 0, "requested": 0
+    }  # fmt: skip
+    assert cloud.record("trip/orphan.png") is None
+
+
+def test_the_report_is_stored_as_the_latest(cloud: Cloud) -> None:
+    embed(cloud, "a.png")
+    report = audit(cloud, prefix="a")
+    assert cloud.stored("reports/latest.json") == msgspec.to_builtins(report)
+
+
+def test_the_estimate_says_what_embedding_the_rest_costs(cloud: Cloud) -> None:
+    embed(cloud, "a.png", "b.png")
+    for number in range(3):
+        cloud.upload(f"{number}.png", picture())
+    estimate = audit(cloud, dry_run=True).estimate
+    assert (estimate.calls, estimate.total_tokens) == (3, 3 * cloud.record("a.png")["total_tokens"])
+
+
+def test_without_a_record_there_is_no_estimate_of_tokens(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    estimate = audit(cloud, dry_run=True).estimate
+    assert (estimate.calls, estimate.total_tokens) == (1, None)
+
+
+def test_a_dry_run_changes_nothing(cloud: Cloud) -> None:
+    embed(cloud, "orphan.png")
+    cloud.images.delete_blob("orphan.png")
+    cloud.upload("missing.png", picture())
+    assert audit(cloud, dry_run=True).requested == 2
+    assert drain(cloud) == []
+    assert cloud.record("orphan.png")
+
+
+def test_a_prefix_limits_the_audit_to_a_folder(cloud: Cloud) -> None:
+    embed(cloud, "trip/gone.png", "other/gone.png")
+    for folder in ("trip", "other"):
+        cloud.images.delete_blob(f"{folder}/gone.png")
+        cloud.upload(f"{folder}/new.png", picture())
+    assert counts(audit(cloud, prefix="trip/"))["images"] == 1
+    assert names(drain(cloud)) == ["trip/gone.png", "trip/new.png"]
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts", "requested", "retried"),
+    [
+        ("damaged_image", 1, False, False),
+        ("damaged_image", 1, ["not_an_image"], False),
+        ("damaged_image", 1, ["damaged_image"], True),
+        ("damaged_image", 1, True, True),
+        ("gave_up", 30, False, True),
+        ("crashed", 2, False, True),
+        ("crashed", 3, False, False),
+        ("crashed", 3, ["crashed"], True),
+    ],
+)
+def test_a_failure_is_retried_on_request_or_when_the_image_may_not_be_at_fault(
+    cloud: Cloud, code: str, attempts: int, requested: Any, retried: bool
+) -> None:
+    cloud.upload("a.png", picture())
+    fail(cloud, "a.png", code, attempts=attempts)
+    report = audit(cloud, retry_failures=requested)
+    assert report.failed == {code: 1}
+    assert report.requested == report.estimate.calls == int(retried)
+    assert names(drain(cloud)) == ["a.png"] * retried
+    assert (cloud.record("a.png") is not None) == retried
+
+
+@pytest.mark.parametrize("change", [{"etag": "0x1"}, {"preparation": 0}])
+def test_a_failure_of_another_version_or_an_older_preparation_does_not_count(
+    cloud: Cloud, change: dict[str, Any]
+) -> None:
+    cloud.upload("a.png", picture())
+    fail(cloud, "a.png", "damaged_image", **change)
+    assert audit(cloud).missing == 1
+    drain(cloud)
+    assert cloud.record("a.png")
+    assert cloud.failure("a.png") is None
+
+
+def test_records_of_an_older_preparation_are_stale(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(cloud, "a.png")
+    for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
+        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
+    assert audit(cloud).stale == 1
+    drain(cloud)
+    assert cloud.record("a.png")["preparation"] == 2
+    assert audit(cloud).current == 1
+
+
+def test_a_failure_left_next_to_a_current_record_by_a_crash_is_removed(cloud: Cloud) -> None:
+    embed(cloud, "a.png")
+    fail(cloud, "a.png", "gave_up")
+    report = audit(cloud)
+    assert (report.current, report.requested) == (1, 1)
+    drain(cloud)
+    assert cloud.failure("a.png") is None
+    assert audit(cloud).requested == 0
+
+
+def test_a_record_left_next_to_a_failure_by_a_crash_is_removed(cloud: Cloud) -> None:
+    embed(cloud, "a.png")
+    cloud.upload("a.png", TEXT)
+    fail(cloud, "a.png", "not_an_image")
+    assert audit(cloud).requested == 1
+    drain(cloud)
+    assert cloud.record("a.png") is None
+    assert cloud.failure("a.png")["code"] == "not_an_image"
+
+
+ODD = ["a", "a-b", "a.b", "a/b", "a.json", "\uff01", "\U0001f600", "Zoë/a b#1%.png", "x" * 1020, "x" * 1019 + "y"]
+
+
+def test_names_that_sort_oddly_are_paired_with_their_records(cloud: Cloud) -> None:
+    embed(cloud, *ODD)
+    assert counts(audit(cloud)) == {
+        "images": len(ODD), "current": len(ODD), "missing": 0, "stale": 0, "orphaned": 0, "requested": 0
+    }  # fmt: skip
+
+
+def test_the_orphaned_record_of_an_image_with_a_very_long_name_is_removed(cloud: Cloud) -> None:
+    name = "x" * 1024
+    embed(cloud, name)
+    cloud.images.delete_blob(name)
+    assert audit(cloud).orphaned == 1
+    drain(cloud)
+    assert cloud.records() == ["Cohere-embed-v3-english/reports/latest.json"]
+
+
+def test_a_name_that_no_url_can_carry_is_counted_as_ignored() -> None:
+    audited = Audit(id="1", report=AuditReport(started_at=now()))
+    assert not classify(Found(("a/../b.png", "0x1"), None, None), audited)
+    assert (audited.report.images, audited.report.ignored, audited.calls) == (1, 1, 0)
+
+
+def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each step end at its first check of the clock, and make storage's pages short."""
+    monkeypatch.setattr("shared.audit.reconcile._STEP_SECONDS", -1)
+    monkeypatch.setattr("shared.audit.merge._CLOCK_INTERVAL", 3)
+    monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 2)
+
+
+def take_steps(cloud: Cloud) -> int:
+    """Take the steps of an audit from the queue until it ends; returns how many there were."""
+    steps = 0
+    reconcile = cloud.reconcile()
+    while message := cloud.queue.receive_message():
+        body = msgspec.json.decode(base64.b64decode(message.content))
+        cloud.queue.delete_message(message)
+        if "audit" in body:
+            steps += 1
+            reconcile.resume(msgspec.convert(body["audit"], Audit))
+    return steps
+
+
+def test_an_audit_too_large_for_one_invocation_continues_through_the_queue(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(cloud, "a", "a-b", "a.b", "b", "x" * 1020, "\uff01", "\U0001f600")
+    cloud.images.delete_blob("a.b")
+    cloud.upload("c", picture(size=(70, 70)))
+    whole = audit(cloud, dry_run=True)
+    in_steps(monkeypatch)
+    started = audit(cloud, dry_run=True)
+    assert started.finished_at is None
+    assert cloud.stored("reports/running.json")["reached"] == started.reached != ""
+    assert take_steps(cloud) >= 2
+    finished = cloud.stored("reports/latest.json")
+    assert finished["finished_at"]
+    assert cloud.stored("reports/running.json") is None
+    assert {kind: finished[kind] for kind in counts(whole)} == counts(whole)
+
+
+def test_a_step_that_is_taken_twice_changes_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(cloud, "a", "b", "c", "d", "e", "f", "g")
+    in_steps(monkeypatch)
+    audit(cloud, dry_run=True)
+    message = cloud.queue.receive_message()
+    assert message is not None
+    cloud.queue.delete_message(message)
+    for _ in range(2):
+        cloud.intake().queued(base64.b64decode(message.content))
+        assert take_steps(cloud) >= 1
+        assert cloud.stored("reports/latest.json")["current"] == 7
+
+
+def test_two_audits_may_run_at_once(cloud: Cloud) -> None:
+    embed(cloud, *(f"{number}.png" for number in range(10)))
+    cloud.images.delete_blob("3.png")
+    cloud.upload("4.png", picture(size=(80, 80)))
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: audit(cloud), range(2)))
+    assert [counts(report) for report in reports] == [
+        {"images": 9, "current": 8, "missing": 0, "stale": 1, "orphaned": 1, "requested": 2}
+    ] * 2
+    drain(cloud)
+    assert audit(cloud).requested == 0
+
+
+def test_another_model_starts_with_every_image_missing_and_does_not_touch_the_old_space(cloud: Cloud) -> None:
+    embed(cloud, "a.png", "b.png")
+    old = cloud.record("a.png")
+    new = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0")
+    assert audit(new).missing == 2
+    drain(new)
+    assert counts(audit(new))["current"] == 2
+    assert len(new.record("a.png")["embedding"]) == 1536
+    assert cloud.record("a.png") == old
+
+
+def test_an_audit_that_the_platform_gave_up_on_is_logged_as_an_error_and_no_longer_runs(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    embed(cloud, "a", "b", "c", "d")
+    in_steps(monkeypatch)
+    audit(cloud)
+    message = cloud.queue.receive_message()
+    assert message is not None
+    cloud.intake().failed_request(base64.b64decode(message.content))
+    assert cloud.stored("reports/running.json") is None
+    [line] = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "call reconcile again" in line.getMessage()
+
+
+def test_an_audit_fails_if_it_cannot_queue_a_sync(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.storage.queues.QUEUE", "no-such-queue")
+    cloud.upload("a.png", picture())
+    with pytest.raises(StorageError):
+        audit(cloud)
+    assert cloud.stored("reports/latest.json") is None
+
+
+# Contents: the vectors kept for images with the same bytes
+
+
+def contents(cloud: Cloud) -> list[str]:
+    return [name for name in cloud.embeddings.list_blob_names() if "/contents/" in name]
+
+
+def later(monkeypatch: pytest.MonkeyPatch, **by: float) -> None:
+    monkeypatch.setattr("shared.audit.reconcile.now", lambda: now() + timedelta(**by))
+
+
+def test_a_vector_that_no_record_uses_is_removed_by_the_next_day_s_audit(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(cloud, "a.png", "b.png")
+    cloud.images.delete_blob("a.png")
+    audit(cloud)
+    drain(cloud)
+    audit(cloud)
+    later(monkeypatch, hours=1)
+    assert audit(cloud).contents == 2
+    later(monkeypatch, hours=24)
+    report = audit(cloud)
+    assert (report.contents, report.contents_removed) == (1, 1)
+    assert len(contents(cloud)) == 1
+
+
+def test_a_vector_that_is_used_again_is_kept(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(cloud, "a.png")
+    cloud.images.delete_blob("a.png")
+    cloud.sync().upload("a.png")
+    audit(cloud)
+    cloud.upload("b.png", picture(size=(16, 16)))
+    assert cloud.sync().upload("b.png").outcome == "copied"
+    later(monkeypatch, hours=24)
+    assert audit(cloud).contents_removed == 0
+    cloud.images.delete_blob("b.png")
+    cloud.sync().upload("b.png")
+    later(monkeypatch, hours=48)
+    assert audit(cloud).contents_removed == 0, "it has not been unused for a night yet"
+
+
+@pytest.mark.parametrize("request_", [{"dry_run": True}, {"prefix": "b"}])
+def test_a_dry_run_or_an_audit_of_a_prefix_removes_no_vector(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any]
+) -> None:
+    embed(cloud, "a.png")
+    cloud.images.delete_blob("a.png")
+    cloud.sync().upload("a.png")
+    for days in range(3):
+        later(monkeypatch, days=days)
+        assert audit(cloud, **request_).contents_removed == 0
+    assert len(contents(cloud)) == 1
+
+
+def test_the_vectors_in_use_are_remembered_over_all_steps_of_an_audit(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = ["a", "b", "c", "d", "e", "f", "g"]
+    embed(cloud, *everything)
+    cloud.images.delete_blob("c")
+    cloud.sync().upload("c")
+    in_steps(monkeypatch)
+    monkeypatch.setattr(Reconcile, "_sweep", unhurried(Reconcile._sweep))
+    for hours in (0, 24):
+        later(monkeypatch, hours=hours)
+        audit(cloud)
+        assert take_steps(cloud) >= 2
+    assert len(contents(cloud)) == 6
+    assert [name for name in cloud.embeddings.list_blob_names() if name.endswith(".filter")] == []
+
+
+def unhurried(sweep: Callable[..., bool]) -> Callable[..., bool]:
+    """The sweep with a later deadline than the rest of the step."""
+    return lambda self, audited, used, workers, deadline: sweep(self, audited, used, workers, deadline + 1000)
+
+
+def test_if_the_filter_is_lost_no_vector_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    embed(cloud, "a", "b", "c", "d", "e")
+    in_steps(monkeypatch)
+    audit(cloud)
+    for name in list(cloud.embeddings.list_blob_names()):
+        if name.endswith(".filter"):
+            cloud.embeddings.delete_blob(name)
+    take_steps(cloud)
+    assert cloud.stored("reports/latest.json")["contents"] == 0
+    assert len(contents(cloud)) == 5
+
+
+def test_the_filter_holds_every_key_added_and_claims_few_others() -> None:
+    used = UsedContents()
+    keys = [f"{(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128:032x}" for number in range(40_000)]
+    for key in keys[:20_000]:
+        used.add(key)
+    assert all(key in used for key in keys[:20_000])
+    assert sum(key in used for key in keys[20_000:]) <= 2

@@ -1,0 +1,79 @@
+"""`make demo` with a folder of one's own: what it prints where no terminal limits it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from local.azurite import REPO_ROOT
+
+LONG = "holiday in the mountains with everybody from the old school " * 3
+DEEP = "/".join([f"{LONG}, folder {number}" for number in range(3)])
+PICTURES = [f"{LONG} 1.png", f"{LONG} 2.png", f"{DEEP}/3.jpg", "[red]4.gif", "写真の名前はとても長いです.webp"]
+DAMAGED = f"{LONG} damaged.png"
+
+
+def write(folder: Path) -> None:
+    for number, name in enumerate(PICTURES):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48), (40 * number, 90, 150)).save(path)
+    (folder / DAMAGED).write_bytes((folder / PICTURES[0]).read_bytes()[:60])
+    for number in range(8):
+        (folder / f"{LONG} {number}.TXT").write_text("not a picture")
+    for number in range(3):
+        (folder / f"{number}.pdf").write_bytes(b"%PDF-1.7\n")
+    (folder / "LICENSE").write_text("not a picture")
+
+
+def demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local", "demo", str(folder)]
+    return subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("pictures")
+    write(folder)
+    done = demo(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_every_picture_has_a_row_with_its_whole_name(lines: list[str]) -> None:
+    for name in PICTURES:
+        (row,) = [line for line in lines if line.endswith(f"  {name}") and "embedded" in line]
+        assert row.startswith("64x48, ")
+
+
+def test_a_damaged_picture_has_a_row_and_a_reason(lines: list[str]) -> None:
+    assert any("damaged_image" in line and line.endswith(DAMAGED) for line in lines)
+    assert any(line.startswith(f"{DAMAGED}: ") for line in lines)
+
+
+def test_many_files_that_are_not_pictures_are_counted_by_kind(lines: list[str]) -> None:
+    start = lines.index("12 files are not pictures; each has a failure record:")
+    counts = {"  not_an_image: 8 .txt, 1 without an extension", "  unsupported_format: 3 .pdf"}
+    assert set(lines[start + 1 : start + 3]) == counts
+    assert not any("TXT" in line or "1.pdf" in line for line in lines)
+
+
+def test_the_nearest_images_have_their_whole_names(lines: list[str]) -> None:
+    assert any(line.endswith(f"1.000  {min(PICTURES)}") for line in lines)
+
+
+def test_an_empty_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    done = demo(tmp_path)
+    expected = f"The demo did not work. There are no files in {tmp_path}. Name a folder of pictures.\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_a_file_whose_name_no_blob_can_have_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.png")).touch()
+    done = demo(tmp_path)
+    assert done.returncode == 1
+    assert "'\\udcff.png' cannot be a blob's name" in done.stderr
+    assert done.stderr.endswith("Rename the file.\n")

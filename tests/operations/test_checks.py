@@ -1,0 +1,224 @@
+"""Health checks find what is wrong with a deployment by real requests, and report it without secrets."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.storage.queue import QueueClient
+
+from local.azurite import Azurite
+from local.faults import FaultKind, StorageFaults
+from shared.operations.checks import Checks, Problem
+from shared.operations.watch import Watch
+from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from shared.triggers import routes
+from tests.conftest import CLIENT_ID, Clock, Cloud
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues(cloud: Cloud) -> None:
+    """All tests share the poison queues: remove the messages that earlier tests left."""
+    for name in (REQUESTS_POISON, UPLOADS_POISON):
+        with suppress(ResourceNotFoundError), queue(cloud, name) as poison:
+            poison.clear_messages()
+
+
+def queue(cloud: Cloud, name: str) -> QueueClient:
+    return QueueClient(cloud.settings.queue_service_uri, name, credential=cloud.app_identity().credential)
+
+
+@contextmanager
+def checks(cloud: Cloud, client_id: str = CLIENT_ID) -> Iterator[Checks]:
+    yield Checks(
+        cloud.settings,
+        cloud.app_identity(client_id),
+        cloud.image_reader(),
+        cloud.record_store(),
+        cloud.queues(),
+        cloud.model_client(),
+    )
+
+
+def problems(cloud: Cloud) -> set[tuple[str, str]]:
+    with checks(cloud) as check:
+        return {(problem.code, problem.target) for problem in check()}
+
+
+def test_a_working_deployment_has_no_problems_and_nothing_is_written(cloud: Cloud) -> None:
+    assert problems(cloud) == set()
+    assert cloud.records() == []
+
+
+def test_a_missing_container_is_named_by_its_setting(cloud: Cloud) -> None:
+    cloud.images.delete_container()
+    assert problems(cloud) == {("missing_container", "IMAGES_CONTAINER")}
+    cloud.embeddings.delete_container()
+    assert problems(cloud) == {
+        ("missing_container", "IMAGES_CONTAINER"),
+        ("missing_container", "EMBEDDINGS_CONTAINER"),
+    }
+
+
+def test_a_missing_queue_is_problems(cloud: Cloud) -> None:
+    cloud.queue.delete_queue()
+    try:
+        assert problems(cloud) == {("missing_queue", "ImageStorage__queueServiceUri")}
+    finally:
+        cloud.queue.create_queue()
+
+
+STORAGE = {"IMAGES_CONTAINER", "EMBEDDINGS_CONTAINER", "ImageStorage__queueServiceUri"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("no_role", "missing_role"), ("firewall", "unreachable"), ("cut", "unreachable")]
+)
+def test_a_missing_role_and_unreachable_storage_have_different_codes(
+    cloud: Cloud, azurite: Azurite, kind: FaultKind, code: str
+) -> None:
+    faults = StorageFaults()
+    with faults.before(azurite) as (blobs, queues):
+        behind = cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
+        assert problems(behind) == set()
+        faults.begin(kind)
+        assert problems(behind) == {(code, setting) for setting in STORAGE}
+
+
+def test_a_missing_role_is_named(cloud: Cloud, azurite: Azurite) -> None:
+    faults = StorageFaults()
+    with faults.before(azurite) as (blobs, _):
+        faults.begin("no_role")
+        with checks(cloud.with_settings(ImageStorage__blobServiceUri=blobs)) as check:
+            images, embeddings = check()
+    assert "Storage Blob Data Reader" in images.message
+    assert "Storage Blob Data Contributor" in embeddings.message
+
+
+def test_an_identity_without_a_token_is_the_only_problem_reported(cloud: Cloud) -> None:
+    with checks(cloud, client_id="00000000-0000-0000-0000-000000000000") as check:
+        assert [problem.code for problem in check()] == ["no_identity"]
+
+
+def test_a_model_that_rejects_every_call_is_misconfigured(cloud: Cloud) -> None:
+    cloud.model.behave(fault={"kind": "unauthorized"})
+    assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
+
+
+def test_an_endpoint_without_models_is_misconfigured(cloud: Cloud) -> None:
+    cloud.model.behave(fault={"kind": "empty_200"})
+    assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
+
+
+def test_an_unknown_deployment_is_misconfigured(cloud: Cloud) -> None:
+    assert problems(cloud.with_settings(FOUNDRY_MODEL="no-such-model")) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_endpoint_that_does_not_answer_is_unreachable(cloud: Cloud) -> None:
+    assert problems(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) == {
+        ("unreachable", "FOUNDRY_ENDPOINT")
+    }
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    "behaviour",
+    [{"throttle": {"calls": 0, "window_s": 60}}, {"fault": {"kind": "503"}}, {"fault": {"kind": "content_filter"}}],
+)
+def test_a_model_that_is_throttled_or_down_is_no_problem_of_the_deployment(
+    cloud: Cloud, behaviour: dict[str, object]
+) -> None:
+    cloud.model.behave(**behaviour)
+    assert problems(cloud) == set()
+
+
+def test_health_is_cached(cloud: Cloud, clock: Clock) -> None:
+    with checks(cloud) as check:
+        check()
+        cloud.images.delete_container()
+        assert check() == []
+        assert len(cloud.model.calls()) == 1
+        assert [problem.code for problem in check.run()] == ["missing_container"]
+        cloud.images.create_container()
+        clock.pass_(3600)
+        assert check() == []
+
+
+@pytest.mark.usefixtures("clock")
+def test_health_lists_every_problem_and_shows_no_private_value(cloud: Cloud) -> None:
+    cloud.images.delete_container()
+    with checks(cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:1/models")) as check:
+        answer = routes.health(check())
+    assert answer.status_code == 503
+    body = answer.get_body().decode()
+    error = json.loads(body)["error"]
+    assert error["code"] == answer.headers["x-ms-error-code"] == "missing_container"
+    assert [detail["target"] for detail in error["details"]] == ["IMAGES_CONTAINER", "FOUNDRY_ENDPOINT"]
+    for private in ("127.0.0.1", CLIENT_ID, cloud.settings.images_container):
+        assert private not in body
+
+
+def test_the_log_has_the_problem_and_the_service_s_own_message(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud.model.behave(fault={"kind": "unauthorized"})
+    with checks(cloud) as check:
+        check()
+    [line] = lines(caplog, "misconfigured")
+    assert line["code"] == "model_misconfigured"
+    assert "Cognitive Services User" in line["message"]
+    assert "401" in line["message"]
+
+
+def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    logged = [json.loads(record.getMessage()) for record in caplog.records if record.name == "image_embeddings"]
+    return [line for line in logged if line["event"] == event]
+
+
+def watch(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, Any], int]:
+    """The line that was logged, and its level."""
+    caplog.set_level(logging.INFO, "image_embeddings")
+    caplog.clear()
+    with checks(cloud) as check:
+        Watch(check, cloud.queues(), cloud.dead_letters())()
+    [line] = lines(caplog, "watch")
+    return line, caplog.records[-1].levelno
+
+
+def test_the_watch_logs_how_many_messages_wait_and_for_how_long(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    line, level = watch(cloud, caplog)
+    assert (line["outcome"], level) == ("well", logging.INFO)
+    cloud.request_queue().put("a.png")
+    line, level = watch(cloud, caplog)
+    assert (line["outcome"], level) == ("waiting", logging.INFO)
+    queues = {queue["queue"]: queue for queue in line["queues"]}
+    assert queues[QUEUE]["messages"] == 1
+    assert 0 <= queues[QUEUE]["oldest_seconds"] < 60
+    assert "oldest_seconds" not in queues[REQUESTS_POISON]
+
+
+def test_the_watch_logs_an_error_for_a_poison_queue_with_messages(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    poison = cloud.resources.enter_context(queue(cloud, REQUESTS_POISON))
+    with suppress(ResourceExistsError):
+        poison.create_queue()
+    poison.send_message("{}")
+    line, level = watch(cloud, caplog)
+    poison.clear_messages()
+    assert (line["outcome"], level) == ("poisoned", logging.ERROR)
+
+
+def test_the_watch_names_the_problems(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud.images.delete_container()
+    line, level = watch(cloud, caplog)
+    assert (line["outcome"], line["problems"], level) == ("misconfigured", ["missing_container"], logging.ERROR)
+
+
+def test_health_never_shows_the_service_s_own_message() -> None:
+    answer = routes.health(
+        [Problem("unreachable", "FOUNDRY_ENDPOINT", "Nothing answers.", "https://secret.example/models")]
+    )
+    assert b"secret" not in answer.get_body()

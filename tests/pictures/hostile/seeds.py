@@ -1,0 +1,89 @@
+"""A small valid file of every format and variant, to mutate."""
+
+import struct
+from collections.abc import Callable
+from random import Random
+
+from PIL import Image
+
+from tests.pictures.hostile.catalogue import save
+from tests.pictures.hostile.jpeg_files import jpeg_of_scans
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
+    colours = Image.frombytes("RGB", size, Random(1).randbytes(size[0] * size[1] * 3))
+    plain = Image.linear_gradient("L").resize(size)
+    if mode in {"RGBA", "LA"}:
+        colours.putalpha(plain)
+    if mode == "P":
+        return colours.quantize(16)
+    return (plain if mode in {"I;16", "I", "F", "1"} else colours).convert(mode)
+
+
+SEEDS: dict[str, Callable[..., bytes]] = {
+    "jpeg": lambda: save(picture(), "JPEG", exif=turned()),
+    "jpeg_progressive": lambda: save(picture(), "JPEG", progressive=True),
+    "jpeg_grey": lambda: save(picture("L"), "JPEG"),
+    "jpeg_cmyk": lambda: save(picture("CMYK"), "JPEG"),
+    "jpeg_of_scans": lambda: jpeg_of_scans((40, 30), 3, 3),
+    "mpo": lambda: save(picture(), "MPO", save_all=True, append_images=[picture("L")]),
+    **{
+        f"png_{mode}": lambda mode=mode: save(picture(mode), "PNG")
+        for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")
+    },
+    "png_large": lambda: save(picture(size=(120, 90)), "PNG"),
+    "png_animated": lambda: save(picture(), "PNG", save_all=True, append_images=[picture()]),
+    "png_that_fits": lambda: save(picture("L", (64, 64)), "PNG", exif=turned()),
+    "webp": lambda: save(picture(), "WEBP", exif=turned()),
+    "webp_lossless": lambda: save(picture("RGBA"), "WEBP", lossless=True),
+    "webp_animated": lambda: save(picture(), "WEBP", save_all=True, append_images=[picture("L")]),
+    "gif": lambda: save(picture("P"), "GIF", comment=b"hello"),
+    "gif_animated": lambda: save(picture("P"), "GIF", save_all=True, append_images=[picture("L")], transparency=3),
+    **{
+        f"tiff_{name}": lambda name=name, mode=mode: save(picture(mode), "TIFF", compression=name)
+        for name, mode in [
+            ("raw", "RGB"),
+            ("tiff_lzw", "RGBA"),
+            ("tiff_adobe_deflate", "RGB"),
+            ("jpeg", "RGB"),
+            ("packbits", "P"),
+            ("group4", "1"),
+            ("zstd", "L"),
+            ("lzma", "I;16"),
+        ]
+    },
+    "tiff_cmyk": lambda: save(picture("CMYK"), "TIFF"),
+    "tiff_float": lambda: save(picture("F"), "TIFF", compression="tiff_adobe_deflate"),
+    "tiff_pages": lambda: save(picture(), "TIFF", save_all=True, append_images=[picture("L")]),
+    "bmp": lambda: save(picture(), "BMP"),
+    "bmp_palette": lambda: save(picture("P"), "BMP"),
+    "bmp_rle": lambda: bmp_rle(),
+    "heic": lambda: save(picture(), "HEIF"),
+    "heic_alpha": lambda: save(picture("RGBA"), "HEIF"),
+    "avif": lambda: save(picture(), "AVIF"),
+    "avif_alpha": lambda: save(picture("RGBA"), "AVIF"),
+    "jpeg_2000": lambda: save(picture(), "JPEG2000"),
+    "jpeg_2000_stream": lambda: save(picture("L"), "JPEG2000", no_jp2=True),
+    "ico": lambda: save(picture("RGBA"), "ICO", sizes=[(40, 30)]),
+    "ico_bitmap": lambda: save(picture("RGBA"), "ICO", sizes=[(40, 30)], bitmap_format="bmp"),
+    "ppm": lambda: save(picture(), "PPM"),
+    "pgm_16_bit": lambda: save(picture("I"), "PPM"),
+    "ppm_plain": lambda: b"P3\n# shades\n4 3\n100\n" + b"0 50 100 " * 12,
+    "pbm_plain": lambda: b"P1 8 4\n" + b"01010101\n" * 4,
+    "pfm": lambda: b"Pf\n8 4\n-1.0\n" + struct.pack("<f", 0.5) * 32,
+}
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    exif[0x8769] = {0x9000: b"0230"}
+    return exif
+
+
+def bmp_rle() -> bytes:
+    """A BMP with runs, a row of literal pixels, a jump, and the codes for end of row and end of picture."""
+    data = bytearray(save(picture("P"), "BMP"))
+    struct.pack_into("<I", data, 30, 1)
+    start = data[: struct.unpack_from("<I", data, 10)[0]]
+    return bytes(start) + b"\x10\x05\x10\x07\x08\x01\0\0" * 29 + b"\0\x04\1\2\3\4\0\x02\x04\0\x20\x03\0\0\0\x01"

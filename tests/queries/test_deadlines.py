@@ -1,0 +1,118 @@
+"""A request has one deadline, from its arrival to its answer; nothing is begun, or paid for, after it."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from shared.errors import ModelTimedOut, ModelUnavailable, RateLimited
+from shared.model.wire_format import ModelOptions
+from shared.queries.cache import QueryCache
+from shared.queries.queries import Query, QueryOptions, QueryReport
+from shared.queries.records import QueryRecord
+from tests.conftest import Cloud
+from tests.uploads.test_sync import picture
+
+
+def options(seconds: float, **model: Any) -> QueryOptions:
+    return QueryOptions(ModelOptions("query", **model), time.monotonic() + seconds)
+
+
+def test_no_picture_is_prepared_after_the_deadline(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = cloud.queries()
+    monkeypatch.setattr("shared.queries.queries.prepare", lambda *_: 1 / 0)
+    with pytest.raises(ModelUnavailable, match="before this input's turn") as late:
+        queries.answer([Query("input[0]", picture()), Query("input[1]", picture("blue"))], options(-1), QueryReport())
+    assert late.value.status == 504
+    assert cloud.model.calls() == []
+
+
+def test_each_query_that_is_too_late_says_so_by_itself(cloud: Cloud) -> None:
+    outcomes = cloud.queries().answer_each(
+        [Query("a", text="red"), Query("b", text="blue")], options(-1), QueryReport()
+    )
+    assert [type(outcome) for outcome in outcomes] == [ModelUnavailable, ModelUnavailable]
+    assert cloud.model.calls() == []
+
+
+def test_pictures_that_do_not_fit_into_memory_are_prepared_again_when_their_turn_comes(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.queries.queries._MAX_KEPT_PNGS", 0)
+    queries = cloud.queries()
+    asked = [Query(f"input[{index}]", picture(colour)) for index, colour in enumerate(("red", "green", "blue"))]
+    answers = queries.answer(asked, options(60), QueryReport())
+    assert len({tuple(answer.record.embedding) for answer in answers}) == 3
+    assert all(answer.record.preparation for answer in answers)
+
+
+def test_what_was_kept_for_a_request_is_given_back_however_it_ends(cloud: Cloud) -> None:
+    queries = cloud.queries()
+    budget = queries._kept_pngs
+    queries.answer([Query("a", picture()), Query("b", picture("blue"))], options(60), QueryReport())
+    cloud.model.behave(fault={"kind": "503"})
+    with pytest.raises(ModelUnavailable):
+        queries.answer([Query("a", picture("green"))], options(60), QueryReport())
+    assert budget._free == budget._size
+
+
+def record() -> QueryRecord:
+    return QueryRecord(
+        id="key",
+        image_sha256=None,
+        text="red",
+        model="m",
+        input_type="query",
+        encoding_format="float",
+        dimensions=1,
+        preparation=None,
+        prompt_tokens=1,
+        total_tokens=1,
+        embedded_at=datetime(2026, 11, 22, tzinfo=UTC),
+        embedding=[1.0],
+    )
+
+
+@pytest.mark.parametrize("ends", [ModelTimedOut("late", status=504), RateLimited("no time", status=503)])
+def test_one_who_waits_for_another_that_runs_out_of_time_asks_itself(cloud: Cloud, ends: Exception) -> None:
+    cache = QueryCache(cloud.settings, cloud.blobs())
+    asking, waiting = threading.Event(), threading.Event()
+
+    def runs_out() -> QueryRecord:
+        asking.set()
+        waiting.wait(30)
+        raise ends
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(cache.single_flight, "f", "key", runs_out, deadline=time.monotonic() + 60, fresh=False)
+        asking.wait(30)
+        second = threads.submit(cache.single_flight, "f", "key", record, deadline=time.monotonic() + 60, fresh=False)
+        while not second.running():
+            time.sleep(0.01)
+        waiting.set()
+        with pytest.raises(type(ends)):
+            first.result()
+        assert second.result()[0] == record()
+
+
+def test_one_who_waits_for_another_does_so_until_its_own_deadline(cloud: Cloud) -> None:
+    cache = QueryCache(cloud.settings, cloud.blobs())
+    asking, over = threading.Event(), threading.Event()
+
+    def takes_long() -> QueryRecord:
+        asking.set()
+        over.wait(60)
+        return record()
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(cache.single_flight, "f", "key", takes_long, deadline=time.monotonic() + 60, fresh=False)
+        asking.wait(30)
+        with pytest.raises(ModelTimedOut) as late:
+            cache.single_flight("f", "key", record, deadline=time.monotonic() + 0.1, fresh=False)
+        assert late.value.status == 504
+        assert not first.done()
+        over.set()
+        assert first.result() == (record(), False)

@@ -1,0 +1,249 @@
+"""Requests to storage: what is missing, retried, or an error, and what is too large for one request."""
+
+import gzip
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from azure.storage.blob import ContentSettings
+
+from local import identity as identity_endpoint
+from local.azurite import Azurite
+from local.faults import FaultKind, StorageFaults
+from shared.errors import Conflict, IdentityError, PictureError, StorageError
+from shared.identity import Identity
+from shared.storage.rest import Rest
+from tests.conftest import CLIENT_ID, Cloud
+from tests.uploads.test_sync import picture
+
+
+@pytest.fixture
+def faults() -> StorageFaults:
+    return StorageFaults()
+
+
+@pytest.fixture
+def behind(cloud: Cloud, azurite: Azurite, faults: StorageFaults) -> Iterator[Cloud]:
+    """The cloud, with the fault proxy in front of its storage."""
+    with faults.before(azurite) as (blobs, queues):
+        yield cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
+
+
+def url(cloud: Cloud, rest: Rest, name: str = "a.png") -> str:
+    return rest.blob_url(cloud.settings.images_container, name)
+
+
+def test_a_missing_blob_is_none_and_a_missing_container_an_error(cloud: Cloud) -> None:
+    rest = cloud.rest()
+    assert rest.find("HEAD", url(cloud, rest)) is None
+    assert rest.read(url(cloud, rest)) is None
+    assert rest.open(url(cloud, rest), lambda _: True) is None
+    for read in (rest.read, lambda gone: rest.open(gone, lambda _: True), lambda gone: rest.find("HEAD", gone)):
+        with pytest.raises(StorageError) as raised:
+            read(rest.blob_url("no-such-container", "a.png"))
+        assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("kind", ["cut", "lost", "slow", "401", "500", "503"])
+def test_a_transient_fault_is_retried(behind: Cloud, faults: StorageFaults, kind: FaultKind) -> None:
+    behind.upload("a.png", b"picture")
+    rest = behind.rest()
+    for read in (rest.read, lambda blob: (rest.open(blob, lambda _: True) or ("", b""))[1]):
+        faults.begin(kind, times=1, seconds=0.1)
+        assert read(url(behind, rest)) == b"picture"
+        assert faults.end() == 1
+
+
+@pytest.mark.parametrize(("kind", "message"), [("no_role", "403 AuthorizationPermissionMismatch"), ("401", "401 Inv")])
+def test_a_lasting_fault_is_an_error_that_names_the_request(
+    behind: Cloud, faults: StorageFaults, kind: FaultKind, message: str
+) -> None:
+    behind.upload("a.png", b"picture")
+    rest = behind.rest()
+    faults.begin(kind)
+    with pytest.raises(StorageError, match=f"{message}.* to GET .*a.png"):
+        rest.read(url(behind, rest))
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_image_is_embedded_even_if_connections_break_while_its_bytes_arrive(
+    behind: Cloud, faults: StorageFaults
+) -> None:
+    behind.upload("a.png", picture())
+    sync = behind.sync()
+    faults.begin("lost", share=0.3, seed=3)
+    assert sync.upload("a.png").outcome == "embedded"
+    assert faults.end() > 0
+    assert len(behind.model.calls(200)) == 1
+
+
+def test_the_error_of_an_unreachable_server_does_not_show_the_signature(cloud: Cloud, azurite: Azurite) -> None:
+    gone = azurite.connection_string.replace(azurite.blob_url, "https://127.0.0.1:1/devstoreaccount1")
+    rest = cloud.with_settings(ImageStorage=gone).rest()
+    with pytest.raises(StorageError, match=r"did not answer HEAD .*a\.png: .*refused") as raised:
+        rest.send("HEAD", url(cloud, rest), once=True)
+    assert raised.value.status is None
+    assert "sig=" not in str(raised.value)
+
+
+def test_a_connection_string_may_hold_a_signature_instead_of_a_key(cloud: Cloud, azurite: Azurite) -> None:
+    cloud.upload("a.png", b"picture")
+    signed = cloud.with_settings(ImageStorage=azurite.connection_string).rest()._signature()
+    services = f"BlobEndpoint={azurite.blob_url};QueueEndpoint={azurite.queue_url}"
+    rest = cloud.with_settings(ImageStorage=f"{services};SharedAccessSignature={signed}").rest()
+    assert rest.read(url(cloud, rest)) == b"picture"
+
+
+def test_the_short_connection_string_of_the_emulator_works(cloud: Cloud) -> None:
+    assert "sig=" in cloud.with_settings(ImageStorage="UseDevelopmentStorage=true").rest()._signature()
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_identity_without_a_token_is_a_storage_error_that_says_what_to_check(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IDENTITY_HEADER", "wrong")
+    rest = cloud.rest()
+    with pytest.raises(StorageError, match="AZURE_CLIENT_ID"):
+        rest.read(url(cloud, rest))
+
+
+@pytest.mark.usefixtures("clock")
+def test_threads_share_one_token_until_it_is_about_to_expire(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    fetch = Identity._fetch
+
+    def counted(self: Identity, scope: str, fresh: bool) -> Any:
+        fetched.append(scope)
+        return fetch(self, scope, fresh)
+
+    monkeypatch.setattr(Identity, "_fetch", counted)
+    app = cloud.app_identity()
+    start = threading.Barrier(8)
+
+    def fetch_token(_: int) -> str:
+        start.wait()
+        return app.token("https://storage.azure.com/.default")
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(fetch_token, range(8)))) == 1
+    assert len(fetched) == 1
+    with identity_endpoint.running([CLIENT_ID], lifetime=200) as short_lived:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", short_lived.endpoint)
+        monkeypatch.setenv("IDENTITY_HEADER", short_lived.header)
+        other = cloud.app_identity()
+        other.token("https://storage.azure.com/.default")
+        other.token("https://storage.azure.com/.default")
+    assert len(fetched) == 3
+    monkeypatch.setenv("IDENTITY_HEADER", "wrong")
+    with pytest.raises(IdentityError, match=r"no token for https://vault\.azure\.net"):
+        cloud.app_identity().token("https://vault.azure.net/.default")
+
+
+@pytest.mark.parametrize("by", ["identity", "connection string"])
+def test_a_large_image_is_downloaded_in_parts(
+    cloud: Cloud, azurite: Azurite, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    for module in ("storage.rest", "storage.images"):
+        monkeypatch.setattr(f"shared.{module}.LARGE", 100)
+    if by == "connection string":
+        cloud = cloud.with_settings(ImageStorage=azurite.connection_string)
+        monkeypatch.setattr("azure.core.pipeline.transport.RequestsTransport.send", _trusting(azurite))
+    cloud.upload("Zoë #1.png", picture())
+    sync = cloud.sync()
+    assert sync.upload("Zoë #1.png").outcome == "embedded"
+    assert cloud.record("Zoë #1.png")["bytes"] == len(picture())
+
+
+def _trusting(azurite: Azurite) -> object:
+    from azure.core.pipeline.transport import RequestsTransport
+
+    send = RequestsTransport.send
+
+    def trusting(self: RequestsTransport, request: object, **options: object) -> object:
+        return send(self, request, **{**options, "connection_verify": str(azurite.ca_file)})
+
+    return trusting
+
+
+def test_a_large_image_that_has_changed_is_a_conflict_and_a_missing_container_an_error(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.images.LARGE", 100)
+    cloud.upload("a.png", picture("red"))
+    reader = cloud.image_reader()
+    found = reader.find("a.png", with_content=True)
+    assert found is not None
+    assert found.content is None
+    cloud.upload("a.png", picture("blue"))
+    with pytest.raises(Conflict), reader.download(found):
+        pass
+    cloud.images.delete_container()
+    with pytest.raises(StorageError) as raised, reader.download(found):
+        pass
+    assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_an_image_stored_with_a_content_encoding_is_decompressed(cloud: Cloud, encoding: str, compress: object) -> None:
+    assert callable(compress)
+    stored = compress(picture())
+    cloud.images.upload_blob("a.png", stored, content_settings=ContentSettings(content_encoding=encoding))
+    assert cloud.sync().upload("a.png").outcome == "embedded"
+    assert (cloud.record("a.png")["bytes"], cloud.record("a.png")["width"]) == (len(stored), 80)
+
+
+def test_an_image_that_cannot_be_decompressed_within_the_limit_is_a_failure(cloud: Cloud) -> None:
+    compressed = ContentSettings(content_encoding="gzip")
+    cloud.images.upload_blob("bomb.png", gzip.compress(bytes(10**6)), content_settings=compressed)
+    cloud.images.upload_blob("no.png", picture(), content_settings=compressed)
+    sync = cloud.with_settings(IMAGE_MAX_BYTES="100000").sync()
+    assert sync.upload("bomb.png").code == "too_many_bytes"
+    assert sync.upload("no.png").code == "damaged_image"
+
+
+def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    reader = cloud.image_reader()
+    found = reader.find("a.png", with_content=True)
+    assert found is not None
+    for _ in range(2):
+        with reader.download(found) as data:
+            assert data == picture()
+        assert found.content is None
+        assert reader._budget._free == reader._budget._size
+    with pytest.raises(Conflict), reader.download(replace(found, etag="0x0")):
+        pass
+    reader._max_bytes = 10
+    with (
+        pytest.raises(PictureError, match="IMAGE_MAX_BYTES"),
+        reader.read_blob(cloud.settings.images_container, "a.png"),
+    ):
+        pass
+
+
+def test_bytes_that_nobody_takes_are_let_go_too(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    reader = cloud.image_reader()
+    found = reader.find("a.png", with_content=True)
+    assert found is not None
+    assert reader._budget._free == reader._budget._size - len(picture())
+    for _ in range(2):
+        found.forget()
+        assert (found.content, reader._budget._free) == (None, reader._budget._size)
+
+
+def test_bytes_do_not_come_along_while_the_process_holds_too_much(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    reader = cloud.image_reader()
+    with reader._budget.reserve(reader._budget._size):
+        found = reader.find("a.png", with_content=True)
+        assert found is not None
+        assert found.content is None
+    with reader.download(found) as data:
+        assert data == picture()

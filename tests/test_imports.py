@@ -1,0 +1,84 @@
+"""Imports run one way: each folder of ``shared`` knows only those below it, and nothing of ``local``."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parent.parent / "shared"
+# The modules at the top of ``shared`` that every folder may use, in the order in which they may use each other.
+BASICS = ["clock", "errors", "log", "settings", "identity", "parsing"]
+# What each folder may import as well.
+MAY_IMPORT = {
+    "storage": set(),
+    "pictures": set(),
+    "model": set(),
+    "uploads": {"storage", "pictures", "model"},
+    "audit": {"storage", "pictures", "uploads"},
+    "queries": {"storage", "pictures", "model"},
+    "operations": {"storage", "model", "uploads", "audit"},
+    "triggers": {"model", "uploads", "audit", "queries", "operations"},
+}
+FOLDERS = sorted(path.name for path in SHARED.iterdir() if (path / "__init__.py").exists())
+
+
+def imported(source: Path) -> Iterator[tuple[str, str]]:
+    """The package and the next part of everything that a module imports, inside its functions too."""
+    for node in ast.walk(ast.parse(source.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{source} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            package, _, rest = name.partition(".")
+            yield package, rest.partition(".")[0]
+
+
+def test_every_folder_has_its_row_in_the_table() -> None:
+    assert sorted(MAY_IMPORT) == FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_only_what_is_below_it(folder: str) -> None:
+    allowed = {folder, "__version__", *BASICS, *MAY_IMPORT[folder]}
+    for module in (SHARED / folder).glob("*.py"):
+        found = {part for package, part in imported(module) if package == "shared"}
+        assert found <= allowed, f"{module.name} imports {sorted(found - allowed)}"
+
+
+def test_no_two_folders_import_each_other_by_any_way_round() -> None:
+    below: set[str] = set()
+    for folder, imports in MAY_IMPORT.items():
+        assert imports <= below, f"{folder} imports what stands after it in the table"
+        below.add(folder)
+
+
+@pytest.mark.parametrize("name", BASICS)
+def test_a_module_at_the_top_imports_only_those_before_it(name: str) -> None:
+    found = {part for package, part in imported(SHARED / f"{name}.py") if package == "shared"}
+    assert found <= set(BASICS[: BASICS.index(name)])
+
+
+def test_only_the_triggers_import_the_application() -> None:
+    importers = {
+        path.relative_to(SHARED.parent).as_posix()
+        for path in [SHARED.parent / "function_app.py", *SHARED.rglob("*.py")]
+        if ("shared", "application") in imported(path)
+    }
+    assert importers == {"function_app.py"}
+
+
+def test_the_app_knows_nothing_of_the_local_stack_or_the_tests() -> None:
+    for module in SHARED.rglob("*.py"):
+        assert not {package for package, _ in imported(module)} & {"local", "tests", "bench", "infra"}, module
+
+
+def test_no_folder_is_crowded_and_each_says_in_one_sentence_what_lives_there() -> None:
+    assert len(FOLDERS) <= 9
+    for folder in FOLDERS:
+        assert len(list((SHARED / folder).glob("[!_]*.py"))) <= 8, folder
+        [sentence] = ast.parse((SHARED / folder / "__init__.py").read_text()).body
+        assert isinstance(sentence, ast.Expr), f"{folder}/__init__.py re-exports something"

@@ -1,0 +1,160 @@
+"""Every event and queue message either names images, or is dropped and recorded."""
+
+import base64
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from shared.uploads.messages import UnreadableMessageError, read_failed_upload, read_requests
+from shared.uploads.requests import EmbeddingRequest
+from tests.conftest import Cloud
+from tests.uploads.test_sync import picture
+
+NAME = "Zoë/a b#1?&blobs/x.png"
+
+
+def event(kind: str, name: str = NAME, container: str = "images") -> dict[str, Any]:
+    return {
+        "id": "1",
+        "eventType": f"Microsoft.Storage.{kind}",
+        "subject": f"/blobServices/default/containers/{container}/blobs/{name}",
+        "data": {"api": "DeleteBlob", "url": f"https://x.blob.core.windows.net/{container}/{quote(name)}"},
+        "eventTime": "2026-11-22T12:00:00Z",
+    }
+
+
+def cloud_event(name: str = NAME) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "type": "Microsoft.Storage.BlobDeleted",
+        "source": "/subscriptions/x",
+        "id": "1",
+        "subject": f"/blobServices/default/containers/images/blobs/{name}",
+        "data": {},
+    }
+
+
+def requests(body: bytes) -> list[EmbeddingRequest]:
+    read = read_requests(body, "images")
+    assert isinstance(read, list)
+    return read
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"name": NAME},
+        {"name": NAME, "attempt": 2, "first_seen": "2026-11-22T12:00:00Z"},
+        event("BlobDeleted"),
+        event("BlobCreated"),
+        [event("BlobDeleted")],
+        cloud_event(),
+    ],
+)
+def test_requests_and_events_of_both_schemas_name_the_image(message: Any, encoded: bool) -> None:
+    body = json.dumps(message).encode()
+    [request] = requests(base64.b64encode(body) if encoded else body)
+    assert request.name == NAME
+
+
+def test_a_request_keeps_its_attempt_and_the_time_of_the_first() -> None:
+    [request] = requests(b'{"name":"a","attempt":7,"first_seen":"2026-11-22T12:00:00Z"}')
+    assert request.attempt == 7
+    assert request.first_seen is not None
+    assert request.first_seen.hour == 12
+
+
+def test_events_of_other_containers_are_ignored() -> None:
+    events = [event("BlobDeleted", container="images-archive"), event("BlobDeleted", "b.png")]
+    assert [request.name for request in requests(json.dumps(events).encode())] == ["b.png"]
+
+
+UNREADABLE = [
+    b"",
+    b"hello",
+    b"{",
+    b"\xff\xfe",
+    b"{}",
+    b'{"name": 7}',
+    b'{"name": "a", "attempt": "many"}',
+    b'{"subject": "/somewhere/else"}',
+    b'{"subject": "/blobServices/default/containers/images/blobs/"}',
+    b"[1]",
+    b"[" * 100_000,
+    b'{"name": "a", "other": ' + b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_anything_else_is_unreadable(body: bytes) -> None:
+    with pytest.raises(UnreadableMessageError):
+        read_requests(body, "images")
+    with pytest.raises(UnreadableMessageError):
+        read_failed_upload(body, "images")
+
+
+def test_an_unreadable_message_is_recorded_and_dropped_never_retried(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = cloud.intake()
+    for receive in (intake.queued, intake.failed_upload, intake.failed_request):
+        receive(b"hello")
+    [path] = cloud.records()
+    assert path.startswith("Cohere-embed-v3-english/dropped/")
+    record = json.loads(cloud.embeddings.download_blob(path).readall())
+    assert (record["content"], set(record)) == ("hello", {"content", "reason", "seen_at"})
+    assert caplog.text.count("message_dropped") == 3
+
+
+def test_a_deletion_event_removes_the_record(cloud: Cloud) -> None:
+    cloud.upload(NAME, picture())
+    intake = cloud.intake()
+    intake.uploaded(cloud.settings.images_container, NAME)
+    cloud.images.delete_blob(NAME)
+    intake.queued(json.dumps(event("BlobDeleted", container=cloud.settings.images_container)).encode())
+    assert cloud.records() == []
+
+
+def failed_upload(cloud: Cloud, name: str) -> bytes:
+    return json.dumps(
+        {
+            "FunctionId": "Host.Functions.embed_uploaded_image",
+            "BlobType": "BlockBlob",
+            "ContainerName": cloud.settings.images_container,
+            "BlobName": name,
+            "ETag": "0x1",
+        }
+    ).encode()
+
+
+def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(cloud: Cloud) -> None:
+    etag = cloud.upload("deadly.png", picture())
+    cloud.intake().failed_upload(failed_upload(cloud, "deadly.png"))
+    failure = cloud.failure("deadly.png")
+    assert (failure["code"], failure["permanent"], failure["etag"]) == ("crashed", False, etag)
+    assert cloud.model.calls() == []
+
+
+def test_a_request_that_the_platform_gave_up_on_gets_a_failure_record(cloud: Cloud) -> None:
+    cloud.upload("deadly.png", picture())
+    cloud.intake().failed_request(b'{"name": "deadly.png", "attempt": 3}')
+    assert cloud.failure("deadly.png")["code"] == "crashed"
+
+
+def test_an_image_that_is_embedded_or_gone_by_then_gets_no_failure_record(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    cloud.sync().upload("a.png")
+    intake = cloud.intake()
+    intake.failed_upload(failed_upload(cloud, "a.png"))
+    intake.failed_upload(failed_upload(cloud, "gone.png"))
+    assert cloud.failure("a.png") is None
+    assert cloud.failure("gone.png") is None
+
+
+def test_a_poison_message_of_another_container_is_ignored(cloud: Cloud) -> None:
+    body = json.loads(failed_upload(cloud, "a.png")) | {"ContainerName": "another"}
+    cloud.intake().failed_upload(json.dumps(body).encode())
+    assert cloud.records() == []

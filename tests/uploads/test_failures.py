@@ -1,0 +1,63 @@
+"""A failure record is true of the image as it is now, never lies next to an embedding, and counts its own attempts."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.uploads.record_store import RecordStore
+from shared.uploads.records import FailureRecord
+from tests.conftest import Cloud
+from tests.model.test_client import answering
+from tests.uploads.test_sync import picture
+
+
+class Meanwhile(RecordStore):
+    """The real store; something else happens right before a failure is written."""
+
+    happens: Callable[[], object] = staticmethod(lambda: None)
+
+    def write_failure(self, failure: FailureRecord, preparation: int) -> None:
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        super().write_failure(failure, preparation)
+
+
+def test_a_sync_that_fails_after_another_embedded_the_image_leaves_no_failure(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    records = Meanwhile(cloud.settings, cloud.blobs())
+    records.happens = lambda: cloud.sync().upload("a.png")
+    with answering(400, {"error": {"code": "content_filter", "message": "filtered"}}) as endpoint:
+        refused = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync(records=records)
+        assert refused.upload("a.png").outcome != "failed"
+    assert cloud.record("a.png") is not None
+    assert cloud.failure("a.png") is None
+
+
+def test_attempts_count_for_their_own_code_alone(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.upload("a.png", b"words")
+    sync = cloud.sync()
+    for _ in range(3):
+        sync.upload("a.png")
+    failure = cloud.failure("a.png")
+    assert (failure["code"], failure["attempts"]) == ("not_an_image", 3)
+    sync.crashed("a.png")
+    crashed = cloud.failure("a.png")
+    assert (crashed["code"], crashed["attempts"]) == ("crashed", 1)
+    assert crashed["first_seen"] == failure["first_seen"]
+    sync.crashed("a.png")
+    assert cloud.failure("a.png")["attempts"] == 2
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad Request</html>", b'{"message": "API version not supported"}'])
+def test_a_400_for_everything_records_nothing_and_removes_nothing(cloud: Cloud, body: bytes) -> None:
+    cloud.upload("old.png", picture())
+    cloud.sync().upload("old.png")
+    record = cloud.record("old.png")
+    cloud.upload("old.png", picture("blue"))
+    cloud.upload("new.png", picture("green"))
+    with answering(400, body, takes_harmless=False) as endpoint:
+        broken = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync()
+        assert [broken.upload(name).outcome for name in ("old.png", "new.png")] == ["deferred", "deferred"]
+    assert cloud.record("old.png") == record
+    assert [name for name in cloud.records() if "/failures/" in name] == []
+    assert cloud.sync().upload("old.png").outcome == "embedded"

@@ -1,0 +1,534 @@
+"""One image: whatever happened to it, a sync makes its record match it."""
+
+import hashlib
+import io
+import logging
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from PIL import Image
+
+from shared.clock import now
+from shared.errors import StorageError
+from shared.storage.images import Image as StoredImage
+from shared.storage.images import Images
+from shared.uploads.record_store import RecordState, RecordStore
+from shared.uploads.records import content_key
+from shared.uploads.requests import EmbeddingRequest
+from shared.uploads.sync import Sync
+from tests.conftest import Clock, Cloud
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, format)
+    return file.getvalue()
+
+
+def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None:
+    data = picture("red", (400, 300), "JPEG")
+    etag = cloud.upload("trip/a b#1.jpg", data)
+    report = cloud.sync().upload("trip/a b#1.jpg")
+    assert report.outcome == "embedded"
+    record = cloud.record("trip/a b#1.jpg")
+    embedding = record.pop("embedding")
+    assert len(embedding) == 1024
+    assert record.pop("embedded_at").endswith("Z")
+    container = cloud.settings.images_container
+    assert record == {
+        "id": hashlib.sha256(f"{container}/trip/a b#1.jpg".encode()).hexdigest(),
+        "container": container,
+        "name": "trip/a b#1.jpg",
+        "url": f"{cloud.environment['ImageStorage__blobServiceUri']}/{container}/trip/a%20b%231.jpg",
+        "etag": etag,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "media_type": "image/jpeg",
+        "width": 400,
+        "height": 300,
+        "text": None,
+        "model": "Cohere-embed-v3-english",
+        "input_type": "document",
+        "dimensions": 1024,
+        "preparation": 1,
+        "prompt_tokens": 1000,
+        "total_tokens": 1000,
+    }
+
+
+def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
+    data = picture()
+    etag = cloud.upload("a.png", data)
+    cloud.sync().upload("a.png")
+    properties = cloud.embeddings.get_blob_client("Cohere-embed-v3-english/images/a.png.json").get_blob_properties()
+    sha256 = hashlib.sha256(data).hexdigest()
+    assert properties.metadata == {
+        "etag": etag,
+        "preparation": "1",
+        "sha256": sha256,
+        "content": content_key(sha256, None, 1),
+        "tokens": "1000",
+    }
+    assert properties.content_settings.content_type == "application/json"
+
+
+def test_the_model_is_sent_one_png_as_a_document_and_no_dimensions(cloud: Cloud) -> None:
+    cloud.upload("a.jpg", picture("red", (4000, 1000), "JPEG"))
+    cloud.sync().upload("a.jpg")
+    [call] = cloud.model.calls()
+    assert (call["route"], call["status"], call["input_type"]) == ("/models/images/embeddings", 200, "document")
+    assert call["dimensions"] is None
+    assert call["width"] * call["height"] <= 2_458_624
+
+
+def test_dimensions_are_sent_and_part_of_the_space_s_name_if_they_are_set(cloud: Cloud) -> None:
+    cloud = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="256")
+    cloud.upload("a.png", picture())
+    cloud.sync().upload("a.png")
+    [call] = cloud.model.calls()
+    assert call["dimensions"] == 256
+    [blob] = cloud.records()
+    assert blob == "embed-v-4-0-256/images/a.png.json"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ({"text": "a red square"}, "a red square"),
+        ({"Text": "Zo%C3%AB%27s 100%25"}, "Zoë's 100%"),
+        ({"text": "  "}, None),
+        ({"other": "a red square"}, None),
+    ],
+)
+def test_the_text_in_the_blob_s_metadata_is_embedded_with_the_image(
+    cloud: Cloud, metadata: dict[str, str], text: str | None
+) -> None:
+    cloud.upload("a.png", picture(), **metadata)
+    cloud.sync().upload("a.png")
+    assert cloud.model.calls()[0]["text"] == text
+    assert cloud.record("a.png")["text"] == text
+
+
+def test_an_empty_metadata_key_sends_no_text(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture(), text="a red square")
+    cloud.with_settings(TEXT_METADATA="").sync().upload("a.png")
+    assert cloud.model.calls()[0]["text"] is None
+
+
+def test_an_unchanged_image_is_neither_downloaded_nor_embedded_again(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    sync = cloud.sync()
+    sync.upload("a.png")
+    report = sync.upload("a.png")
+    assert report.outcome == "unchanged"
+    assert "download" not in report.ms
+    assert len(cloud.model.calls()) == 1
+
+
+def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture("red"))
+    sync.upload("a.png")
+    etag = cloud.upload("a.png", picture("blue"))
+    assert sync.upload("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["etag"] == etag
+    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
+
+
+def test_an_image_of_an_older_preparation_is_embedded_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.upload("a.png", picture())
+    sync = cloud.sync()
+    sync.upload("a.png")
+    for module in ("embed", "sync"):
+        monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", 2)
+    assert sync.upload("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["preparation"] == 2
+
+
+def test_a_deleted_image_loses_its_record_and_its_failure(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    for name, data in (("good.png", picture()), ("bad.png", b"not a picture")):
+        cloud.upload(name, data)
+        sync.upload(name)
+        cloud.images.delete_blob(name)
+        assert sync.upload(name).outcome == "removed"
+    assert cloud.records() == []
+
+
+def test_an_image_that_never_existed_leaves_nothing(cloud: Cloud) -> None:
+    assert cloud.sync().upload("never.png").outcome == "removed"
+    assert cloud.records() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty"),
+        (b"these are words", "not_an_image"),
+        (b"%PDF-1.7 a document", "unsupported_format"),
+        (picture("red", (400, 300), "JPEG")[:900], "damaged_image"),
+    ],
+)
+def test_a_blob_that_is_no_picture_gets_a_failure_record_and_no_model_call(
+    cloud: Cloud, data: bytes, code: str
+) -> None:
+    etag = cloud.upload("bad.jpg", data)
+    report = cloud.sync().upload("bad.jpg")
+    assert (report.outcome, report.code) == ("failed", code)
+    failure = cloud.failure("bad.jpg")
+    assert failure.pop("message")
+    assert failure.pop("first_seen") == failure.pop("last_seen")
+    assert failure == {
+        "name": "bad.jpg",
+        "etag": etag,
+        "code": code,
+        "status": None,
+        "permanent": True,
+        "attempts": 1,
+    }
+    assert cloud.model.calls() == []
+
+
+def test_a_blob_over_the_limit_is_never_downloaded(cloud: Cloud) -> None:
+    cloud.upload("big.png", b"x" * 2000)
+    limited = cloud.with_settings(IMAGE_MAX_BYTES="1999")
+    found = limited.image_reader().find("big.png", with_content=True)
+    assert found is not None
+    assert (found.size, found.content) == (2000, None)
+    assert limited.sync().upload("big.png").code == "too_many_bytes"
+    assert "2,000 bytes" in cloud.failure("big.png")["message"]
+
+
+def test_a_picture_over_the_pixel_limit_is_refused(cloud: Cloud) -> None:
+    cloud.upload("wide.png", picture())
+    assert cloud.with_settings(IMAGE_MAX_PIXELS="4799").sync().upload("wide.png").code == "too_many_pixels"
+
+
+def test_a_refusal_of_the_model_is_recorded_after_one_call(cloud: Cloud) -> None:
+    cloud.model.behave(fault={"kind": "content_filter"})
+    cloud.upload("a.png", picture())
+    report = cloud.sync().upload("a.png")
+    assert (report.outcome, report.code) == ("failed", "content_filtered")
+    failure = cloud.failure("a.png")
+    assert (failure["status"], failure["permanent"]) == (400, True)
+    assert "filtered" in failure["message"]
+    assert len(cloud.model.calls()) == 1
+
+
+def test_a_png_over_the_model_s_limit_is_a_refusal_if_model_max_bytes_is_too_high(cloud: Cloud) -> None:
+    file = io.BytesIO()
+    noise = random.Random(1).randbytes(1500 * 1400 * 3)
+    Image.frombytes("RGB", (1500, 1400), noise).save(file, "PNG", compress_level=0)
+    cloud.upload("a.png", file.getvalue())
+    report = cloud.with_settings(MODEL_MAX_BYTES="9000000").sync().upload("a.png")
+    assert (report.outcome, report.code) == ("failed", "refused_by_model")
+
+
+def test_a_failure_counts_its_attempts_and_keeps_the_time_of_the_first(cloud: Cloud) -> None:
+    cloud.upload("bad.png", b"words")
+    sync = cloud.sync()
+    sync.upload("bad.png")
+    first = cloud.failure("bad.png")
+    sync.upload("bad.png")
+    second = cloud.failure("bad.png")
+    assert (second["attempts"], second["first_seen"]) == (2, first["first_seen"])
+    cloud.upload("bad.png", b"other words")
+    sync.upload("bad.png")
+    assert cloud.failure("bad.png")["attempts"] == 1
+
+
+def test_a_failure_is_removed_once_the_image_is_embedded(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", b"words")
+    sync.upload("a.png")
+    cloud.upload("a.png", picture())
+    sync.upload("a.png")
+    assert cloud.failure("a.png") is None
+    assert cloud.record("a.png") is not None
+
+
+def test_an_image_overwritten_by_something_unusable_loses_its_record(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    sync.upload("a.png")
+    cloud.upload("a.png", b"words")
+    sync.upload("a.png")
+    assert cloud.record("a.png") is None
+    assert cloud.failure("a.png")["code"] == "not_an_image"
+
+
+class Interfering(RecordStore):
+    """The real store, with something else happening right before a record or failure is written."""
+
+    def meanwhile(self, happens: Callable[[], object]) -> None:
+        self._happens: Callable[[], object] | None = happens
+
+    def _interfere(self) -> None:
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+
+    def write_record(self, record: Any, replaces: RecordState | None) -> RecordState:
+        self._interfere()
+        return super().write_record(record, replaces)
+
+    def write_failure(self, failure: Any, preparation: int) -> None:
+        self._interfere()
+        super().write_failure(failure, preparation)
+
+
+def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
+    records = Interfering(cloud.settings, cloud.blobs())
+    records.meanwhile(happens)
+    return cloud.sync(records=records)
+
+
+def test_the_newest_image_wins_when_two_writers_race(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture("red"))
+
+    def overwritten_and_embedded() -> None:
+        cloud.upload("a.png", picture("blue"))
+        cloud.sync().upload("a.png")
+
+    interfered(cloud, overwritten_and_embedded).upload("a.png")
+    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
+    assert len(cloud.model.calls()) == 2
+
+
+def test_an_image_overwritten_during_its_embedding_is_embedded_again_even_without_an_event(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture("red"))
+    interfered(cloud, lambda: cloud.upload("a.png", picture("blue"))).upload("a.png")
+    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
+
+
+def test_an_image_deleted_during_its_embedding_leaves_no_record(cloud: Cloud) -> None:
+    for data in (picture("red"), b"words"):
+        cloud.upload("a.png", data)
+        report = interfered(cloud, lambda: cloud.images.delete_blob("a.png")).upload("a.png")
+        assert report.outcome == "removed"
+        assert cloud.records() == []
+
+
+def test_a_late_failure_of_an_old_version_does_not_remain_next_to_the_new_record(cloud: Cloud) -> None:
+    cloud.upload("a.png", b"words")
+
+    def fixed_and_embedded() -> None:
+        cloud.upload("a.png", picture())
+        cloud.sync().upload("a.png")
+
+    interfered(cloud, fixed_and_embedded).upload("a.png")
+    assert cloud.record("a.png") is not None
+    assert cloud.failure("a.png") is None
+
+
+def test_an_image_changed_before_its_download_is_synced_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.upload("a.png", picture("red"))
+    download = Images.download
+    changed: list[str] = []
+
+    def change_first(reader: Images, image: StoredImage) -> AbstractContextManager[bytes]:
+        if not changed:
+            changed.append(cloud.upload("a.png", picture("blue")))
+        return download(reader, image)
+
+    monkeypatch.setattr(Images, "download", change_first)
+    assert cloud.sync().upload("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["etag"] == changed[0]
+
+
+def test_many_threads_that_sync_one_image_agree(cloud: Cloud) -> None:
+    sync = cloud.sync()
+    colours = ["red", "green", "blue", "yellow", "white", "black"]
+
+    def overwrite_and_sync(colour: str) -> None:
+        cloud.upload("a.png", picture(colour))
+        sync.upload("a.png")
+
+    threads = [threading.Thread(target=overwrite_and_sync, args=(colour,)) for colour in colours]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    etag = cloud.images.get_blob_client("a.png").get_blob_properties().etag.strip('"')
+    assert cloud.record("a.png")["etag"] == etag
+
+
+def test_a_blob_of_another_container_is_ignored(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud.upload("a.png", picture())
+    cloud.intake().uploaded("another", "a.png")
+    assert cloud.records() == []
+    assert "another is not IMAGES_CONTAINER" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../another/a.png", "b/../a.png", "./a.png", ".."])
+def test_a_name_that_a_url_resolves_to_another_image_is_ignored(cloud: Cloud, name: str) -> None:
+    cloud.upload("a.png", picture())
+    report = cloud.sync().upload(name)
+    assert report.outcome == "ignored"
+    assert cloud.records() == []
+
+
+def test_each_sync_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "image_embeddings")
+    cloud.upload("a.png", picture(), text="secret words")
+    cloud.intake().uploaded(cloud.settings.images_container, "a.png")
+    [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
+    assert (line["event"], line["name"], line["outcome"]) == ("image", "a.png", "embedded")
+    assert line["total_tokens"] == cloud.record("a.png")["total_tokens"]
+    assert {"look", "download", "prepare", "embed", "write", "total"} == set(line["ms"])
+    assert "secret" not in caplog.text
+
+
+def test_a_sync_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud.upload("a.png", picture())
+    cloud.embeddings.delete_container()
+    with pytest.raises(StorageError):
+        cloud.sync().upload("a.png")
+    [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
+    assert (line["name"], line["outcome"]) == ("a.png", "error")
+    assert "ContainerNotFound" in line["message"]
+
+
+def test_images_of_the_same_bytes_and_text_are_embedded_once(cloud: Cloud) -> None:
+    data = picture()
+    sync = cloud.sync()
+    cloud.upload("a.png", data, text="red")
+    assert sync.upload("a.png").outcome == "embedded"
+    cloud.upload("b.png", data, text="red")
+    report = sync.upload("b.png")
+    assert (report.outcome, report.total_tokens) == ("copied", None)
+    assert len(cloud.model.calls(200)) == 1
+    first, second = cloud.record("a.png"), cloud.record("b.png")
+    assert (second["name"], second["etag"] == first["etag"]) == ("b.png", False)
+    own = {"id", "name", "url", "etag", "embedded_at"}
+    assert {k: v for k, v in second.items() if k not in own} == {k: v for k, v in first.items() if k not in own}
+
+
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_a_renamed_image_is_not_sent_to_the_model_again(cloud: Cloud, deleted_first: bool) -> None:
+    data = picture()
+    sync = cloud.sync()
+    cloud.upload("old/a.png", data)
+    sync.upload("old/a.png")
+    cloud.upload("new/a.png", data)
+    cloud.images.delete_blob("old/a.png")
+    for name in ("old/a.png", "new/a.png") if deleted_first else ("new/a.png", "old/a.png"):
+        sync.upload(name)
+    assert cloud.record("old/a.png") is None
+    assert cloud.record("new/a.png")["name"] == "new/a.png"
+    assert len(cloud.model.calls(200)) == 1
+
+
+@pytest.mark.parametrize("change", ["text", "bytes", "preparation"])
+def test_another_text_picture_or_preparation_is_sent_to_the_model(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture(), text="red")
+    sync.upload("a.png")
+    if change == "preparation":
+        for module in ("embed", "sync"):
+            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", 2)
+    cloud.upload(
+        "b.png", picture(size=(30, 30)) if change == "bytes" else picture(), text="blue" if change == "text" else "red"
+    )
+    assert sync.upload("b.png").outcome == "embedded"
+    assert len(cloud.model.calls(200)) == 2
+
+
+def test_an_embedding_is_not_lost_if_the_process_dies_before_the_record_is_written(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+
+    def dies() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interfered(cloud, dies).upload("a.png")
+    assert cloud.record("a.png") is None
+    assert cloud.sync().upload("a.png").outcome == "copied"
+    assert len(cloud.model.calls(200)) == 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_while_the_model_is_throttled_no_image_is_prepared(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 60, "retry_after": "seconds"})
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    assert sync.upload("a.png").outcome == "deferred"
+    monkeypatch.setattr("shared.uploads.embed.prepare", None)
+    cloud.upload("b.png", picture(size=(30, 30)))
+    report = sync.upload("b.png")
+    assert report.outcome == "deferred"
+    assert len(cloud.model.calls()) == 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud: Cloud) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 100, "retry_after": "seconds"})
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+    cloud.upload("b.png", picture(size=(30, 30)))
+    sync.upload("a.png")
+    exhausted = EmbeddingRequest(name="b.png", attempt=30, first_seen=now() - timedelta(days=2))
+    assert sync.request(exhausted).outcome == "deferred"
+    assert cloud.failure("b.png") is None
+    assert cloud.queue.get_queue_properties().approximate_message_count == 2
+    assert sync.request(EmbeddingRequest(name="b.png", attempt=3)).attempt == 3
+
+
+def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(cloud: Cloud, clock: Clock) -> None:
+    cloud.model.behave(throttle={"calls": 0, "window_s": 8})
+    sync = cloud.sync()
+    for index in range(2):
+        cloud.upload(f"{index}.png", picture(size=(30 + index, 30)))
+    assert sync.upload("0.png").outcome == "deferred", "an upload is not kept waiting for so long"
+    assert clock.waits == []
+    cloud.model.behave()
+    assert sync.request(EmbeddingRequest(name="1.png")).outcome == "embedded"
+    assert clock.waits == [8]
+
+
+def test_an_embedding_that_storage_rejected_needs_no_second_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = cloud.sync()
+    cloud.upload("a.png", picture())
+
+    def reject(*_: object) -> None:
+        raise StorageError("401")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(RecordStore, "write_content", reject)
+        with pytest.raises(StorageError):
+            sync.upload("a.png")
+    assert sync.upload("a.png").outcome == "copied"
+    assert len(cloud.model.calls(200)) == 1
+
+
+def test_an_event_delivered_several_times_at_once_costs_one_call(cloud: Cloud) -> None:
+    cloud.model.behave(latency_ms=100)
+    cloud.upload("a.png", picture())
+    sync = cloud.sync()
+    with ThreadPoolExecutor(4) as threads:
+        reports = list(threads.map(sync.upload, ["a.png"] * 4))
+    assert sorted(report.outcome for report in reports) == ["embedded", "unchanged", "unchanged", "unchanged"]
+    assert len(cloud.model.calls()) == 1
+    assert sync._turns == {}
+
+
+def test_the_process_keeps_a_limited_number_of_unstored_embeddings(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.uploads.embed._MAX_UNSTORED", 2)
+    monkeypatch.setattr(RecordStore, "write_content", lambda *_: 1 / 0)
+    sync = cloud.sync()
+    for number in range(4):
+        cloud.upload(f"{number}.png", picture(size=(20 + number, 20)))
+        with pytest.raises(ZeroDivisionError):
+            sync.upload(f"{number}.png")
+    assert len(sync._embedder._unstored) == 2
