@@ -101,7 +101,8 @@ param textMetadata string = 'text'
 param queryRecords string = 'full'
 
 @minValue(1)
-@description('Days after which the record of a query is deleted. The same query then asks the model once more.')
+@maxValue(36500)
+@description('Days after which the nightly audit removes the record of a query. The same query then calls the model once more.')
 param queryRetentionDays int = 90
 
 @minLength(1)
@@ -232,8 +233,6 @@ module dataStorage 'modules/storage.bicep' = {
     // which a firewall can let in, and a closed public endpoint can not.
     publicAccess: vnetEnabled ? 'trusted' : 'all'
     allowedIpRanges: allowedIpRanges
-    expiringPrefix: '${embeddingsContainer}/${space}/queries/'
-    expiringDays: queryRetentionDays
   }
 }
 
@@ -331,6 +330,7 @@ module app 'modules/app.bicep' = {
       MODEL_MAX_PIXELS: string(modelMaxPixels)
       TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
       QUERY_RECORDS: queryRecords
+      QUERY_RETENTION_DAYS: string(queryRetentionDays)
       RECONCILE_SCHEDULE: reconcileSchedule
     }
     callsInFlight: foundryConcurrency
