@@ -29,7 +29,7 @@ var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs'
 var images = '/blobServices/default/containers/${imagesContainer}/blobs/'
 var retries = { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
 var identity = { type: 'SystemAssigned' }
-// What could not be delivered in a day is kept.
+// What cannot be delivered, or not in a day, is kept: the app takes it from there.
 var deadLetters = {
   identity: identity
   deadLetterDestination: {

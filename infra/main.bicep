@@ -279,6 +279,7 @@ module roles 'modules/roles.bicep' = {
     dataAccountName: dataAccountName
     imagesContainer: imagesContainer
     embeddingsContainer: embeddingsContainer
+    deadLetterContainer: deadLetterContainer
     queues: queues
     applicationInsightsName: applicationInsightsName
     personId: principalId
@@ -372,10 +373,9 @@ module alerts 'modules/alerts.bicep' = {
     location: location
     tags: tags
     applicationInsightsName: applicationInsightsName
-    topicName: topicName
     alertEmail: alertEmail
   }
-  dependsOn: [monitoring, topic]
+  dependsOn: [monitoring]
 }
 
 module workbook 'modules/workbook.bicep' = {

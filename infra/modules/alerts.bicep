@@ -2,7 +2,6 @@
 param location string
 param tags object
 param applicationInsightsName string
-param topicName string
 
 @description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
 param alertEmail string
@@ -61,6 +60,13 @@ var rules = [
     fires: 'onRows'
   }
   {
+    name: 'Events are dead-lettered'
+    query: loadTextContent('../queries/alert-dead-letters.kql')
+    severity: 2
+    window: 'PT30M'
+    fires: 'onRows'
+  }
+  {
     name: 'Audit is overdue'
     query: overdue
     severity: 2
@@ -99,10 +105,6 @@ var rules = [
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: applicationInsightsName
-}
-
-resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
-  name: topicName
 }
 
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
@@ -148,33 +150,3 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
     }
   }
 ]
-
-resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
-  name: 'Events are dead-lettered'
-  location: 'global'
-  tags: tags
-  properties: {
-    description: 'What it means and what to do: docs/operations.md, Events are dead-lettered.'
-    severity: 2
-    enabled: true
-    scopes: [topic.id]
-    evaluationFrequency: 'PT15M'
-    windowSize: 'PT30M'
-    autoMitigate: true
-    criteria: {
-      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
-      allOf: [
-        {
-          criterionType: 'StaticThresholdCriterion'
-          name: 'dead-lettered'
-          metricNamespace: 'Microsoft.EventGrid/systemTopics'
-          metricName: 'DeadLetteredCount'
-          timeAggregation: 'Total'
-          operator: 'GreaterThan'
-          threshold: 0
-        }
-      ]
-    }
-    actions: empty(alertEmail) ? [] : [{ actionGroupId: people.id }]
-  }
-}

@@ -4,6 +4,7 @@ param hostAccountName string
 param dataAccountName string
 param imagesContainer string
 param embeddingsContainer string
+param deadLetterContainer string
 param queues array
 param applicationInsightsName string
 
@@ -36,6 +37,10 @@ resource dataAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
 
     resource embeddings 'containers' existing = {
       name: embeddingsContainer
+    }
+
+    resource deadLetters 'containers' existing = {
+      name: deadLetterContainer
     }
   }
 
@@ -104,6 +109,17 @@ resource readImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 resource writeEmbeddings 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: dataAccount::blobs::embeddings
   name: guid(dataAccount::blobs::embeddings.id, principalId, blobContributor)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId(definitions, blobContributor)
+  }
+}
+
+// Events that could not be delivered are read, put on the queue, and deleted; those that hold no event are marked.
+resource takeDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: dataAccount::blobs::deadLetters
+  name: guid(dataAccount::blobs::deadLetters.id, principalId, blobContributor)
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'

@@ -40,7 +40,7 @@ resource sendDeletions 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// Events that could not be delivered for a day are kept here instead of being dropped.
+// Events that cannot be delivered are kept here instead of being dropped.
 resource keepDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: account::blobs::deadLetters
   name: guid(account::blobs::deadLetters.id, principalId, blobContributor)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from infra import bicep
+from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
 from shared.settings import read_settings
 from shared.storage.names import space_of
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
@@ -108,7 +109,7 @@ def test_the_accounts_that_the_settings_name_are_those_that_are_made(deployment:
 def test_every_container_that_the_code_uses_is_created(deployment: str) -> None:
     settings = read_settings(app_settings(deployment))
     containers = names(deployment, "Microsoft.Storage/storageAccounts/blobServices/containers")
-    assert containers == ["app-package", settings.images_container, settings.embeddings_container, "dead-letter-events"]
+    assert containers == ["app-package", settings.images_container, settings.embeddings_container, DEAD_LETTERS]
     [app] = made(deployment, "Microsoft.Web/sites")
     assert "'app-package'" in app["properties"]["functionAppConfig"]["deployment"]["storage"]["value"]
 
@@ -160,12 +161,13 @@ NEEDED = {
     ("identity", "Storage Table Data Contributor", "sthost"),
     ("identity", "Storage Blob Data Reader", "images"),
     ("identity", "Storage Blob Data Contributor", "embeddings"),
+    ("identity", "Storage Blob Data Contributor", DEAD_LETTERS),
     ("identity", "Storage Queue Data Contributor", QUEUE),
     ("identity", "Storage Queue Data Contributor", REQUESTS_POISON),
     ("identity", "Storage Queue Data Contributor", UPLOADS_POISON),
     ("identity", "Monitoring Metrics Publisher", "appi-"),
     ("topic", "Storage Queue Data Message Sender", QUEUE),
-    ("topic", "Storage Blob Data Contributor", "dead-letter-events"),
+    ("topic", "Storage Blob Data Contributor", DEAD_LETTERS),
 }
 NEW_FOUNDRY = {("identity", "Cognitive Services User", "ai-")}
 EXISTING_FOUNDRY = {("identity", "Cognitive Services User", "ai-models")}
@@ -308,9 +310,7 @@ def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_l
         assert subscription["filter"]["subjectBeginsWith"] == "/blobServices/default/containers/images/blobs/"
         assert subscription["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
         kept = subscription["deadLetterWithResourceIdentity"]["deadLetterDestination"]["properties"]
-        assert kept["blobContainerName"] in names(
-            "defaults", "Microsoft.Storage/storageAccounts/blobServices/containers"
-        )
+        assert kept["blobContainerName"] == DEAD_LETTERS
 
 
 def test_the_hooks_are_given_the_names_of_what_is_made() -> None:

@@ -20,6 +20,7 @@ from shared.log import Report
 from shared.model.rate_limiter import RateLimiter
 from shared.model.wire_format import failure
 from shared.operations import watch
+from shared.operations.dead_letters import DeadLetterCounts
 from shared.queries import queries
 from shared.storage.queues import QueueState
 from shared.uploads import report
@@ -203,6 +204,7 @@ def test_every_step_and_part_of_a_query_is_one_that_the_code_writes() -> None:
     prepared = {*re.findall(r'"(width|height|bytes)":', SOURCES["uploads/embed"])}
     assert {*re.findall(r"line\.prepared\.(\w+)", everything)} <= prepared
     assert {*re.findall(r"waiting\.(\w+)", everything)} <= {*QueueState.__struct_fields__}
+    assert {*re.findall(r"line\.dead_letters\.(\w+)", everything)} <= {*DeadLetterCounts.__struct_fields__}
 
 
 def steps_of(*modules: str) -> set[str]:
@@ -263,7 +265,7 @@ def test_no_alert_looks_back_further_than_azure_lets_it() -> None:
 
 
 def test_every_alert_has_a_section_that_says_what_to_do() -> None:
-    names = {rule["name"] for rule in [*ALERTS, *made("defaults", "Microsoft.Insights/metricAlerts")]}
+    names = {rule["name"] for rule in ALERTS}
     operations = (ROOT / "docs/operations.md").read_text()
     section = operations.partition("\n## Alerts\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^### (.+)$", section, re.MULTILINE)) == names
