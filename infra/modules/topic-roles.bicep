@@ -29,8 +29,8 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   }
 }
 
-// The topic puts deletions on the app's queue, and reads nothing.
-resource sendDeletions 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+// The topic puts events on the app's queue, and reads nothing.
+resource sendEvents 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: account::queueService::requests
   name: guid(account::queueService::requests.id, principalId, queueSender)
   properties: {

@@ -6,6 +6,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -288,29 +289,83 @@ def subscriptions() -> dict[str, Any]:
     return {subscription["name"].rpartition("/")[2]: subscription["properties"] for subscription in made_}
 
 
+IMAGES = "/blobServices/default/containers/images/blobs/"
+KINDS = {
+    "uploads": "BlobCreated",
+    "uploads-unsafe": "BlobCreated",
+    "uploads-unsafe-ending": "BlobCreated",
+    "deletions": "BlobDeleted",
+}
+# "String comparisons are case-insensitive", all conditions must hold, and of each any value: "Event filtering".
+CONDITIONS: dict[str, Callable[[str, list[str]], bool]] = {
+    "StringIn": lambda text, values: text in values,
+    "StringContains": lambda text, values: any(value in text for value in values),
+    "StringNotContains": lambda text, values: not any(value in text for value in values),
+    "StringEndsWith": lambda text, values: text.endswith(tuple(values)),
+    "StringNotEndsWith": lambda text, values: not text.endswith(tuple(values)),
+}
+
+
+def told_of_upload(name: str) -> set[str]:
+    """The subscriptions that get the event of an upload under this name."""
+    event = {"subject": IMAGES + name, "data.api": "PutBlob"}
+    return {
+        subscription
+        for subscription, properties in subscriptions().items()
+        if KINDS[subscription] == "BlobCreated"
+        and all(
+            CONDITIONS[condition["operatorType"]](
+                event[condition["key"]].lower(), [value.lower() for value in condition["values"]]
+            )
+            for condition in properties["filter"]["advancedFilters"]
+        )
+    }
+
+
 def test_new_images_go_to_the_function_that_embeds_them() -> None:
     uploads = subscriptions()["uploads"]
     [name] = re.findall(r"functionName=Host\.Functions\.(\w+)&", uploads["destination"]["properties"]["endpointUrl"])
     assert re.search(rf"@work\.blob_trigger\(.*\ndef {name}\(", (ROOT / "function_app.py").read_text())
-    [condition] = uploads["filter"]["advancedFilters"]
-    assert condition["key"] == "data.api"
 
 
-def test_deletions_go_to_the_queue_that_the_app_reads_without_a_key() -> None:
-    delivery = subscriptions()["deletions"]["deliveryWithResourceIdentity"]
-    assert delivery["destination"]["properties"]["queueName"] == QUEUE
-    assert delivery["identity"] == {"type": "SystemAssigned"}
+@pytest.mark.parametrize("name", ["a b.jpg", "trip/a#1.jpg", "a..b/.c/d", "ü/図.png", "a&code=1+2=3"])
+def test_a_name_that_the_blob_trigger_can_carry_goes_to_it_alone(name: str) -> None:
+    assert told_of_upload(name) == {"uploads"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("/x.jpg", "/", "//", "a//b.jpg", "a/", "a//", "q?x=1.jpg", "back\\slash.jpg", "100%.jpg", "%2E%2e/q.jpg"),
+        *(".", "..", "./q.jpg", "../q.jpg", "a/./q.jpg", "a/../q.jpg", "a/.", "a/..", "lost \ufffd.jpg"),
+    ],
+)
+def test_a_name_that_the_blob_trigger_would_change_comes_over_the_queue(name: str) -> None:
+    assert told_of_upload(name)
+    assert "uploads" not in told_of_upload(name)
+
+
+def test_all_but_uploads_goes_to_the_queue_that_the_app_reads_without_a_key() -> None:
+    for name in subscriptions().keys() - {"uploads"}:
+        delivery = subscriptions()[name]["deliveryWithResourceIdentity"]
+        assert delivery["destination"]["properties"]["queueName"] == QUEUE
+        assert delivery["identity"] == {"type": "SystemAssigned"}
 
 
 def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_loses_none() -> None:
-    kinds = {"uploads": "Microsoft.Storage.BlobCreated", "deletions": "Microsoft.Storage.BlobDeleted"}
-    assert subscriptions().keys() == kinds.keys()
+    assert subscriptions().keys() == KINDS.keys()
     for name, subscription in subscriptions().items():
-        assert subscription["filter"]["includedEventTypes"] == [kinds[name]]
-        assert subscription["filter"]["subjectBeginsWith"] == "/blobServices/default/containers/images/blobs/"
+        assert subscription["filter"]["includedEventTypes"] == [f"Microsoft.Storage.{KINDS[name]}"]
+        assert subscription["filter"]["subjectBeginsWith"] == IMAGES
         assert subscription["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
         kept = subscription["deadLetterWithResourceIdentity"]["deadLetterDestination"]["properties"]
         assert kept["blobContainerName"] == DEAD_LETTERS
+
+
+def test_no_subscription_filters_by_more_values_than_event_grid_takes() -> None:
+    for subscription in subscriptions().values():
+        conditions = subscription["filter"].get("advancedFilters", [])
+        assert sum(len(condition["values"]) for condition in conditions) <= 25
 
 
 def test_the_hooks_are_given_the_names_of_what_is_made() -> None:
