@@ -1,10 +1,10 @@
-# demo, serve, test, bench, proof, soak, fuzz, lint, plan: see the README. Each installs what is missing first.
+# demo, serve, test, bench, proof, soak, fuzz, lint, plan, snapshots: see the README. Each installs what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve test bench proof soak fuzz lint format plan requirements clean
+.PHONY: demo serve test bench proof soak fuzz lint format plan snapshots requirements clean
 
 demo: .venv/ready
 	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES)")
@@ -45,6 +45,10 @@ format: .venv/ready
 plan: .venv/ready
 	@$(PY) -m infra.plan --images "$(IMAGES)" --tpm "$(TPM)" $(foreach option,RPM TOKENS KNOWN CPU MODEL DIMENSIONS \
 	  INSTANCES CALLS MEMORY,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
+
+# What Bicep says of each deployment in infra/snapshots, after a change of a template or query. Needs `bicep` on PATH.
+snapshots: .venv/ready
+	@$(PY) -m infra.bicep snapshots
 
 # Pins the packages in the .in files to exact versions, with hashes.
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \

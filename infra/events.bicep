@@ -29,7 +29,7 @@ var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs'
 var images = '/blobServices/default/containers/${imagesContainer}/blobs/'
 var retries = { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
 var identity = { type: 'SystemAssigned' }
-// What could not be delivered in a day is kept.
+// What cannot be delivered, or not in a day, is kept: the app takes it from there.
 var deadLetters = {
   identity: identity
   deadLetterDestination: {
@@ -37,6 +37,30 @@ var deadLetters = {
     properties: { resourceId: account.id, blobContainerName: deadLetterContainer }
   }
 }
+// Straight to the queue, with the topic's own identity: no webhook, no key.
+var toQueue = {
+  identity: identity
+  destination: {
+    endpointType: 'StorageQueue'
+    properties: {
+      resourceId: account.id
+      queueName: requestsQueue
+      // For ever: an app that is off for weeks still learns of everything.
+      queueMessageTimeToLiveInSeconds: -1
+    }
+  }
+}
+// One upload in pieces, or to an account with folders, raises several events; these mean that it is complete.
+var complete = {
+  operatorType: 'StringIn'
+  key: 'data.api'
+  values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
+}
+// The blob trigger reads the name from the event's URL, and of these names it would make another name, or none, on which the
+// host ends. Doubled slashes (so a leading one, too), dot segments, what a parser of URLs takes for something else, a percent
+// sign, which may be escaped or not, and the character that stands for a lost one. The app reads such names from the queue.
+var unsafe = ['//', '/./', '/../', '?', '\\', '%', '\u{FFFD}']
+var unsafeEndings = ['/', '/.', '/..']
 
 resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic
@@ -54,13 +78,11 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
     filter: {
       includedEventTypes: ['Microsoft.Storage.BlobCreated']
       subjectBeginsWith: images
-      // One upload in pieces, or to an account with folders, raises several events; these mean that it is complete.
+      // All of these must hold. A subscription may have 25 values in its filters.
       advancedFilters: [
-        {
-          operatorType: 'StringIn'
-          key: 'data.api'
-          values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
-        }
+        complete
+        { operatorType: 'StringNotContains', key: 'subject', values: unsafe }
+        { operatorType: 'StringNotEndsWith', key: 'subject', values: unsafeEndings }
       ]
     }
     retryPolicy: retries
@@ -68,24 +90,37 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
   }
 }
 
-// Straight to the queue, with the topic's own identity: no webhook, no key.
+// What `uploads` leaves out. A name that is in both of these comes twice, which does no harm.
+resource unsafeUploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = [
+  for item in [
+    { name: 'uploads-unsafe', condition: { operatorType: 'StringContains', key: 'subject', values: unsafe } }
+    {
+      name: 'uploads-unsafe-ending'
+      condition: { operatorType: 'StringEndsWith', key: 'subject', values: unsafeEndings }
+    }
+  ]: {
+    parent: topic
+    name: item.name
+    properties: {
+      eventDeliverySchema: 'EventGridSchema'
+      deliveryWithResourceIdentity: toQueue
+      filter: {
+        includedEventTypes: ['Microsoft.Storage.BlobCreated']
+        subjectBeginsWith: images
+        advancedFilters: [complete, item.condition]
+      }
+      retryPolicy: retries
+      deadLetterWithResourceIdentity: deadLetters
+    }
+  }
+]
+
 resource deletions 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic
   name: 'deletions'
   properties: {
     eventDeliverySchema: 'EventGridSchema'
-    deliveryWithResourceIdentity: {
-      identity: identity
-      destination: {
-        endpointType: 'StorageQueue'
-        properties: {
-          resourceId: account.id
-          queueName: requestsQueue
-          // For ever: an app that is off for weeks still learns what is gone.
-          queueMessageTimeToLiveInSeconds: -1
-        }
-      }
-    }
+    deliveryWithResourceIdentity: toQueue
     filter: {
       includedEventTypes: ['Microsoft.Storage.BlobDeleted']
       subjectBeginsWith: images

@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# checkov's policies for Bicep. What is skipped says why beside the resource; a file that checkov cannot read counts as
-# a finding, since it would check nothing in it.
+# Bicep itself, where it is installed: it compiles, lints and compares the snapshots. Then checkov's policies. What is
+# skipped says why beside the resource; a file that checkov cannot read counts as a finding, since it would check nothing
+# in it. It reads a copy without fail(), which its parser does not know.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-report=$(.venv/checkov/bin/python -W ignore .venv/checkov/bin/checkov --skip-download --directory infra --framework bicep \
-  --compact --quiet --soft-fail 2>&1)
+if command -v bicep >/dev/null; then
+  .venv/bin/python -m infra.bicep check
+fi
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -r infra/*.bicep infra/modules "$copy"
+find "$copy" -name "*.bicep" -exec sed -i.bak -E "s/fail\([A-Za-z]+\)/''/" {} +
+report=$(.venv/checkov/bin/python -W ignore .venv/checkov/bin/checkov --skip-download --directory "$copy" \
+  --framework bicep --compact --quiet --soft-fail 2>&1)
 if ! grep -q "Failed checks: 0, " <<<"$report" || grep -q "Parsing errors" <<<"$report"; then
   echo "$report" >&2
   exit 1

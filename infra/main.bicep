@@ -11,8 +11,8 @@ param environmentName string
 @description('Region of everything but the model. It must offer Flex Consumption.')
 param location string
 
-@description('The resource group, made if it is not there.')
-param resourceGroupName string = 'rg-${environmentName}'
+@description('The resource group, made if it is not there. Empty: rg-<environmentName>.')
+param resourceGroupName string = ''
 
 @description('Object id of a person, group or pipeline who may upload images and read embeddings. Empty: nobody but the app.')
 param principalId string = ''
@@ -42,18 +42,76 @@ param modelCapacity int = 1
 param modelDeploymentName string = ''
 
 @minValue(0)
+@maxValue(65536)
 @description('Length of the vectors to ask of the model. 0: the model decides.')
 param embeddingDimensions int = 0
 
+@description('Version of the API that the model is called by.')
+param foundryApiVersion string = '2024-05-01-preview'
+
+@description('Entra scope of the token that the model is called with.')
+param foundryScope string = 'https://cognitiveservices.azure.com/.default'
+
+@minValue(1)
+@maxValue(32)
+@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
+param foundryConcurrency int = 8
+
+@minValue(5)
+@maxValue(220)
+@description('Deadline of a query, in seconds.')
+param foundryTimeout int = 90
+
+@minLength(3)
+@maxLength(63)
 @description('Container that is watched for images.')
 param imagesContainer string = 'images'
 
+@minLength(3)
+@maxLength(63)
 @description('Container that the app writes to. It must be another one.')
 param embeddingsContainer string = 'embeddings'
 
 @maxLength(38)
 @description('What the names of the queues begin with, where several apps share the account: lower-case letters, digits and dashes, such as team-a-.')
 param queuePrefix string = ''
+
+@minValue(1)
+@maxValue(1000000000000)
+@description('Larger blobs are rejected before they are downloaded.')
+param imageMaxBytes int = 104857600
+
+@minValue(1)
+@maxValue(1000000000000)
+@description('Larger pictures are rejected before they are decoded.')
+param imageMaxPixels int = 200000000
+
+@minValue(3136)
+@maxValue(1000000000000)
+@description('Pixels of the PNG that the model is sent, at most.')
+param modelMaxPixels int = 2458624
+
+@minValue(100000)
+@maxValue(1000000000000)
+@description('Bytes of the PNG that the model is sent, at most.')
+param modelMaxBytes int = 5000000
+
+@minLength(1)
+@description('Key of the blob metadata whose text is embedded together with the image. A dash (which no key can be): none.')
+param textMetadata string = 'text'
+
+@description('What is kept of queries: full, vector (no text) or off.')
+@allowed(['full', 'vector', 'off'])
+param queryRecords string = 'full'
+
+@minValue(1)
+@maxValue(36500)
+@description('Days after which the nightly audit removes the record of a query. The same query then calls the model once more.')
+param queryRetentionDays int = 90
+
+@minLength(1)
+@description('When the audit runs: NCRONTAB, in UTC.')
+param reconcileSchedule string = '0 0 3 * * *'
 
 @description('Memory of one instance, in MB.')
 @allowed([512, 2048, 4096])
@@ -73,30 +131,14 @@ param httpPerInstanceConcurrency int = 16
 @description('Instances kept warm for queries. Each is paid for around the clock; 0 means that the first query after a pause waits.')
 param alwaysReadyHttpInstances int = 0
 
-@minValue(1)
-@maxValue(32)
-@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
-param foundryConcurrency int = 8
-
-@description('When the audit runs: NCRONTAB, in UTC.')
-param reconcileSchedule string = '0 0 3 * * *'
-
-@description('What is kept of queries: full, vector (no text) or off.')
-@allowed(['full', 'vector', 'off'])
-param queryRecords string = 'full'
-
-@minValue(1)
-@description('Days after which the record of a query is deleted. The same query then asks the model once more.')
-param queryRetentionDays int = 90
+@description('Redundancy of the account with the images and embeddings. Empty: Standard_ZRS, or Standard_LRS in a region without zones.')
+@allowed(['', 'Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
+param dataRedundancy string = ''
 
 @minValue(1)
 @maxValue(365)
 @description('Days in which a deleted or overwritten blob can be restored.')
 param softDeleteDays int = 7
-
-@description('Redundancy of the account with the images and embeddings.')
-@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
-param dataRedundancy string = 'Standard_ZRS'
 
 @description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
 param vnetEnabled bool = false
@@ -115,10 +157,16 @@ param logRetentionDays int = 30
 @description('Price of a million tokens of the model in your currency, for the estimate in the workbook.')
 param tokenPrice string = '0.10'
 
+var groupName = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
 var tags = { 'azd-env-name': environmentName }
 var token = toLower(uniqueString(subscription().id, environmentName, location))
+// Names are made here and given to every module, instead of being read from the module that uses them first: so what a
+// deployment will make, and who may do what with it, is known before it runs (infra/snapshots).
+var appName = 'func-${token}'
+var topicName = 'events-${token}'
 var hostAccountName = 'sthost${token}'
 var dataAccountName = 'stdata${token}'
+var applicationInsightsName = 'appi-${token}'
 var packageContainer = 'app-package'
 var deadLetterContainer = 'dead-letter-events'
 // The queues that the triggers of function_app.py read. The poison queues are made here, and not by the platform at
@@ -127,14 +175,28 @@ var requestsQueue = '${queuePrefix}embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
+// These offer Flex Consumption, but no storage across zones.
+var regionsWithoutZones = [
+  'australiasoutheast'
+  'northcentralus'
+  'southindia'
+  'ukwest'
+  'westcentralus'
+  'westus'
+]
+var zones = !contains(regionsWithoutZones, toLower(replace(location, ' ', '')))
+var defaultRedundancy = zones ? 'Standard_ZRS' : 'Standard_LRS'
+var tooManyWarm = 'alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is ${alwaysReadyHttpInstances}, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is ${maximumInstanceCount}: lower the one or raise the other, with azd env set.'
+var warm = alwaysReadyHttpInstances <= maximumInstanceCount ? alwaysReadyHttpInstances : fail(tooManyWarm)
 var makesFoundry = empty(existingFoundryResourceId)
 // /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.CognitiveServices/accounts/<8>
 var foundryParts = split(existingFoundryResourceId, '/')
 var foundrySubscription = makesFoundry ? subscription().subscriptionId : foundryParts[2]
-var foundryGroup = makesFoundry ? resourceGroupName : foundryParts[4]
+var foundryGroup = makesFoundry ? groupName : foundryParts[4]
+var foundryName = makesFoundry ? 'ai-${token}' : last(foundryParts)
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
-  name: resourceGroupName
+  name: groupName
   location: location
   tags: tags
 }
@@ -167,7 +229,7 @@ module dataStorage 'modules/storage.bicep' = {
     name: dataAccountName
     location: location
     tags: tags
-    redundancy: dataRedundancy
+    redundancy: empty(dataRedundancy) ? defaultRedundancy : dataRedundancy
     containers: [imagesContainer, embeddingsContainer, deadLetterContainer]
     queues: queues
     softDeleteDays: softDeleteDays
@@ -175,15 +237,13 @@ module dataStorage 'modules/storage.bicep' = {
     // which a firewall can let in, and a closed public endpoint can not.
     publicAccess: vnetEnabled ? 'trusted' : 'all'
     allowedIpRanges: allowedIpRanges
-    expiringPrefix: '${embeddingsContainer}/${space}/queries/'
-    expiringDays: queryRetentionDays
   }
 }
 
 module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
   scope: group
   params: {
-    name: 'ai-${token}'
+    name: foundryName
     location: empty(foundryLocation) ? location : foundryLocation
     tags: tags
     modelName: modelName
@@ -198,15 +258,17 @@ module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
 module foundryRole 'modules/foundry-role.bicep' = {
   scope: resourceGroup(foundrySubscription, foundryGroup)
   params: {
-    name: makesFoundry ? newFoundry!.outputs.name : last(foundryParts)
+    name: foundryName
     principalId: identity.outputs.principalId
   }
+  dependsOn: [newFoundry]
 }
 
 module monitoring 'modules/monitoring.bicep' = {
   scope: group
   params: {
-    name: token
+    workspaceName: 'log-${token}'
+    applicationInsightsName: applicationInsightsName
     location: location
     tags: tags
     retentionDays: logRetentionDays
@@ -217,15 +279,17 @@ module roles 'modules/roles.bicep' = {
   scope: group
   params: {
     principalId: identity.outputs.principalId
-    hostAccountName: hostStorage.outputs.name
-    dataAccountName: dataStorage.outputs.name
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
     imagesContainer: imagesContainer
     embeddingsContainer: embeddingsContainer
+    deadLetterContainer: deadLetterContainer
     queues: queues
-    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    applicationInsightsName: applicationInsightsName
     personId: principalId
     personType: principalType
   }
+  dependsOn: [hostStorage, dataStorage, monitoring]
 }
 
 module network 'modules/network.bicep' = if (vnetEnabled) {
@@ -234,38 +298,53 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
     name: token
     location: location
     tags: tags
-    hostAccountId: hostStorage.outputs.id
-    dataAccountId: dataStorage.outputs.id
-    foundryId: foundryRole.outputs.foundryId
+    hostAccountName: hostAccountName
+    dataAccountName: dataAccountName
+    foundrySubscription: foundrySubscription
+    foundryGroup: foundryGroup
+    foundryName: foundryName
   }
+  dependsOn: [hostStorage, dataStorage, newFoundry]
 }
 
 module app 'modules/app.bicep' = {
   scope: group
   params: {
-    name: 'func-${token}'
+    name: appName
     planName: 'plan-${token}'
     location: location
     tags: tags
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
-    hostAccountName: hostStorage.outputs.name
+    hostAccountName: hostAccountName
     packageContainer: packageContainer
-    dataAccountName: dataStorage.outputs.name
-    imagesContainer: imagesContainer
-    embeddingsContainer: embeddingsContainer
-    queuePrefix: queuePrefix
-    foundryEndpoint: foundryRole.outputs.endpoint
-    modelDeploymentName: deploymentName
-    embeddingDimensions: embeddingDimensions
-    foundryConcurrency: foundryConcurrency
-    queryRecords: queryRecords
-    reconcileSchedule: reconcileSchedule
+    dataAccountName: dataAccountName
+    settings: union({
+      FOUNDRY_ENDPOINT: foundryRole.outputs.endpoint
+      FOUNDRY_MODEL: deploymentName
+      FOUNDRY_API_VERSION: foundryApiVersion
+      FOUNDRY_SCOPE: foundryScope
+      FOUNDRY_CONCURRENCY: string(foundryConcurrency)
+      FOUNDRY_TIMEOUT: string(foundryTimeout)
+      EMBEDDING_DIMENSIONS: embeddingDimensions == 0 ? '' : string(embeddingDimensions)
+      IMAGES_CONTAINER: imagesContainer
+      EMBEDDINGS_CONTAINER: embeddingsContainer
+      IMAGE_MAX_BYTES: string(imageMaxBytes)
+      IMAGE_MAX_PIXELS: string(imageMaxPixels)
+      MODEL_MAX_BYTES: string(modelMaxBytes)
+      MODEL_MAX_PIXELS: string(modelMaxPixels)
+      TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
+      QUERY_RECORDS: queryRecords
+      QUERY_RETENTION_DAYS: string(queryRetentionDays)
+      RECONCILE_SCHEDULE: reconcileSchedule
+      // The host cannot resolve an empty setting in the name of a queue.
+    }, empty(queuePrefix) ? {} : { QUEUE_PREFIX: queuePrefix })
+    callsInFlight: foundryConcurrency
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpPerInstanceConcurrency: httpPerInstanceConcurrency
-    alwaysReadyHttpInstances: alwaysReadyHttpInstances
-    applicationInsightsName: monitoring.outputs.applicationInsightsName
+    alwaysReadyHttpInstances: warm
+    applicationInsightsName: applicationInsightsName
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
   }
   // Roles come first, so that the first start of the app finds them.
@@ -275,10 +354,19 @@ module app 'modules/app.bicep' = {
 module topic 'modules/topic.bicep' = {
   scope: group
   params: {
-    name: 'events-${token}'
+    name: topicName
     location: location
     tags: tags
-    dataAccountName: dataStorage.outputs.name
+    dataAccountName: dataAccountName
+  }
+  dependsOn: [dataStorage]
+}
+
+module topicRoles 'modules/topic-roles.bicep' = {
+  scope: group
+  params: {
+    principalId: topic.outputs.principalId
+    dataAccountName: dataAccountName
     requestsQueue: requestsQueue
     deadLetterContainer: deadLetterContainer
   }
@@ -289,10 +377,10 @@ module alerts 'modules/alerts.bicep' = {
   params: {
     location: location
     tags: tags
-    applicationInsightsId: monitoring.outputs.applicationInsightsId
-    systemTopicId: topic.outputs.id
+    applicationInsightsName: applicationInsightsName
     alertEmail: alertEmail
   }
+  dependsOn: [monitoring]
 }
 
 module workbook 'modules/workbook.bicep' = {
@@ -301,17 +389,18 @@ module workbook 'modules/workbook.bicep' = {
     name: 'Image embeddings (${environmentName})'
     location: location
     tags: tags
-    applicationInsightsId: monitoring.outputs.applicationInsightsId
+    applicationInsightsName: applicationInsightsName
     tokenPrice: tokenPrice
   }
+  dependsOn: [monitoring]
 }
 
 // azd keeps these and gives them to the hooks. There is no key among them, and none could be: none is read here.
 output AZURE_RESOURCE_GROUP string = group.name
-output FUNCTION_APP_NAME string = app.outputs.name
+output FUNCTION_APP_NAME string = appName
 output FUNCTION_APP_URL string = app.outputs.url
-output EVENT_TOPIC_NAME string = topic.outputs.name
-output DATA_ACCOUNT_NAME string = dataStorage.outputs.name
+output EVENT_TOPIC_NAME string = topicName
+output DATA_ACCOUNT_NAME string = dataAccountName
 output IMAGES_CONTAINER string = imagesContainer
 output EMBEDDINGS_CONTAINER string = embeddingsContainer
 output EMBEDDING_SPACE string = space

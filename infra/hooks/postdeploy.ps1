@@ -17,12 +17,13 @@ function Stop-Here([string]$message) {
     exit 1
 }
 
-# What az says could name the webhook with its key.
-function Hide-Key([string]$text) {
-    $text -replace 'code(=|%3D)[^&" ]*', 'code=(not shown)'
+# What az says could name the webhook with its key, and what answers in the app's place may be a page, or no text at all.
+function Get-Readable([string]$text) {
+    $text = $text -replace '[\x00-\x08\x0B-\x1F\x7F]' -replace 'code(=|%3D)[^&" ]*', 'code=(not shown)'
+    $text.Substring(0, [Math]::Min(2000, $text.Length))
 }
 function Join-Line {
-    $line = Hide-Key (($script:said -join ' ') -replace '\s+', ' ')
+    $line = (Get-Readable ($script:said -join ' ')) -replace '\s+', ' '
     $line.Substring(0, [Math]::Min(400, $line.Length))
 }
 # Passes on what az answered, and keeps what it complained of.
@@ -50,21 +51,21 @@ if ($LASTEXITCODE -ne 0) {
 $site = "/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP"
 $site = "$site/providers/Microsoft.Web/sites/$env:FUNCTION_APP_NAME"
 
-# Each of the two answers true or false: the key itself never comes here. Of a function only its name is documented, which
-# is app/function.
+# Each of the two asks for true or false: the key itself never comes here. Of a function only its name is documented, which
+# is app/function. Whatever else is answered, or nothing, is false, and may say why.
 function Test-Function {
     $lines = az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors `
         --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>&1
-    $worked = $LASTEXITCODE -eq 0
-    $found = Read-Answer $lines
-    if ($worked) { "$found".Trim().ToLower() } else { 'false' }
+    Test-True $lines
 }
 function Test-Key {
     $lines = az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json --only-show-errors `
         --query "systemKeys.blobs_extension != null" 2>&1
-    $worked = $LASTEXITCODE -eq 0
-    $found = Read-Answer $lines
-    if ($worked) { "$found".Trim().ToLower() } else { 'false' }
+    Test-True $lines
+}
+function Test-True($lines) {
+    $answer = ((Read-Answer $lines) -join "`n").Trim()
+    if ($answer -ceq 'true' -or $answer -ceq 'false') { $answer } else { $script:said += $answer; 'false' }
 }
 
 $end = (Get-Date).AddSeconds($limit)
@@ -96,8 +97,8 @@ while ($true) {
     if ($LASTEXITCODE -eq 0) { break }
     $null = Read-Answer $lines
     if ($attempt -ge 5) {
-        [Console]::Error.WriteLine((Hide-Key ($said -join "`n")))
-        Stop-Here 'Event Grid could not be told of the app. Once the reason above is mended: azd hooks run postdeploy'
+        [Console]::Error.WriteLine((Get-Readable ($said -join "`n")))
+        Stop-Here 'Event Grid could not be told of the app. Once the reason above is fixed: azd hooks run postdeploy'
     }
     $problem = Join-Line
     Write-Host "Event Grid could not be told of the app yet (attempt $attempt of 5) ... $problem"
@@ -106,19 +107,28 @@ while ($true) {
 }
 Write-Host 'New images are told to the app.'
 
-$end = (Get-Date).AddSeconds($limit)
-while ($true) {
+# A proxy, or a page for signing in, may answer 200 as well: the app's own words decide. An answer that names no type of
+# text comes as bytes.
+function Test-Well {
+    $script:status = '000'
     try {
         $answer = Invoke-WebRequest -Uri "$env:FUNCTION_APP_URL/api/health" -SkipHttpErrorCheck -TimeoutSec 60
-        if ($answer.StatusCode -eq 200) { break }
-        $body = $answer.Content
+        $script:status = "$($answer.StatusCode)"
+        $body = if ($answer.Content -is [byte[]]) { [Text.Encoding]::UTF8.GetString($answer.Content) } else { $answer.Content }
+        $script:said = @($body)
+        $status -eq '200' -and ($body -replace '[\s\x00]') -clike '{"status":"ok"*'
     }
     catch {
-        $body = $_.Exception.Message
+        $script:said = @($_.Exception.Message)
+        $false
     }
+}
+
+$end = (Get-Date).AddSeconds($limit)
+while (-not (Test-Well)) {
     if ((Get-Date) -ge $end) {
-        [Console]::Error.WriteLine($body)
-        Stop-Here "`nThe app runs, but is not well: what is above says why. Look again with: curl $env:FUNCTION_APP_URL/api/health"
+        [Console]::Error.WriteLine((Get-Readable ($said -join "`n")))
+        Stop-Here "`nThe app runs, but is not well: what is above says why (status $status). Look again with: curl $env:FUNCTION_APP_URL/api/health"
     }
     Write-Host 'Waiting for the app to be well (new roles take up to ten minutes to be seen) ...'
     Start-Sleep -Seconds $pause

@@ -6,20 +6,21 @@ set -eu
 limit=${POSTDEPLOY_TIMEOUT:-900} # seconds for each of the two waits
 pause=${POSTDEPLOY_PAUSE:-10}    # seconds between two looks
 here=$(cd "$(dirname "$0")" && pwd)
-said=$(mktemp) # what az complained of, or the app answered
-trap 'rm -f "$said"' EXIT
+said=$(mktemp) # what az or curl complained of
+body=$(mktemp) # what the app answered
+trap 'rm -f "$said" "$body"' EXIT
 
 fail() {
   echo "$*" >&2
   exit 1
 }
 
-# What az says could name the webhook with its key.
-without_key() {
-  sed -E 's/code(=|%3[Dd])[^&" ]*/code=(not shown)/g' "$said"
+# What az says could name the webhook with its key, and what answers in the app's place may be a page, or no text at all.
+readable() {
+  LC_ALL=C tr -d '\000-\010\013-\037\177' <"$said" | sed -E 's/code(=|%3[Dd])[^&" ]*/code=(not shown)/g' | head -c 2000
 }
 in_one_line() {
-  without_key | tr '\r\n' '  ' | cut -c 1-400
+  readable | tr -s '\n\t ' ' ' | head -c 400
 }
 
 for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP FUNCTION_APP_NAME FUNCTION_APP_URL EVENT_TOPIC_NAME \
@@ -35,24 +36,33 @@ az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/nul
 site="/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP"
 site="$site/providers/Microsoft.Web/sites/$FUNCTION_APP_NAME"
 
-# Each of the two answers true or false: the key itself never comes here. Of a function only its name is documented, which
+# Each of the two asks for true or false: the key itself never comes here. Of a function only its name is documented, which
 # is app/function.
 function_is_there() {
   az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors \
-    --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>>"$said" || echo false
+    --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>>"$said"
 }
 key_is_there() {
   az rest --method post --url "$site/host/default/listkeys?api-version=2024-11-01" --output json --only-show-errors \
-    --query "systemKeys.blobs_extension != null" 2>>"$said" || echo false
+    --query "systemKeys.blobs_extension != null" 2>>"$said"
+}
+# Whatever else is answered, or nothing, is false, and may say why.
+true_or_false() {
+  answer=$("$1" | LC_ALL=C tr -d '\000\r')
+  case $answer in
+    true | false) echo "$answer" ;;
+    *) echo "$answer" >>"$said" && echo false ;;
+  esac
 }
 
 end=$(($(date +%s) + limit))
 while :; do
   : >"$said"
   # The platform forgets at times to look into a new package: this tells it to.
-  az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>>"$said" || true
-  function=$(function_is_there)
-  key=$(key_is_there)
+  az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors \
+    >/dev/null 2>>"$said" || true
+  function=$(true_or_false function_is_there)
+  key=$(true_or_false key_is_there)
   [ "$function" = true ] && [ "$key" = true ] && break
   # A host that starts and a role that is missing look alike, but for what az says.
   problem=$(in_one_line)
@@ -70,8 +80,8 @@ while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --res
   dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" \
   requestsQueue="$REQUESTS_QUEUE" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
-    without_key >&2
-    fail "Event Grid could not be told of the app. Once the reason above is mended: azd hooks run postdeploy"
+    readable >&2
+    fail "Event Grid could not be told of the app. Once the reason above is fixed: azd hooks run postdeploy"
   fi
   problem=$(in_one_line)
   echo "Event Grid could not be told of the app yet (attempt $attempt of 5) ... $problem"
@@ -80,17 +90,21 @@ while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --res
 done
 echo "New images are told to the app."
 
+# A proxy, or a page for signing in, may answer 200 as well: the app's own words decide.
 app_is_well() {
-  : >"$said"
-  [ "$(curl --silent --show-error --max-time 60 --output "$said" --write-out '%{http_code}' "$FUNCTION_APP_URL/api/health" || true)" = 200 ]
+  : >"$body"
+  status=$(curl --silent --show-error --max-time 60 --output "$body" --write-out '%{http_code}' \
+    "$FUNCTION_APP_URL/api/health" 2>"$said" || true)
+  cat "$body" >>"$said"
+  [ "$status" = 200 ] && tr -d '[:space:]\000' <"$body" | grep -q '^{"status":"ok"'
 }
 
 end=$(($(date +%s) + limit))
 until app_is_well; do
   if [ "$(date +%s)" -ge "$end" ]; then
-    cat "$said" >&2
+    readable >&2
     fail "
-The app runs, but is not well: what is above says why. Look again with: curl $FUNCTION_APP_URL/api/health"
+The app runs, but is not well: what is above says why (status $status). Look again with: curl $FUNCTION_APP_URL/api/health"
   fi
   echo "Waiting for the app to be well (new roles take up to ten minutes to be seen) ..."
   sleep "$pause"

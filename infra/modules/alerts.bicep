@@ -1,8 +1,7 @@
 // What somebody is told of. Each alert has a section of its name in docs/operations.md: what it means, what to do.
 param location string
 param tags object
-param applicationInsightsId string
-param systemTopicId string
+param applicationInsightsName string
 
 @description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
 param alertEmail string
@@ -61,6 +60,13 @@ var rules = [
     fires: 'onRows'
   }
   {
+    name: 'Events are dead-lettered'
+    query: loadTextContent('../queries/alert-dead-letters.kql')
+    severity: 2
+    window: 'PT30M'
+    fires: 'onRows'
+  }
+  {
     name: 'Audit is overdue'
     query: overdue
     severity: 2
@@ -97,6 +103,10 @@ var rules = [
   }
 ]
 
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: applicationInsightsName
+}
+
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
   name: 'image-embeddings'
   location: 'global'
@@ -119,7 +129,7 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       description: 'What it means and what to do: docs/operations.md, ${item.name}.'
       severity: item.severity
       enabled: true
-      scopes: [applicationInsightsId]
+      scopes: [insights.id]
       evaluationFrequency: item.window == 'P2D' ? 'PT1H' : 'PT15M'
       windowSize: item.window
       // The tables come into being with the first log line, which is after the first deployment.
@@ -140,33 +150,3 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
     }
   }
 ]
-
-resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
-  name: 'Events are dead-lettered'
-  location: 'global'
-  tags: tags
-  properties: {
-    description: 'What it means and what to do: docs/operations.md, Events are dead-lettered.'
-    severity: 2
-    enabled: true
-    scopes: [systemTopicId]
-    evaluationFrequency: 'PT15M'
-    windowSize: 'PT30M'
-    autoMitigate: true
-    criteria: {
-      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
-      allOf: [
-        {
-          criterionType: 'StaticThresholdCriterion'
-          name: 'dead-lettered'
-          metricNamespace: 'Microsoft.EventGrid/systemTopics'
-          metricName: 'DeadLetteredCount'
-          timeAggregation: 'Total'
-          operator: 'GreaterThan'
-          threshold: 0
-        }
-      ]
-    }
-    actions: empty(alertEmail) ? [] : [{ actionGroupId: people.id }]
-  }
-}

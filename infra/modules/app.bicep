@@ -1,5 +1,5 @@
 // The app on Flex Consumption. Settings that the platform manages itself (runtime, version, package, scale) are in
-// functionAppConfig; the rest are those of the README's table.
+// functionAppConfig; the app's own come from main.bicep.
 param name string
 param planName string
 param location string
@@ -9,15 +9,13 @@ param identityClientId string
 param hostAccountName string
 param packageContainer string
 param dataAccountName string
-param imagesContainer string
-param embeddingsContainer string
-param queuePrefix string
-param foundryEndpoint string
-param modelDeploymentName string
-param embeddingDimensions int
-param foundryConcurrency int
-param queryRecords string
-param reconcileSchedule string
+
+@description('The settings of docs/deploy.md, by the names that the code reads.')
+param settings object
+
+@description('Calls to the model in flight in one instance.')
+param callsInFlight int
+
 param instanceMemoryMB int
 param maximumInstanceCount int
 param httpPerInstanceConcurrency int
@@ -40,9 +38,9 @@ var dataService = {
 }
 
 // As in host.json, or two for each call that may be in flight: the host keeps about half of them at work.
-var uploadsAtOnce = max(16, 2 * foundryConcurrency)
+var uploadsAtOnce = max(16, 2 * callsInFlight)
 
-var settings = [
+var platformSettings = [
   { name: 'AzureWebJobsStorage__blobServiceUri', value: hostService.blob }
   { name: 'AzureWebJobsStorage__queueServiceUri', value: hostService.queue }
   { name: 'AzureWebJobsStorage__tableServiceUri', value: hostService.table }
@@ -54,13 +52,6 @@ var settings = [
   { name: 'ImageStorage__credential', value: 'managedidentity' }
   { name: 'ImageStorage__clientId', value: identityClientId }
   { name: 'AZURE_CLIENT_ID', value: identityClientId }
-  { name: 'FOUNDRY_ENDPOINT', value: foundryEndpoint }
-  { name: 'FOUNDRY_MODEL', value: modelDeploymentName }
-  { name: 'FOUNDRY_CONCURRENCY', value: string(foundryConcurrency) }
-  { name: 'IMAGES_CONTAINER', value: imagesContainer }
-  { name: 'EMBEDDINGS_CONTAINER', value: embeddingsContainer }
-  { name: 'QUERY_RECORDS', value: queryRecords }
-  { name: 'RECONCILE_SCHEDULE', value: reconcileSchedule }
   // Threads for uploads, 12 messages (host.json) and 4 queries or timers at once; Python's own default is 5 on one core.
   { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: string(uploadsAtOnce + 16) }
   { name: 'AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism', value: string(uploadsAtOnce) }
@@ -69,8 +60,7 @@ var settings = [
   { name: 'APPLICATIONINSIGHTS_CONNECTION_STRING', value: insights.properties.ConnectionString }
   { name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${identityClientId};Authorization=AAD' }
 ]
-var dimensions = [{ name: 'EMBEDDING_DIMENSIONS', value: string(embeddingDimensions) }]
-var prefix = [{ name: 'QUEUE_PREFIX', value: queuePrefix }]
+var ownSettings = [for setting in items(settings): { name: setting.key, value: setting.value }]
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: applicationInsightsName
@@ -90,6 +80,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise
   //checkov:skip=CKV_AZURE_17:Event Grid sends no client certificate; callers are known by a key or by Entra
   //checkov:skip=CKV_AZURE_212:Flex Consumption goes down to no instance by design
+  //checkov:skip=CKV_AZURE_78:Flex Consumption has no FTP, and refuses a site that names ftpsState
   //checkov:skip=CKV_AZURE_213:Flex Consumption has no health check of the platform; an alert watches instead
   name: name
   location: location
@@ -125,21 +116,23 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
-      appSettings: concat(settings, embeddingDimensions == 0 ? [] : dimensions, empty(queuePrefix) ? [] : prefix)
+      appSettings: concat(platformSettings, ownSettings)
     }
   }
 }
 
 // No deployment by user name and password.
-resource basicPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = [
-  for way in ['ftp', 'scm']: {
-    parent: app
-    name: way
-    properties: { allow: false }
-  }
-]
+resource ftpPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'ftp'
+  properties: { allow: false }
+}
 
-output name string = app.name
+resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: app
+  name: 'scm'
+  properties: { allow: false }
+}
+
 output url string = 'https://${app.properties.defaultHostName}'

@@ -20,5 +20,8 @@ resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-output foundryId string = foundry.id
-output endpoint string = 'https://${foundry.properties.customSubDomainName}.services.ai.azure.com/models'
+// Without a subdomain of its own, a resource answers at the address of its region, which takes keys and no tokens.
+var noSubdomain = 'The Foundry resource ${name} has no custom subdomain, and so takes no tokens of the app. Give it one, which is for ever: az cognitiveservices account update --name ${name} --resource-group <group> --custom-domain <name>'
+var subdomain = foundry.properties.?customSubDomainName ?? fail(noSubdomain)
+
+output endpoint string = 'https://${subdomain}.services.ai.azure.com/models'

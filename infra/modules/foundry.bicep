@@ -36,5 +36,3 @@ resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01
     versionUpgradeOption: 'NoAutoUpgrade'
   }
 }
-
-output name string = foundry.name

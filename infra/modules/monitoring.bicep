@@ -1,11 +1,12 @@
 // Where logs go: Application Insights on a workspace. Both take only tokens.
-param name string
+param workspaceName string
+param applicationInsightsName string
 param location string
 param tags object
 param retentionDays int
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
-  name: 'log-${name}'
+  name: workspaceName
   location: location
   tags: tags
   properties: {
@@ -16,7 +17,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-${name}'
+  name: applicationInsightsName
   location: location
   tags: tags
   kind: 'web'
@@ -26,6 +27,3 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
     DisableLocalAuth: true
   }
 }
-
-output applicationInsightsId string = insights.id
-output applicationInsightsName string = insights.name

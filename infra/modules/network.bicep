@@ -3,9 +3,11 @@
 param name string
 param location string
 param tags object
-param hostAccountId string
-param dataAccountId string
-param foundryId string
+param hostAccountName string
+param dataAccountName string
+param foundrySubscription string
+param foundryGroup string
+param foundryName string
 
 @description('Addresses of the network, which hold those of both subnets.')
 param addressPrefix string = '10.0.0.0/16'
@@ -27,14 +29,26 @@ var zones = [
   'privatelink.services.ai.azure.com'
 ]
 var endpoints = [
-  { name: 'host-blob', id: hostAccountId, group: 'blob', zones: [0] }
-  { name: 'host-queue', id: hostAccountId, group: 'queue', zones: [1] }
-  { name: 'host-table', id: hostAccountId, group: 'table', zones: [2] }
-  { name: 'data-blob', id: dataAccountId, group: 'blob', zones: [0] }
-  { name: 'data-queue', id: dataAccountId, group: 'queue', zones: [1] }
-  { name: 'data-table', id: dataAccountId, group: 'table', zones: [2] }
-  { name: 'foundry', id: foundryId, group: 'account', zones: [3, 4, 5] }
+  { name: 'host-blob', id: hostAccount.id, group: 'blob', zones: [0] }
+  { name: 'host-queue', id: hostAccount.id, group: 'queue', zones: [1] }
+  { name: 'host-table', id: hostAccount.id, group: 'table', zones: [2] }
+  { name: 'data-blob', id: dataAccount.id, group: 'blob', zones: [0] }
+  { name: 'data-queue', id: dataAccount.id, group: 'queue', zones: [1] }
+  { name: 'foundry', id: foundry.id, group: 'account', zones: [3, 4, 5] }
 ]
+
+resource hostAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: hostAccountName
+}
+
+resource dataAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  name: dataAccountName
+}
+
+resource foundry 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = {
+  scope: resourceGroup(foundrySubscription, foundryGroup)
+  name: foundryName
+}
 
 // Nothing has to come in from the internet: neither to the app's outbound subnet nor to the endpoints.
 resource rules 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {

@@ -4,6 +4,7 @@ param hostAccountName string
 param dataAccountName string
 param imagesContainer string
 param embeddingsContainer string
+param deadLetterContainer string
 param queues array
 param applicationInsightsName string
 
@@ -36,6 +37,10 @@ resource dataAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
 
     resource embeddings 'containers' existing = {
       name: embeddingsContainer
+    }
+
+    resource deadLetters 'containers' existing = {
+      name: deadLetterContainer
     }
   }
 
@@ -111,12 +116,23 @@ resource writeEmbeddings 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
   }
 }
 
+// Events that could not be delivered are read, put on the queue, and deleted; those that hold no event are marked.
+resource takeDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: dataAccount::blobs::deadLetters
+  name: guid(dataAccount::blobs::deadLetters.id, principalId, blobContributor)
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId(definitions, blobContributor)
+  }
+}
+
 // The app puts requests on its queue and the host takes them off; what fails five times the host puts on a poison
 // queue, which the app empties. No other queue of the account is of any use to them.
 resource workQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (item, index) in queues: {
     scope: queue[index]
-    name: guid(dataAccount.id, item, principalId, queueContributor)
+    name: guid(queue[index].id, principalId, queueContributor)
     properties: {
       principalId: principalId
       principalType: 'ServicePrincipal'

@@ -18,11 +18,6 @@ param publicAccess string
 
 param allowedIpRanges array = []
 
-@description('Blobs whose path (container/name) begins so are deleted after expiringDays. Empty: none.')
-param expiringPrefix string = ''
-
-param expiringDays int = 90
-
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   //checkov:skip=CKV_AZURE_35:closed where vnetEnabled asks for it; open otherwise, with tokens only, so that anybody can try
   //checkov:skip=CKV_AZURE_206:the host's account holds nothing that a deployment does not bring back; the data account is zone-redundant unless told otherwise
@@ -77,25 +72,3 @@ resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-0
     name: item
   }
 ]
-
-resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06-01' = if (!empty(expiringPrefix)) {
-  parent: account
-  name: 'default'
-  properties: {
-    policy: {
-      rules: [
-        {
-          name: 'old-queries'
-          type: 'Lifecycle'
-          definition: {
-            filters: { blobTypes: ['blockBlob'], prefixMatch: [expiringPrefix] }
-            actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: expiringDays } } }
-          }
-        }
-      ]
-    }
-  }
-}
-
-output id string = account.id
-output name string = account.name

@@ -2,7 +2,7 @@
 param name string
 param location string
 param tags object
-param applicationInsightsId string
+param applicationInsightsName string
 
 @description('Price of a million tokens, as a decimal number.')
 param tokenPrice string
@@ -67,6 +67,10 @@ var pages = [
   }
 ]
 
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: applicationInsightsName
+}
+
 resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   name: guid(resourceGroup().id, 'image-embeddings')
   location: location
@@ -75,11 +79,11 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   properties: {
     category: 'workbook'
     displayName: name
-    sourceId: applicationInsightsId
+    sourceId: insights.id
     serializedData: string({
       version: 'Notebook/1.0'
       items: concat([timeRange], pages)
-      fallbackResourceIds: [applicationInsightsId]
+      fallbackResourceIds: [insights.id]
     })
   }
 }

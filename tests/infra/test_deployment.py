@@ -1,72 +1,69 @@
-"""The Bicep and the code say the same: settings, containers, queues, roles, functions, and what is packaged."""
+"""What Bicep says would be deployed is what the code needs: containers, queues, roles, networks, events, threads.
 
-import json
+``infra/snapshots`` holds what Bicep says; ``make snapshots`` writes it anew.
+"""
+
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
-from shared.settings import Settings, read_settings
+from infra import bicep
+from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
+from shared.settings import read_settings
 from shared.storage.names import space_of
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
-from tests.infra.bicep import FILES, INFRA, Bicep, Declared, Expression, faults, properties, text
-
-ROOT = INFRA.parent
-MAIN = Bicep(INFRA / "main.bicep")
-SOURCES = {path: path.read_text() for path in FILES}
-
-
-def called(symbol: str) -> Declared:
-    return next(module for module in MAIN.modules() if module.symbol == symbol)
-
-
-def passed(symbol: str) -> dict[str, Any]:
-    """What main.bicep passes to a module, as far as it is known before anything is deployed."""
-    return {name: MAIN.value(value) for name, value in properties(called(symbol).properties["params"]).items()}
-
-
-def app_settings(**given: Any) -> dict[str, str]:
-    """The app's settings as main.bicep deploys them, with made-up names for what Azure will name."""
-    named = {
-        "suffix": "core.windows.net",
-        "hostAccountName": "sthost",
-        "dataAccountName": "stdata",
-        "identityClientId": "11111111-1111-1111-1111-111111111111",
-        "foundryEndpoint": "https://ai.services.ai.azure.com/models",
-        "applicationInsightsName": "appi",
-    }
-    app = Bicep(INFRA / "modules/app.bicep", {**passed("app"), **named, **given})
-    listed = app.value("settings") + (app.value("dimensions") if given.get("embeddingDimensions") else [])
-    listed += app.value("prefix") if given.get("queuePrefix") else []
-    return {
-        item["name"]: "InstrumentationKey=…" if isinstance(item["value"], Expression) else item["value"]
-        for item in listed
-    }
+from tests.infra.deployments import (
+    APPS,
+    IDENTITY,
+    INFRA,
+    ROOT,
+    SOURCES,
+    app_settings,
+    known_settings,
+    made,
+    names,
+    parameters,
+    snapshot,
+)
 
 
-class Asked(Mapping[str, str]):
-    """An environment that remembers what was asked of it."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self.values_, self.names = values, set[str]()
-
-    def __getitem__(self, name: str) -> str:
-        self.names.add(name)
-        return self.values_[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values_)
-
-    def __len__(self) -> int:
-        return len(self.values_)
+def test_the_snapshots_are_made_from_the_templates_as_they_are() -> None:
+    assert bicep.DIGEST.read_text() == bicep.digest(), "infra has changed since its snapshots were made: make snapshots"
 
 
-# What the platform reads itself, and where it says so.
+def test_every_deployment_of_the_snapshots_has_one() -> None:
+    folder = INFRA / "snapshots"
+    deployments = {path.stem for path in folder.glob("*.bicepparam")}
+    assert {path.name.removesuffix(".snapshot.json") for path in folder.glob("*.snapshot.json")} == deployments
+
+
+def test_no_snapshot_names_a_subscription_that_could_be_real() -> None:
+    for path in (INFRA / "snapshots").glob("*.*"):
+        for subscription in re.findall(r"/subscriptions/([^/\"']+)", path.read_text()):
+            assert len(set(subscription.replace("-", ""))) == 1, path.name
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_deployed_settings_are_complete_and_right(deployment: str) -> None:
+    settings = read_settings(app_settings(deployment))
+    host = app_settings(deployment)["AzureWebJobsStorage__queueServiceUri"]
+    assert settings.host_queue_service_uri == host
+    assert settings.foundry_api_key is None
+    assert settings.storage_connection_string is None
+    assert settings.client_id == IDENTITY
+
+
+# What Flex Consumption takes of siteConfig. A site that names another property is refused, with code 51021, even where
+# its value is null. These are in the schema of the Terraform provider's azurerm_function_app_flex_consumption.
+SITE_CONFIG = {"appSettings", "http20Enabled", "minTlsVersion", "scmMinTlsVersion"}
+
+# What the platform and the host read of the app settings; all else is the app's own.
 PLATFORM = {
     "AzureWebJobsStorage__blobServiceUri",
     "AzureWebJobsStorage__queueServiceUri",
@@ -81,88 +78,102 @@ PLATFORM = {
     "AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism",
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
 }
+# https://learn.microsoft.com/azure/azure-functions/functions-app-settings#flex-consumption-plan-deprecations
+NOT_ON_FLEX = re.compile(
+    "ENABLE_ORYX_BUILD|FUNCTIONS_(EXTENSION_VERSION|WORKER_.*|MAX_HTTP_CONCURRENCY)|SCM_DO_BUILD_DURING_DEPLOYMENT|WEBSITE_.*"
+)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(INFRA)))
-def test_every_bicep_file_parses(path: Path) -> None:
-    assert faults(path) == []
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_site_has_only_what_flex_consumption_takes(deployment: str) -> None:
+    [app] = made(deployment, "Microsoft.Web/sites")
+    assert set(app["properties"]["siteConfig"]) <= SITE_CONFIG
+    assert [name for name in {*app_settings(deployment), *PLATFORM} if NOT_ON_FLEX.fullmatch(name)] == []
 
 
-def test_a_file_that_is_no_bicep_would_be_found(tmp_path: Path) -> None:
-    (tmp_path / "broken.bicep").write_text("resource x 'A/b@2025-01-01' = {\n  name: \n")
-    assert faults(tmp_path / "broken.bicep")
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_deployed_setting_is_known_to_the_code_or_the_platform(deployment: str) -> None:
+    assert set(app_settings(deployment)) - known_settings() - PLATFORM == set()
 
 
-def test_the_deployed_settings_are_complete_and_right() -> None:
-    settings = read_settings(app_settings())
-    assert settings.host_queue_service_uri == "https://sthost.queue.core.windows.net"
-    assert settings.foundry_api_key is None
-    assert settings.storage_connection_string is None
-    assert settings.client_id == "11111111-1111-1111-1111-111111111111"
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_accounts_that_the_settings_name_are_those_that_are_made(deployment: str) -> None:
+    settings = app_settings(deployment)
+    accounts = names(deployment, "Microsoft.Storage/storageAccounts")
+    for connection, account in zip(("AzureWebJobsStorage", "ImageStorage"), accounts, strict=True):
+        for service in ("blob", "queue"):
+            uri = settings[f"{connection}__{service}ServiceUri"]
+            assert uri == f"https://{account}.{service}.core.windows.net"
 
 
-def test_every_deployed_setting_is_known_to_the_code_or_the_platform() -> None:
-    deployed = app_settings(embeddingDimensions=256)
-    asked = Asked(deployed)
-    read_settings(asked)
-    assert set(deployed) - asked.names - PLATFORM == set()
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_container_that_the_code_uses_is_created(deployment: str) -> None:
+    settings = read_settings(app_settings(deployment))
+    containers = names(deployment, "Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert containers == ["app-package", settings.images_container, settings.embeddings_container, DEAD_LETTERS]
+    [app] = made(deployment, "Microsoft.Web/sites")
+    assert "'app-package'" in app["properties"]["functionAppConfig"]["deployment"]["storage"]["value"]
 
 
-def test_every_setting_of_the_code_is_in_the_readme() -> None:
-    asked = Asked({})
-    with pytest.raises(ValueError, match="App settings to fix"):
-        read_settings(asked)
-    readme = (ROOT / "README.md").read_text()
-    ours = {name for name in asked.names if not name.startswith("AzureWebJobsStorage")}
-    assert {name for name in ours if f"`{name}`" not in readme} == set()
+@pytest.mark.parametrize(
+    ("deployment", "region", "redundancy"),
+    [("defaults", "westeurope", "Standard_ZRS"), ("multilingual", "westus", "Standard_LRS")],
+)
+def test_images_are_kept_across_zones_where_the_region_has_them(deployment: str, region: str, redundancy: str) -> None:
+    _, data = made(deployment, "Microsoft.Storage/storageAccounts")
+    assert (data["location"], data["sku"]["name"]) == (region, redundancy)
 
 
-def deployed_settings() -> Settings:
-    return read_settings(app_settings())
+def test_soft_delete_is_decided_by_the_template_alone() -> None:
+    for blobs in made("defaults", "Microsoft.Storage/storageAccounts/blobServices"):
+        kept = {"enabled": True, "days": parameters()["softDeleteDays"]["defaultValue"]}
+        assert blobs["properties"]["deleteRetentionPolicy"] == kept
+        assert "isVersioningEnabled" not in blobs["properties"], "an indexer would see no deletion"
+    docs = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    assert [path.name for path in docs if "delete-retention" in path.read_text()] == []
 
 
-def test_every_container_that_the_code_uses_is_created() -> None:
-    settings = deployed_settings()
-    assert {settings.images_container, settings.embeddings_container} <= set(passed("dataStorage")["containers"])
-    package = passed("app")["packageContainer"]
-    assert passed("hostStorage")["containers"] == [package]
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_queue_that_the_code_uses_is_created_and_no_other(deployment: str) -> None:
+    queues = names(deployment, "Microsoft.Storage/storageAccounts/queueServices/queues")
+    prefix = read_settings(app_settings(deployment)).queue_prefix
+    assert sorted(queues) == sorted([prefix + QUEUE, prefix + REQUESTS_POISON, UPLOADS_POISON])
 
 
-def test_every_queue_that_the_code_uses_is_created_and_no_other() -> None:
-    assert set(passed("dataStorage")["queues"]) == {QUEUE, REQUESTS_POISON, UPLOADS_POISON}
+@pytest.mark.parametrize("deployment", APPS)
+def test_storage_expires_nothing_by_itself(deployment: str) -> None:
+    assert made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies") == []
 
 
-def test_a_prefix_is_before_the_names_of_all_queues_but_the_platform_s_own() -> None:
-    main = Bicep(MAIN.path, {"queuePrefix": "team-a-"})
-    queues = main.value(properties(called("dataStorage").properties["params"])["queues"])
-    assert set(queues) == {f"team-a-{QUEUE}", f"team-a-{REQUESTS_POISON}", UPLOADS_POISON}
-    assert read_settings(app_settings(queuePrefix="team-a-")).queue_prefix == "team-a-"
-    assert "QUEUE_PREFIX" not in app_settings()
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_space_that_the_deployment_names_is_the_apps(deployment: str) -> None:
+    assert snapshot(deployment)["outputs"]["EMBEDDING_SPACE"] == space_of(read_settings(app_settings(deployment)))
 
 
-@pytest.mark.parametrize("dimensions", [0, 256])
-def test_only_the_records_of_queries_expire(dimensions: int) -> None:
-    main = Bicep(MAIN.path, {"embeddingDimensions": dimensions})
-    prefix = main.value(properties(called("dataStorage").properties["params"])["expiringPrefix"])
-    settings = read_settings(app_settings(**({"embeddingDimensions": dimensions} if dimensions else {})))
-    assert prefix == f"{settings.embeddings_container}/{space_of(settings)}/queries/"
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_app_asks_for_the_deployment_of_the_model_that_is_made(deployment: str) -> None:
+    deployed = names(deployment, "Microsoft.CognitiveServices/accounts/deployments")
+    assert deployed in ([], [app_settings(deployment)["FOUNDRY_MODEL"]])
 
 
 # The roles that the code needs: who, which role, on what. Each has its reason beside it in the Bicep.
 NEEDED = {
-    ("roles", "hostBlobs", "Storage Blob Data Owner", "hostAccount"),
-    ("roles", "hostQueues", "Storage Queue Data Contributor", "hostAccount"),
-    ("roles", "hostTables", "Storage Table Data Contributor", "hostAccount"),
-    ("roles", "readImages", "Storage Blob Data Reader", "dataAccount::blobs::images"),
-    ("roles", "writeEmbeddings", "Storage Blob Data Contributor", "dataAccount::blobs::embeddings"),
-    ("roles", "workQueues", "Storage Queue Data Contributor", "queue[index]"),
-    ("roles", "publishLogs", "Monitoring Metrics Publisher", "insights"),
-    ("roles", "personWritesImages", "Storage Blob Data Contributor", "dataAccount::blobs::images"),
-    ("roles", "personReadsEmbeddings", "Storage Blob Data Reader", "dataAccount::blobs::embeddings"),
-    ("foundry-role", "callModels", "Cognitive Services User", "foundry"),
-    ("topic", "sendDeletions", "Storage Queue Data Message Sender", "account::queueService::requests"),
-    ("topic", "keepDeadLetters", "Storage Blob Data Contributor", "account::blobs::deadLetters"),
+    ("identity", "Storage Blob Data Owner", "sthost"),
+    ("identity", "Storage Queue Data Contributor", "sthost"),
+    ("identity", "Storage Table Data Contributor", "sthost"),
+    ("identity", "Storage Blob Data Reader", "images"),
+    ("identity", "Storage Blob Data Contributor", "embeddings"),
+    ("identity", "Storage Blob Data Contributor", DEAD_LETTERS),
+    ("identity", "Storage Queue Data Contributor", QUEUE),
+    ("identity", "Storage Queue Data Contributor", REQUESTS_POISON),
+    ("identity", "Storage Queue Data Contributor", UPLOADS_POISON),
+    ("identity", "Monitoring Metrics Publisher", "appi-"),
+    ("topic", "Storage Queue Data Message Sender", QUEUE),
+    ("topic", "Storage Blob Data Contributor", DEAD_LETTERS),
 }
+NEW_FOUNDRY = {("identity", "Cognitive Services User", "ai-")}
+EXISTING_FOUNDRY = {("identity", "Cognitive Services User", "ai-models")}
+PERSON = {("person", "Storage Blob Data Contributor", "images"), ("person", "Storage Blob Data Reader", "embeddings")}
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
@@ -175,136 +186,244 @@ ROLES = {
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
     "a97b65f3-24c7-4388-baec-2e87135dc908": "Cognitive Services User",
 }
+ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
 
 
-def assignments() -> Iterator[tuple[Bicep, Declared]]:
-    for path in FILES:
-        for resource in Bicep(path).resources():
-            if resource.kind.startswith("Microsoft.Authorization/roleAssignments@"):
-                yield Bicep(path), resource
+def assigned(deployment: str) -> list[tuple[str, str, str]]:
+    """Who is given which role on what: the last part of its id, without what makes names unique."""
+    unique = snapshot(deployment)["outputs"]["DATA_ACCOUNT_NAME"].removeprefix("stdata")
+    found = []
+    for assignment in made(deployment, ASSIGNMENTS):
+        principal = re.search(r"format\('(\w+)-\{0\}'", assignment["properties"]["principalId"])
+        role = ROLES[assignment["properties"]["roleDefinitionId"].rpartition("/")[2]]
+        scope = scope_of(assignment).rpartition("/")[2].removesuffix(unique)
+        found.append((principal[1] if principal else "person", role, scope))
+    return found
 
 
-def assigned_role(bicep: Bicep, assignment: Declared) -> str:
-    definition = properties(assignment.properties["properties"])["roleDefinitionId"]
-    return ROLES[bicep.value(definition.named_children[1].named_children[1])]
+def scope_of(assignment: dict[str, Any]) -> str:
+    if found := re.match(r"\[extensionResourceId\('([^']+)'", assignment["id"]):
+        return found[1]
+    scope: str = assignment["id"].partition(f"/providers/{ASSIGNMENTS}/")[0]
+    return scope
 
 
-def test_every_role_that_the_code_needs_is_assigned_and_no_other() -> None:
-    assigned = {
-        (bicep.path.stem, role.symbol, assigned_role(bicep, role), text(role.properties["scope"]))
-        for bicep, role in assignments()
-    }
-    assert assigned == NEEDED
+@pytest.mark.parametrize(
+    ("deployment", "needed"),
+    [
+        ("defaults", NEEDED | NEW_FOUNDRY),
+        ("existing-foundry", NEEDED | EXISTING_FOUNDRY),
+        ("private-network", NEEDED | NEW_FOUNDRY | PERSON),
+    ],
+)
+def test_every_role_that_the_code_needs_is_assigned_and_no_other(
+    deployment: str, needed: set[tuple[str, str, str]]
+) -> None:
+    assert sorted(assigned(deployment)) == sorted(needed)
+
+
+def test_the_role_on_a_foundry_resource_of_another_subscription_is_given_there() -> None:
+    given = [scope_of(item) for item in made("existing-foundry", ASSIGNMENTS) if "CognitiveServices" in scope_of(item)]
+    assert given == [
+        "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/rg-models"
+        "/providers/Microsoft.CognitiveServices/accounts/ai-models"
+    ]
+    assert made("existing-foundry", "Microsoft.CognitiveServices/accounts") == []
+
+
+def test_each_role_is_named_by_what_it_is_on_whom_it_is_for_and_which_it_is() -> None:
+    # Azure refuses an assignment of the same name for another principal, so an identity made anew needs another name.
+    for assignment in made("defaults", ASSIGNMENTS):
+        properties = assignment["properties"]
+        principal, role = properties["principalId"].strip("[]"), properties["roleDefinitionId"].rpartition("/")[2]
+        assert assignment["name"] == f"[guid('{scope_of(assignment)}', {principal}, '{role}')]"
 
 
 def test_each_role_has_its_reason_above_it() -> None:
-    for bicep, role in assignments():
-        above, _, _ = SOURCES[bicep.path].partition(f"resource {role.symbol} ")
-        assert above.splitlines()[-1].startswith("// "), f"{bicep.path}: {role.symbol}"
+    found = 0
+    for source in SOURCES.values():
+        for above in source.split("'Microsoft.Authorization/roleAssignments@")[:-1]:
+            assert above.splitlines()[-2].startswith("// "), above[-200:]
+            found += 1
+    assert found
 
 
 def test_the_roles_are_there_before_the_app() -> None:
-    assert "roles" in [text(item) for item in called("app").properties["dependsOn"].named_children]
+    app = SOURCES[INFRA / "main.bicep"].partition("\nmodule app ")[2].partition("\nmodule ")[0]
+    assert "dependsOn: [roles]" in app
     # The model's role comes first by what the app is given of it.
-    assert text(properties(called("app").properties["params"])["foundryEndpoint"]).startswith("foundryRole.outputs")
+    assert "FOUNDRY_ENDPOINT: foundryRole.outputs." in app
 
 
-def resources_of(provider: str) -> list[tuple[Path, dict[str, Any]]]:
-    """The properties of all resources of a type that are made here."""
-    return [
-        (path, Bicep(path).value(resource.properties["properties"]))
-        for path in FILES
-        for resource in Bicep(path).resources()
-        if resource.kind.startswith(f"{provider}@") and not resource.existing
-    ]
-
-
-def test_no_storage_account_takes_keys_or_old_tls_or_shows_blobs_to_all() -> None:
-    accounts = resources_of("Microsoft.Storage/storageAccounts")
-    assert accounts
-    for _, account in accounts:
+@pytest.mark.parametrize("deployment", APPS)
+def test_no_storage_account_takes_keys_or_old_tls_or_shows_blobs_to_all(deployment: str) -> None:
+    accounts = [account["properties"] for account in made(deployment, "Microsoft.Storage/storageAccounts")]
+    assert len(accounts) == 2
+    for account in accounts:
         assert account["allowSharedKeyAccess"] is False
         assert account["allowBlobPublicAccess"] is False
         assert account["minimumTlsVersion"] == "TLS1_2"
         assert account["supportsHttpsTrafficOnly"] is True
 
 
-def test_neither_model_nor_logs_take_keys() -> None:
-    [(_, foundry)] = resources_of("Microsoft.CognitiveServices/accounts")
-    [(_, insights)] = resources_of("Microsoft.Insights/components")
-    [(_, workspace)] = resources_of("Microsoft.OperationalInsights/workspaces")
-    assert foundry["disableLocalAuth"] is True
-    assert insights["DisableLocalAuth"] is True
-    assert workspace["features"]["disableLocalAuth"] is True
+@pytest.mark.parametrize("deployment", APPS)
+def test_neither_model_nor_logs_nor_deployment_take_keys(deployment: str) -> None:
+    for foundry in made(deployment, "Microsoft.CognitiveServices/accounts"):
+        assert foundry["properties"]["disableLocalAuth"] is True
+    [insights] = made(deployment, "Microsoft.Insights/components")
+    [workspace] = made(deployment, "Microsoft.OperationalInsights/workspaces")
+    assert insights["properties"]["DisableLocalAuth"] is True
+    assert workspace["properties"]["features"]["disableLocalAuth"] is True
+    ways = made(deployment, "Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    assert {way["name"].rpartition("/")[2]: way["properties"]["allow"] for way in ways} == {"ftp": False, "scm": False}
 
 
 def test_the_one_key_that_there_must_be_is_read_in_one_place_and_put_out_nowhere() -> None:
     readers = {path.name for path, source in SOURCES.items() if re.search(r"\blist[A-Z]\w*\(", source)}
     assert readers == {"events.bicep"}
-    assert Bicep(INFRA / "events.bicep").outputs() == set()
+    assert snapshot("events")["outputs"] == {}
 
 
 def subscriptions() -> dict[str, Any]:
-    """What Event Grid is told to deliver, by the symbol of the subscription."""
-    events = Bicep(INFRA / "events.bicep", {"imagesContainer": "images", "key": "…"})
+    """What Event Grid is told to deliver, by the name of the subscription."""
+    made_ = made("events", "Microsoft.EventGrid/systemTopics/eventSubscriptions")
+    return {subscription["name"].rpartition("/")[2]: subscription["properties"] for subscription in made_}
+
+
+IMAGES = "/blobServices/default/containers/images/blobs/"
+KINDS = {
+    "uploads": "BlobCreated",
+    "uploads-unsafe": "BlobCreated",
+    "uploads-unsafe-ending": "BlobCreated",
+    "deletions": "BlobDeleted",
+}
+# "String comparisons are case-insensitive", all conditions must hold, and of each any value: "Event filtering".
+CONDITIONS: dict[str, Callable[[str, list[str]], bool]] = {
+    "StringIn": lambda text, values: text in values,
+    "StringContains": lambda text, values: any(value in text for value in values),
+    "StringNotContains": lambda text, values: not any(value in text for value in values),
+    "StringEndsWith": lambda text, values: text.endswith(tuple(values)),
+    "StringNotEndsWith": lambda text, values: not text.endswith(tuple(values)),
+}
+
+
+def told_of_upload(name: str) -> set[str]:
+    """The subscriptions that get the event of an upload under this name."""
+    event = {"subject": IMAGES + name, "data.api": "PutBlob"}
     return {
-        resource.symbol: events.value(resource.properties["properties"])
-        for resource in events.resources()
-        if not resource.existing
+        subscription
+        for subscription, properties in subscriptions().items()
+        if KINDS[subscription] == "BlobCreated"
+        and all(
+            CONDITIONS[condition["operatorType"]](
+                event[condition["key"]].lower(), [value.lower() for value in condition["values"]]
+            )
+            for condition in properties["filter"]["advancedFilters"]
+        )
     }
 
 
 def test_new_images_go_to_the_function_that_embeds_them() -> None:
-    [name] = re.findall(r"functionName=Host\.Functions\.(\w+)&", SOURCES[INFRA / "events.bicep"])
+    uploads = subscriptions()["uploads"]
+    [name] = re.findall(r"functionName=Host\.Functions\.(\w+)&", uploads["destination"]["properties"]["endpointUrl"])
     assert re.search(rf"@work\.blob_trigger\(.*\ndef {name}\(", (ROOT / "function_app.py").read_text())
-    [condition] = subscriptions()["uploads"]["filter"]["advancedFilters"]
-    assert condition["key"] == "data.api"
 
 
-def test_deletions_go_to_the_queue_that_the_app_reads_without_a_key() -> None:
-    delivery = subscriptions()["deletions"]["deliveryWithResourceIdentity"]
-    assert delivery["destination"]["properties"]["queueName"] == QUEUE == passed("topic")["requestsQueue"]
-    assert delivery["identity"] == {"type": "SystemAssigned"}
+@pytest.mark.parametrize("name", ["a b.jpg", "trip/a#1.jpg", "a..b/.c/d", "ü/図.png", "a&code=1+2=3"])
+def test_a_name_that_the_blob_trigger_can_carry_goes_to_it_alone(name: str) -> None:
+    assert told_of_upload(name) == {"uploads"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("/x.jpg", "/", "//", "a//b.jpg", "a/", "a//", "q?x=1.jpg", "back\\slash.jpg", "100%.jpg", "%2E%2e/q.jpg"),
+        *(".", "..", "./q.jpg", "../q.jpg", "a/./q.jpg", "a/../q.jpg", "a/.", "a/..", "lost \ufffd.jpg"),
+    ],
+)
+def test_a_name_that_the_blob_trigger_would_change_comes_over_the_queue(name: str) -> None:
+    assert told_of_upload(name)
+    assert "uploads" not in told_of_upload(name)
+
+
+def test_all_but_uploads_goes_to_the_queue_that_the_app_reads_without_a_key() -> None:
+    for name in subscriptions().keys() - {"uploads"}:
+        delivery = subscriptions()[name]["deliveryWithResourceIdentity"]
+        assert delivery["destination"]["properties"]["queueName"] == QUEUE
+        assert delivery["identity"] == {"type": "SystemAssigned"}
 
 
 def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_loses_none() -> None:
-    kinds = {"uploads": "Microsoft.Storage.BlobCreated", "deletions": "Microsoft.Storage.BlobDeleted"}
-    dead_letters = passed("topic")["deadLetterContainer"]
-    assert subscriptions().keys() == kinds.keys()
+    assert subscriptions().keys() == KINDS.keys()
     for name, subscription in subscriptions().items():
-        assert subscription["filter"]["includedEventTypes"] == [kinds[name]]
-        assert subscription["filter"]["subjectBeginsWith"] == "/blobServices/default/containers/images/blobs/"
+        assert subscription["filter"]["includedEventTypes"] == [f"Microsoft.Storage.{KINDS[name]}"]
+        assert subscription["filter"]["subjectBeginsWith"] == IMAGES
         assert subscription["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
         kept = subscription["deadLetterWithResourceIdentity"]["deadLetterDestination"]["properties"]
-        assert kept["blobContainerName"] == dead_letters
-    assert dead_letters in passed("dataStorage")["containers"]
+        assert kept["blobContainerName"] == DEAD_LETTERS
 
 
-def test_every_module_is_given_just_what_it_takes() -> None:
-    for module in MAIN.modules():
-        parameters = Bicep(INFRA / module.kind).parameters()
-        given = set(properties(module.properties["params"]))
-        assert given <= set(parameters), module.symbol
-        assert {name for name, default in parameters.items() if default is None} <= given, module.symbol
+def test_no_subscription_filters_by_more_values_than_event_grid_takes() -> None:
+    for subscription in subscriptions().values():
+        conditions = subscription["filter"].get("advancedFilters", [])
+        assert sum(len(condition["values"]) for condition in conditions) <= 25
 
 
-def test_every_parameter_that_azd_passes_exists_and_the_required_ones_are_passed() -> None:
-    passed_on = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
-    parameters = MAIN.parameters()
-    assert set(passed_on) <= set(parameters)
-    assert {name for name, default in parameters.items() if default is None} <= set(passed_on)
+def test_the_hooks_are_given_the_names_of_what_is_made() -> None:
+    outputs = snapshot("defaults")["outputs"]
+    assert outputs["FUNCTION_APP_NAME"] in names("defaults", "Microsoft.Web/sites")
+    assert outputs["EVENT_TOPIC_NAME"] in names("defaults", "Microsoft.EventGrid/systemTopics")
+    assert outputs["DATA_ACCOUNT_NAME"] in names("defaults", "Microsoft.Storage/storageAccounts")
+    assert outputs["AZURE_RESOURCE_GROUP"] in names("defaults", "Microsoft.Resources/resourceGroups")
 
 
 def test_every_private_endpoint_has_a_name_in_the_network() -> None:
-    network = Bicep(INFRA / "modules/network.bicep", {"suffix": "core.windows.net"})
-    zones = network.value("zones")
-    named = {
-        endpoint["name"]: [zones[number] for number in endpoint["zones"]] for endpoint in network.value("endpoints")
+    zones = {
+        group["name"].partition("/")[0].removeprefix("pe-").rpartition("-")[0]: [
+            zone["name"] for zone in group["properties"]["privateDnsZoneConfigs"]
+        ]
+        for group in made("private-network", "Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
     }
-    for account in ("host", "data"):
-        for service in ("blob", "queue", "table"):
-            assert named[f"{account}-{service}"] == [f"privatelink.{service}.core.windows.net"]
-    assert "privatelink.services.ai.azure.com" in named["foundry"]
+    endpoints = {
+        connection["name"]: connection["properties"]
+        for endpoint in made("private-network", "Microsoft.Network/privateEndpoints")
+        for connection in endpoint["properties"]["privateLinkServiceConnections"]
+    }
+    assert zones.keys() == endpoints.keys()
+    # What the host and the app use: no other private endpoint is paid for.
+    assert endpoints.keys() == {"host-blob", "host-queue", "host-table", "data-blob", "data-queue", "foundry"}
+    for name, properties in endpoints.items():
+        [service] = properties["groupIds"]
+        account = properties["privateLinkServiceId"].rpartition("/")[2]
+        if name == "foundry":
+            assert account in names("private-network", "Microsoft.CognitiveServices/accounts")
+            assert "privatelink-services-ai-azure-com" in zones[name]
+        else:
+            assert account.startswith(f"st{name.partition('-')[0]}")
+            assert zones[name] == [
+                f"[replace(format('privatelink.{service}.{{0}}', environment().suffixes.storage), '.', '-')]"
+            ]
+    [network] = made("private-network", "Microsoft.Network/virtualNetworks")
+    [app] = made("private-network", "Microsoft.Web/sites")
+    assert [subnet["name"] for subnet in network["properties"]["subnets"]] == ["app", "endpoints"]
+    assert "appSubnetId" in app["properties"]["virtualNetworkSubnetId"]
+
+
+def test_a_private_network_closes_everything_but_the_way_of_event_grid_and_of_the_addresses_let_in() -> None:
+    host, data = (account["properties"] for account in made("private-network", "Microsoft.Storage/storageAccounts"))
+    [foundry] = made("private-network", "Microsoft.CognitiveServices/accounts")
+    assert host["publicNetworkAccess"] == foundry["properties"]["publicNetworkAccess"] == "Disabled"
+    assert data["publicNetworkAccess"] == "Enabled"
+    assert data["networkAcls"]["defaultAction"] == "Deny"
+    assert [rule["value"] for rule in data["networkAcls"]["ipRules"]] == ["203.0.113.7", "198.51.100.0/24"]
+
+
+def test_without_a_private_network_none_of_it_is_made() -> None:
+    assert not [
+        item for item in snapshot("defaults")["predictedResources"] if item["type"].startswith("Microsoft.Network/")
+    ]
+    [app] = made("defaults", "Microsoft.Web/sites")
+    assert app["properties"]["virtualNetworkSubnetId"] is None
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -373,9 +492,9 @@ def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:
     assert "Trace" in host().logging.application_insights.sampling_settings.excluded_types.split(";")
 
 
-@pytest.mark.parametrize(("calls", "uploads"), [(8, 16), (1, 16), (32, 64)])
-def test_there_is_a_thread_for_everything_that_may_run_at_once(calls: int, uploads: int) -> None:
-    settings = app_settings(foundryConcurrency=calls)
+@pytest.mark.parametrize(("deployment", "uploads"), [("defaults", 16), ("every-setting", 64)])
+def test_there_is_a_thread_for_everything_that_may_run_at_once(deployment: str, uploads: int) -> None:
+    settings = app_settings(deployment)
     queues = host().extensions.queues
     assert settings["AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism"] == str(uploads)
     at_once = uploads + queues.batch_size + queues.new_batch_threshold

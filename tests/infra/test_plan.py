@@ -13,10 +13,10 @@ import urllib3
 from infra import plan
 from infra.plan import Backlog
 from tests.conftest import Cloud
-from tests.infra.bicep import INFRA
+from tests.infra.deployments import INFRA, ROOT
 from tests.uploads.test_sync import picture
 
-SCALING = (INFRA.parent / "docs/scaling.md").read_text()
+SCALING = (ROOT / "docs/scaling.md").read_text()
 
 
 def test_a_backlog_that_the_quota_bounds_takes_its_tokens_over_the_quota() -> None:

@@ -20,14 +20,14 @@ from shared.log import Report
 from shared.model.rate_limiter import RateLimiter
 from shared.model.wire_format import failure
 from shared.operations import watch
+from shared.operations.dead_letters import DeadLetterCounts
 from shared.queries import queries
 from shared.storage.queues import QueueState
 from shared.uploads import report
-from tests.infra.bicep import INFRA, Bicep
+from tests.infra.deployments import INFRA, ROOT, made
 
-ROOT = INFRA.parent
 QUERIES = {path.stem: path.read_text() for path in sorted((INFRA / "queries").glob("*.kql"))}
-ALERTS = Bicep(INFRA / "modules/alerts.bicep")
+ALERTS = made("defaults", "Microsoft.Insights/scheduledQueryRules")
 PLACEHOLDERS = re.compile(r"\{(\w+)\}")
 
 # Which class writes a line of which event; what is not here has the fields of Report alone.
@@ -205,6 +205,7 @@ def test_every_step_and_part_of_a_query_is_one_that_the_code_writes() -> None:
     prepared = {*re.findall(r'"(width|height|bytes)":', SOURCES["uploads/embed"])}
     assert {*re.findall(r"line\.prepared\.(\w+)", everything)} <= prepared
     assert {*re.findall(r"waiting\.(\w+)", everything)} <= {*QueueState.__struct_fields__}
+    assert {*re.findall(r"line\.dead_letters\.(\w+)", everything)} <= {*DeadLetterCounts.__struct_fields__}
 
 
 def steps_of(*modules: str) -> set[str]:
@@ -240,24 +241,32 @@ def test_every_event_that_the_code_logs_is_asked_for_somewhere() -> None:
     assert logged_events() == set().union(*map(asked_events, QUERIES.values()))
 
 
-def test_every_query_is_used_and_every_placeholder_is_filled() -> None:
-    used = {}
-    for module in ("alerts", "workbook"):
-        source = (INFRA / f"modules/{module}.bicep").read_text()
-        for name in re.findall(r"loadTextContent\('\.\./queries/([\w-]+)\.kql'\)", source):
-            used[name] = source
-    assert used.keys() == QUERIES.keys()
-    for name, source in used.items():
-        assert all(f"'{{{placeholder}}}'" in source for placeholder in PLACEHOLDERS.findall(QUERIES[name])), name
+def deployed_queries() -> list[str]:
+    """The queries of all alerts and of the workbook, as they are deployed."""
+    alerts = [condition["query"] for rule in ALERTS for condition in rule["properties"]["criteria"]["allOf"]]
+    [workbook] = made("defaults", "Microsoft.Insights/workbooks")
+    items = json.loads(workbook["properties"]["serializedData"])["items"]
+    return [*alerts, *(item["content"]["query"] for item in items if "query" in item["content"])]
+
+
+def test_every_query_is_used_and_every_placeholder_is_filled_with_a_number() -> None:
+    left = deployed_queries()
+    for name, query in QUERIES.items():
+        parts = [re.escape(part) for part in PLACEHOLDERS.split(query)[::2]]
+        used = [text for text in left if re.fullmatch(r"[0-9.]+".join(parts), text)]
+        assert len(used) == 1, name
+        left.remove(used[0])
+    assert left == []
 
 
 def test_no_alert_looks_back_further_than_azure_lets_it() -> None:
-    assert {rule["window"] for rule in ALERTS.value("rules")} <= {"PT30M", "PT1H", "P2D"}
-    assert ALERTS.value("auditHours") < 48
+    assert {rule["properties"]["windowSize"] for rule in ALERTS} <= {"PT30M", "PT1H", "P2D"}
+    [overdue] = [query for query in deployed_queries() if query.startswith("// No audit of all images")]
+    assert {int(hours) for hours in re.findall(r"ago\((\d+)h\)", overdue)} == {26}
 
 
 def test_every_alert_has_a_section_that_says_what_to_do() -> None:
-    names = {rule["name"] for rule in ALERTS.value("rules")} | {"Events are dead-lettered"}
+    names = {rule["name"] for rule in ALERTS}
     operations = (ROOT / "docs/operations.md").read_text()
     section = operations.partition("\n## Alerts\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^### (.+)$", section, re.MULTILINE)) == names

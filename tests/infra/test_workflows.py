@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.bicep import INFRA
+from tests.infra.deployments import INFRA, ROOT, made
 
-ROOT = INFRA.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
@@ -22,7 +21,7 @@ def test_no_workflow_uses_a_stored_secret_or_may_write(path: Any) -> None:
     workflow = yaml.safe_load(path.read_text())
     assert "secrets." not in path.read_text()
     assert workflow["permissions"].items() <= {"contents": "read", "id-token": "write"}.items()
-    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+    assert all("timeout-minutes" in job or "uses" in job for job in workflow["jobs"].values())
 
 
 def test_ci_runs_what_everybody_runs() -> None:
@@ -31,24 +30,53 @@ def test_ci_runs_what_everybody_runs() -> None:
 
 
 def test_the_deployment_gives_azd_every_name_that_its_parameters_ask_for() -> None:
-    asked = set(re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text()))
+    asked = re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text())
     given = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["env"]
+    assert all(value == f"${{{{ vars.{name} }}}}" for name, value in given.items())
     # azd finds out by itself who it is signed in as.
-    assert asked - set(given) == {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"}
+    assert set(asked) - set(given) == {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"}
+    # `azd pipeline config` sets those of azd itself, and those that it is told of.
+    own = {"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID", "AZURE_ENV_NAME", "AZURE_LOCATION"}
+    assert set(read("azure.yaml")["pipeline"]["variables"]) == set(given) - own
 
 
-def test_actions_are_named_by_their_commit() -> None:
-    used = [line for path in WORKFLOWS for line in re.findall(r"uses: (.*)", path.read_text())]
+def test_nothing_is_deployed_that_has_not_passed_the_checks() -> None:
+    jobs = read(".github/workflows/deploy.yml")["jobs"]
+    assert jobs["checks"]["uses"] == "./.github/workflows/ci.yml"
+    assert jobs["deploy"]["needs"] == "checks"
+    # YAML takes the key `on` for true.
+    assert "workflow_call" in read(".github/workflows/ci.yml")[True]
+
+
+def test_the_docs_make_the_credential_of_the_environment_that_the_workflow_deploys_to() -> None:
+    environment = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["environment"]
+    docs = (ROOT / "docs/deploy.md").read_text()
+    assert f"repo:<owner>/<repository>:environment:{environment}" in docs
+
+
+def test_actions_of_others_are_named_by_their_commit() -> None:
+    used = [line for path in WORKFLOWS for line in re.findall(r"uses: ([^.].*)", path.read_text())]
     assert [line for line in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", line)] == []
 
 
 def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
     [(service, options)] = read("azure.yaml")["services"].items()
     assert options == {"project": ".", "language": "python", "host": "function", "remoteBuild": True}
-    assert f"'azd-service-name': '{service}'" in (INFRA / "modules/app.bicep").read_text()
+    [app] = made("defaults", "Microsoft.Web/sites")
+    assert app["tags"]["azd-service-name"] == service
 
 
 def test_the_hooks_that_azd_runs_are_there() -> None:
-    for hook in read("azure.yaml")["hooks"]["postdeploy"].values():
-        assert (ROOT / hook["run"]).is_file()
-    assert os.access(INFRA / "hooks/postdeploy.sh", os.X_OK)
+    hooks = read("azure.yaml")["hooks"]
+    assert hooks.keys() == {"preprovision", "postdeploy"}
+    for name, ways in hooks.items():
+        assert {way: options["run"] for way, options in ways.items()} == {
+            "posix": f"infra/hooks/{name}.sh",
+            "windows": f"infra/hooks/{name}.ps1",
+        }
+        assert os.access(INFRA / f"hooks/{name}.sh", os.X_OK)
+        assert (INFRA / f"hooks/{name}.ps1").is_file()
+
+
+def test_an_azd_that_is_too_old_to_build_on_the_server_is_refused() -> None:
+    assert read("azure.yaml")["requiredVersions"] == {"azd": ">= 1.23.5"}
