@@ -32,9 +32,11 @@ def failing_site(switch: StorageFaults, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="package")
 def model_faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[list[Faulty]]]:
     """The faults of the model, on a third stack, under way: a call that hangs does so for a minute."""
+    # Not in the other thread: pytest makes its folder at the first call, and two at once take it from each other.
+    logs = tmp_path_factory.mktemp("model")
 
     def outcomes() -> list[Faulty]:
-        with running(logs=tmp_path_factory.mktemp("model")) as site:
+        with running(logs=logs) as site:
             return scenarios.model_faults(site, images=20, times=10)
 
     with ThreadPoolExecutor(1) as background:
