@@ -109,6 +109,10 @@ param queryRetentionDays int = 90
 @description('When the audit runs: NCRONTAB, in UTC.')
 param reconcileSchedule string = '0 0 3 * * *'
 
+@description('How uploads reach the app: webhook (at once, by a key) or queue (without a key or a call, up to a minute later).')
+@allowed(['webhook', 'queue'])
+param uploadEvents string = 'webhook'
+
 @description('Memory of one instance, in MB.')
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
@@ -138,6 +142,9 @@ param softDeleteDays int = 7
 
 @description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
 param vnetEnabled bool = false
+
+@description('Close the public endpoint of the app: it is called in the virtual network alone. It takes vnetEnabled, and uploadEvents queue.')
+param privateApp bool = false
 
 @description('With vnetEnabled: public addresses (IPv4, or CIDR up to /30) that may still reach the account with the images, to upload for example.')
 param allowedIpRanges array = []
@@ -184,6 +191,10 @@ var zones = !contains(regionsWithoutZones, toLower(replace(location, ' ', '')))
 var defaultRedundancy = zones ? 'Standard_ZRS' : 'Standard_LRS'
 var tooManyWarm = 'alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is ${alwaysReadyHttpInstances}, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is ${maximumInstanceCount}: lower the one or raise the other, with azd env set.'
 var warm = alwaysReadyHttpInstances <= maximumInstanceCount ? alwaysReadyHttpInstances : fail(tooManyWarm)
+var needsQueue = 'privateApp (PRIVATE_APP) is true and uploadEvents (UPLOAD_EVENTS) is webhook: Event Grid cannot call a private app. Set UPLOAD_EVENTS to queue, or PRIVATE_APP to false, with azd env set.'
+var needsNetwork = 'privateApp (PRIVATE_APP) is true and vnetEnabled (VNET_ENABLED) is false: nobody could call the app. Set VNET_ENABLED to true, or PRIVATE_APP to false, with azd env set.'
+// In one expression: a variable that fails does so wherever it is used.
+var closed = !privateApp ? false : uploadEvents != 'queue' ? fail(needsQueue) : vnetEnabled ? true : fail(needsNetwork)
 var makesFoundry = empty(existingFoundryResourceId)
 // /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.CognitiveServices/accounts/<8>
 var foundryParts = split(existingFoundryResourceId, '/')
@@ -341,9 +352,23 @@ module app 'modules/app.bicep' = {
     alwaysReadyHttpInstances: warm
     applicationInsightsName: applicationInsightsName
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
+    publicAccess: !closed
   }
   // Roles come first, so that the first start of the app finds them.
   dependsOn: [roles]
+}
+
+module privateEndpoint 'modules/private-app.bicep' = if (closed) {
+  scope: group
+  params: {
+    name: token
+    location: location
+    tags: tags
+    appName: appName
+    networkId: network!.outputs.networkId
+    subnetId: network!.outputs.endpointSubnetId
+  }
+  dependsOn: [app]
 }
 
 module topic 'modules/topic.bicep' = {
@@ -394,6 +419,8 @@ module workbook 'modules/workbook.bicep' = {
 output AZURE_RESOURCE_GROUP string = group.name
 output FUNCTION_APP_NAME string = appName
 output FUNCTION_APP_URL string = app.outputs.url
+output PRIVATE_APP string = closed ? 'true' : 'false'
+output UPLOAD_EVENTS string = uploadEvents
 output EVENT_TOPIC_NAME string = topicName
 output DATA_ACCOUNT_NAME string = dataAccountName
 output IMAGES_CONTAINER string = imagesContainer

@@ -25,6 +25,9 @@ param applicationInsightsName string
 @description('The subnet that the app sends through. Empty: none.')
 param subnetId string
 
+@description('Whether the app is called over the public network.')
+param publicAccess bool
+
 var suffix = environment().suffixes.storage
 // An account's endpoints are not asked of it: with private endpoints their public names stay the same.
 var hostService = {
@@ -77,7 +80,7 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
 }
 
 resource app 'Microsoft.Web/sites@2025-03-01' = {
-  //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise
+  //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise; closed where privateApp asks for it
   //checkov:skip=CKV_AZURE_17:Event Grid sends no client certificate; callers are known by a key or by Entra
   //checkov:skip=CKV_AZURE_212:Flex Consumption goes down to no instance by design
   //checkov:skip=CKV_AZURE_78:Flex Consumption has no FTP, and refuses a site that names ftpsState
@@ -94,8 +97,9 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
-    // Event Grid has no way into a private network: its webhook, guarded by a key of the platform, has to be public.
-    publicNetworkAccess: 'Enabled'
+    // Event Grid has no way into a private network: its webhook, guarded by a key of the platform, has to be public. With
+    // uploads over the queue nothing has to be.
+    publicNetworkAccess: publicAccess ? 'Enabled' : 'Disabled'
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
     functionAppConfig: {
       deployment: {
