@@ -54,7 +54,7 @@ param foundryScope string = 'https://cognitiveservices.azure.com/.default'
 
 @minValue(1)
 @maxValue(32)
-@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
+@description('Calls to the model in flight in one instance of each function group. Its uploads at once, and its threads, follow.')
 param foundryConcurrency int = 8
 
 @minValue(5)
@@ -119,7 +119,7 @@ param instanceMemoryMB int = 2048
 
 @minValue(1)
 @maxValue(1000)
-@description('Most instances at once. More than the quota of the model can feed are waste: see docs/scaling.md.')
+@description('Most instances at once, of each function group. Most regions refuse less than 40. See docs/scaling.md.')
 param maximumInstanceCount int = 40
 
 @minValue(1)

@@ -42,6 +42,11 @@ var dataService = {
 
 // As in host.json, or two for each call that may be in flight: the host keeps about half of them at work.
 var uploadsAtOnce = max(16, 2 * callsInFlight)
+// In host.json: batchSize and newBatchThreshold.
+var messagesAtOnce = 12
+// A process serves one group of functions: all of HTTP, or the uploads, or one queue, or one timer. So it needs the threads of
+// the largest, and 4 more for requests that come before another instance has started.
+var threads = max(uploadsAtOnce, messagesAtOnce, httpPerInstanceConcurrency) + 4
 
 var platformSettings = [
   { name: 'AzureWebJobsStorage__blobServiceUri', value: hostService.blob }
@@ -55,8 +60,8 @@ var platformSettings = [
   { name: 'ImageStorage__credential', value: 'managedidentity' }
   { name: 'ImageStorage__clientId', value: identityClientId }
   { name: 'AZURE_CLIENT_ID', value: identityClientId }
-  // Threads for uploads, 12 messages (host.json) and 4 queries or timers at once; Python's own default is 5 on one core.
-  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: string(uploadsAtOnce + 16) }
+  // Python's own default is 5 on one core.
+  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: string(threads) }
   { name: 'AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism', value: string(uploadsAtOnce) }
   // 20 MB of input are allowed, and JSON has them in base64.
   { name: 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', value: '26214400' }

@@ -12,7 +12,7 @@ param foundryName string
 @description('Addresses of the network, which hold those of both subnets.')
 param addressPrefix string = '10.0.0.0/16'
 
-@description('Addresses of the app\'s instances: one each, so at least as many as there may be instances.')
+@description('Addresses of the app\'s instances: one each, so at least as many as there may be instances, of all groups of functions.')
 param appSubnetPrefix string = '10.0.0.0/22'
 
 @description('Addresses of the private endpoints.')

@@ -519,12 +519,16 @@ def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:
 
 
 @pytest.mark.parametrize(("deployment", "uploads"), [("defaults", 16), ("every-setting", 64)])
-def test_there_is_a_thread_for_everything_that_may_run_at_once(deployment: str, uploads: int) -> None:
+def test_there_is_a_thread_for_everything_that_a_function_group_may_run_at_once(deployment: str, uploads: int) -> None:
     settings = app_settings(deployment)
+    [app] = made(deployment, "Microsoft.Web/sites")
     queues = host().extensions.queues
+    requests = app["properties"]["functionAppConfig"]["scaleAndConcurrency"]["triggers"]["http"][
+        "perInstanceConcurrency"
+    ]
     assert settings["AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism"] == str(uploads)
-    at_once = uploads + queues.batch_size + queues.new_batch_threshold
-    assert at_once < int(settings["PYTHON_THREADPOOL_THREAD_COUNT"])
+    largest = max(uploads, queues.batch_size + queues.new_batch_threshold, requests)
+    assert largest < int(settings["PYTHON_THREADPOOL_THREAD_COUNT"])
 
 
 def test_host_json_and_the_template_start_as_many_uploads_at_once() -> None:
