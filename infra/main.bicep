@@ -105,6 +105,10 @@ param queryRecords string = 'full'
 @description('Days after which the nightly audit removes the record of a query. The same query then calls the model once more.')
 param queryRetentionDays int = 90
 
+@maxLength(99)
+@description('Spaces (names of folders in the embeddings container) whose blobs storage deletes. Not the one that the app writes to.')
+param retiredSpaces string[] = []
+
 @minLength(1)
 @description('When the audit runs: NCRONTAB, in UTC.')
 param reconcileSchedule string = '0 0 3 * * *'
@@ -178,6 +182,10 @@ var requestsQueue = 'embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
+var spaceInUse = 'retiredSpaces (RETIRED_SPACES) has ${space}, which the app writes to: its embeddings would be deleted. Take it off the list, with azd env set.'
+var notASpace = 'retiredSpaces (RETIRED_SPACES) has an empty name, or one with a slash: give names of folders in the embeddings container, with azd env set.'
+var retiredNamesRight = empty(filter(retiredSpaces, name => empty(name) || contains(name, '/')))
+var retired = contains(retiredSpaces, space) ? fail(spaceInUse) : retiredNamesRight ? retiredSpaces : fail(notASpace)
 // These offer Flex Consumption, but no storage across zones.
 var regionsWithoutZones = [
   'australiasoutheast'
@@ -244,6 +252,7 @@ module dataStorage 'modules/storage.bicep' = {
     // which a firewall can let in, and a closed public endpoint can not.
     publicAccess: vnetEnabled ? 'trusted' : 'all'
     allowedIpRanges: allowedIpRanges
+    deletedPrefixes: [for name in retired: '${embeddingsContainer}/${name}/']
   }
 }
 

@@ -167,7 +167,7 @@ def lines(backlog: Backlog) -> list[str]:
         ]
     if found.waiting:
         said += [
-            f"  Most regions refuse less than {LEAST_INSTANCES}: those that wait cost up to US$ {found.waiting:,.2f} more,",
+            f"  Most regions refuse less than {LEAST_INSTANCES}: that waiting costs up to US$ {found.waiting:,.2f},",
             "  see 'Where 40 instances are too many' in docs/scaling.md.",
         ]
     if backlog.images > 10_000_000:

@@ -140,9 +140,22 @@ def test_every_queue_that_the_code_uses_is_created_and_no_other(deployment: str)
     assert sorted(queues) == sorted([QUEUE, REQUESTS_POISON, UPLOADS_POISON])
 
 
-@pytest.mark.parametrize("deployment", APPS)
-def test_storage_expires_nothing_by_itself(deployment: str) -> None:
-    assert made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies") == []
+def deleted(deployment: str) -> list[str]:
+    """The beginnings of paths (container/name) that storage is told to delete, in any account."""
+    policies = made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies")
+    rules = [rule for policy in policies for rule in policy["properties"]["policy"]["rules"]]
+    assert rules, "without a rule, one of an earlier deployment would stay"
+    return [prefix for rule in rules if rule["enabled"] for prefix in rule["definition"]["filters"]["prefixMatch"]]
+
+
+def test_storage_deletes_the_retired_spaces_and_nothing_whose_name_only_begins_like_theirs() -> None:
+    assert deleted("retired-spaces") == ["embeddings/Cohere-embed-v3-english/", "embeddings/embed-v-4-0-256/"]
+    assert snapshot("retired-spaces")["outputs"]["EMBEDDING_SPACE"] == "embed-v-4-0"
+
+
+@pytest.mark.parametrize("deployment", [name for name in APPS if name != "retired-spaces"])
+def test_storage_deletes_nothing_that_it_was_not_told_to(deployment: str) -> None:
+    assert deleted(deployment) == []
 
 
 @pytest.mark.parametrize("deployment", APPS)
