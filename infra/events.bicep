@@ -71,9 +71,10 @@ var complete = {
   values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
 }
 // The blob trigger reads the name from the event's URL, and of these names it would make another name, or none, on which the
-// host ends. Doubled slashes (so a leading one, too), dot segments, what a parser of URLs takes for something else, a percent
-// sign, which may be escaped or not, and the character that stands for a lost one. The app reads such names from the queue.
-var unsafe = ['//', '/./', '/../', '?', '\\', '%', '\u{FFFD}']
+// host ends. Doubled slashes (so a leading one, too), dot segments, a question mark and a backslash (5C), which mean something
+// else in a URL, a percent sign, which may be escaped or not, and the character that stands for a lost one (FFFD). The app
+// reads such names from the queue.
+var unsafe = ['//', '/./', '/../', '?', '\u{5C}', '%', '\u{FFFD}']
 var unsafeEndings = ['/', '/.', '/..']
 
 resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {

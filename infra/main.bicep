@@ -107,7 +107,7 @@ param queryRetentionDays int = 90
 
 @maxLength(99)
 @description('Spaces (names of folders in the embeddings container) whose blobs storage deletes. Not the one that the app writes to.')
-param retiredSpaces string[] = []
+param retiredSpaces array = []
 
 @minLength(1)
 @description('When the audit runs: NCRONTAB, in UTC.')
@@ -184,7 +184,7 @@ var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentNam
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
 var spaceInUse = 'retiredSpaces (RETIRED_SPACES) has ${space}, which the app writes to: its embeddings would be deleted. Take it off the list, with azd env set.'
 var notASpace = 'retiredSpaces (RETIRED_SPACES) has an empty name, or one with a slash: give names of folders in the embeddings container, with azd env set.'
-var retiredNamesRight = empty(filter(retiredSpaces, name => empty(name) || contains(name, '/')))
+var retiredNamesRight = !contains(retiredSpaces, '') && !contains(string(retiredSpaces), '/')
 var retired = contains(retiredSpaces, space) ? fail(spaceInUse) : retiredNamesRight ? retiredSpaces : fail(notASpace)
 // These offer Flex Consumption, but no storage across zones.
 var regionsWithoutZones = [
@@ -252,8 +252,17 @@ module dataStorage 'modules/storage.bicep' = {
     // which a firewall can let in, and a closed public endpoint can not.
     publicAccess: vnetEnabled ? 'trusted' : 'all'
     allowedIpRanges: allowedIpRanges
-    deletedPrefixes: [for name in retired: '${embeddingsContainer}/${name}/']
   }
+}
+
+module retiredSpacesRule 'modules/retired-spaces.bicep' = {
+  scope: group
+  params: {
+    accountName: dataAccountName
+    container: embeddingsContainer
+    spaces: retired
+  }
+  dependsOn: [dataStorage]
 }
 
 module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {

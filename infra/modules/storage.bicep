@@ -18,9 +18,6 @@ param publicAccess string
 
 param allowedIpRanges array = []
 
-@description('Blobs whose path (container/name) begins so are deleted. Null: the account has no such policy.')
-param deletedPrefixes string[]?
-
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   //checkov:skip=CKV_AZURE_35:closed where vnetEnabled asks for it; open otherwise, with tokens only, so that anybody can try
   //checkov:skip=CKV_AZURE_206:the host's account holds nothing that a deployment does not bring back; the data account is zone-redundant unless told otherwise
@@ -75,25 +72,3 @@ resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-06-0
     name: item
   }
 ]
-
-// Storage deletes millions of blobs by itself, a day or two after it is told to. A policy without a rule is refused, and one
-// that the template leaves out would stay: so there is always one, which is off where nothing is to be deleted.
-resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06-01' = if (deletedPrefixes != null) {
-  parent: account
-  name: 'default'
-  properties: {
-    policy: {
-      rules: [
-        for (prefix, index) in empty(deletedPrefixes) ? ['nothing/'] : deletedPrefixes!: {
-          name: 'delete-${index}'
-          enabled: !empty(deletedPrefixes)
-          type: 'Lifecycle'
-          definition: {
-            filters: { blobTypes: ['blockBlob'], prefixMatch: [prefix] }
-            actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: 0 } } }
-          }
-        }
-      ]
-    }
-  }
-}
