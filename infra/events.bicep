@@ -1,10 +1,15 @@
 // Tells the app of new images and of deletions. After the app has been deployed, and apart from main.bicep: the key of
 // its webhook is made by the Functions host when it first runs, and Event Grid calls the webhook before it subscribes it.
-// By then the roles of the topic's identity have been there for some minutes, too.
+// By then the roles of the topic's identity have been there for some minutes, too, which the queue needs.
 param functionAppName string
 param systemTopicName string
 param dataAccountName string
 param imagesContainer string
+
+@description('How uploads reach the app: webhook (Event Grid calls it, with a key) or queue (no key, no call).')
+@allowed(['webhook', 'queue'])
+param uploadEvents string = 'webhook'
+
 param deadLetterContainer string = 'dead-letter-events'
 param requestsQueue string = 'embedding-requests'
 
@@ -20,10 +25,19 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
   name: systemTopicName
 }
 
-// The one key of this deployment. Event Grid cannot sign in to a Functions webhook with Entra, so it has to be. It goes
-// from one service of Azure to another, and is in no parameter, output or history of a deployment.
+// The one key of this deployment, which is read for the webhook only. Event Grid cannot sign in to a Functions webhook with
+// Entra, so it has to be. It goes from one service of Azure to another, and is in no parameter, output or history of a
+// deployment.
 var key = listKeys('${app.id}/host/default', '2024-11-01').systemKeys.blobs_extension
 var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs'
+var toWebhook = {
+  endpointType: 'WebHook'
+  properties: {
+    endpointUrl: '${webhook}?functionName=Host.Functions.embed_uploaded_image&code=${key}'
+    // One by one: an event that cannot be taken must not hold up others.
+    maxEventsPerBatch: 1
+  }
+}
 
 // The last slash matters: without it, images-archive would match images.
 var images = '/blobServices/default/containers/${imagesContainer}/blobs/'
@@ -57,9 +71,10 @@ var complete = {
   values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
 }
 // The blob trigger reads the name from the event's URL, and of these names it would make another name, or none, on which the
-// host ends. Doubled slashes (so a leading one, too), dot segments, what a parser of URLs takes for something else, a percent
-// sign, which may be escaped or not, and the character that stands for a lost one. The app reads such names from the queue.
-var unsafe = ['//', '/./', '/../', '?', '\\', '%', '\u{FFFD}']
+// host ends. Doubled slashes (so a leading one, too), dot segments, a question mark and a backslash (5C), which mean something
+// else in a URL, a percent sign, which may be escaped or not, and the character that stands for a lost one (FFFD). The app
+// reads such names from the queue.
+var unsafe = ['//', '/./', '/../', '?', '\u{5C}', '%', '\u{FFFD}']
 var unsafeEndings = ['/', '/.', '/..']
 
 resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
@@ -67,14 +82,8 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
   name: 'uploads'
   properties: {
     eventDeliverySchema: 'EventGridSchema'
-    destination: {
-      endpointType: 'WebHook'
-      properties: {
-        endpointUrl: '${webhook}?functionName=Host.Functions.embed_uploaded_image&code=${key}'
-        // One by one: an event that cannot be taken must not hold up others.
-        maxEventsPerBatch: 1
-      }
-    }
+    destination: uploadEvents == 'webhook' ? toWebhook : null
+    deliveryWithResourceIdentity: uploadEvents == 'queue' ? toQueue : null
     filter: {
       includedEventTypes: ['Microsoft.Storage.BlobCreated']
       subjectBeginsWith: images
@@ -90,7 +99,7 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
   }
 }
 
-// What `uploads` leaves out. A name that is in both of these comes twice, which does no harm.
+// What `uploads` leaves out, in both ways, so that a change of the way leaves no subscription behind. A name that is in both of these comes twice, which does no harm.
 resource unsafeUploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = [
   for item in [
     { name: 'uploads-unsafe', condition: { operatorType: 'StringContains', key: 'subject', values: unsafe } }

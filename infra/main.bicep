@@ -54,7 +54,7 @@ param foundryScope string = 'https://cognitiveservices.azure.com/.default'
 
 @minValue(1)
 @maxValue(32)
-@description('Calls to the model in flight in one instance. The uploads that it works on at once, and its threads, follow.')
+@description('Calls to the model in flight in one instance of each function group. Its uploads at once, and its threads, follow.')
 param foundryConcurrency int = 8
 
 @minValue(5)
@@ -109,9 +109,17 @@ param queryRecords string = 'full'
 @description('Days after which the nightly audit removes the record of a query. The same query then calls the model once more.')
 param queryRetentionDays int = 90
 
+@maxLength(99)
+@description('Spaces (names of folders in the embeddings container) whose blobs storage deletes. Not the one that the app writes to.')
+param retiredSpaces array = []
+
 @minLength(1)
 @description('When the audit runs: NCRONTAB, in UTC.')
 param reconcileSchedule string = '0 0 3 * * *'
+
+@description('How uploads reach the app: webhook (at once, by a key) or queue (without a key or a call, up to a minute later).')
+@allowed(['webhook', 'queue'])
+param uploadEvents string = 'webhook'
 
 @description('Memory of one instance, in MB.')
 @allowed([512, 2048, 4096])
@@ -119,7 +127,7 @@ param instanceMemoryMB int = 2048
 
 @minValue(1)
 @maxValue(1000)
-@description('Most instances at once. More than the quota of the model can feed are waste: see docs/scaling.md.')
+@description('Most instances at once, of each function group. Most regions refuse less than 40. See docs/scaling.md.')
 param maximumInstanceCount int = 40
 
 @minValue(1)
@@ -142,6 +150,9 @@ param softDeleteDays int = 7
 
 @description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
 param vnetEnabled bool = false
+
+@description('Close the public endpoint of the app: it is called in the virtual network alone. It takes vnetEnabled, and uploadEvents queue.')
+param privateApp bool = false
 
 @description('With vnetEnabled: public addresses (IPv4, or CIDR up to /30) that may still reach the account with the images, to upload for example.')
 param allowedIpRanges array = []
@@ -175,6 +186,10 @@ var requestsQueue = '${queuePrefix}embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
+var spaceInUse = 'retiredSpaces (RETIRED_SPACES) has ${space}, which the app writes to: its embeddings would be deleted. Take it off the list, with azd env set.'
+var notASpace = 'retiredSpaces (RETIRED_SPACES) has an empty name, or one with a slash: give names of folders in the embeddings container, with azd env set.'
+var retiredNamesRight = !contains(retiredSpaces, '') && !contains(string(retiredSpaces), '/')
+var retired = contains(retiredSpaces, space) ? fail(spaceInUse) : retiredNamesRight ? retiredSpaces : fail(notASpace)
 // These offer Flex Consumption, but no storage across zones.
 var regionsWithoutZones = [
   'australiasoutheast'
@@ -188,6 +203,10 @@ var zones = !contains(regionsWithoutZones, toLower(replace(location, ' ', '')))
 var defaultRedundancy = zones ? 'Standard_ZRS' : 'Standard_LRS'
 var tooManyWarm = 'alwaysReadyHttpInstances (ALWAYS_READY_HTTP_INSTANCES) is ${alwaysReadyHttpInstances}, more than maximumInstanceCount (MAXIMUM_INSTANCE_COUNT), which is ${maximumInstanceCount}: lower the one or raise the other, with azd env set.'
 var warm = alwaysReadyHttpInstances <= maximumInstanceCount ? alwaysReadyHttpInstances : fail(tooManyWarm)
+var needsQueue = 'privateApp (PRIVATE_APP) is true and uploadEvents (UPLOAD_EVENTS) is webhook: Event Grid cannot call a private app. Set UPLOAD_EVENTS to queue, or PRIVATE_APP to false, with azd env set.'
+var needsNetwork = 'privateApp (PRIVATE_APP) is true and vnetEnabled (VNET_ENABLED) is false: nobody could call the app. Set VNET_ENABLED to true, or PRIVATE_APP to false, with azd env set.'
+// In one expression: a variable that fails does so wherever it is used.
+var closed = !privateApp ? false : uploadEvents != 'queue' ? fail(needsQueue) : vnetEnabled ? true : fail(needsNetwork)
 var makesFoundry = empty(existingFoundryResourceId)
 // /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.CognitiveServices/accounts/<8>
 var foundryParts = split(existingFoundryResourceId, '/')
@@ -238,6 +257,16 @@ module dataStorage 'modules/storage.bicep' = {
     publicAccess: vnetEnabled ? 'trusted' : 'all'
     allowedIpRanges: allowedIpRanges
   }
+}
+
+module retiredSpacesRule 'modules/retired-spaces.bicep' = {
+  scope: group
+  params: {
+    accountName: dataAccountName
+    container: embeddingsContainer
+    spaces: retired
+  }
+  dependsOn: [dataStorage]
 }
 
 module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
@@ -346,9 +375,23 @@ module app 'modules/app.bicep' = {
     alwaysReadyHttpInstances: warm
     applicationInsightsName: applicationInsightsName
     subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
+    publicAccess: !closed
   }
   // Roles come first, so that the first start of the app finds them.
   dependsOn: [roles]
+}
+
+module privateEndpoint 'modules/private-app.bicep' = if (closed) {
+  scope: group
+  params: {
+    name: token
+    location: location
+    tags: tags
+    appName: appName
+    networkId: network!.outputs.networkId
+    subnetId: network!.outputs.endpointSubnetId
+  }
+  dependsOn: [app]
 }
 
 module topic 'modules/topic.bicep' = {
@@ -399,6 +442,8 @@ module workbook 'modules/workbook.bicep' = {
 output AZURE_RESOURCE_GROUP string = group.name
 output FUNCTION_APP_NAME string = appName
 output FUNCTION_APP_URL string = app.outputs.url
+output PRIVATE_APP string = closed ? 'true' : 'false'
+output UPLOAD_EVENTS string = uploadEvents
 output EVENT_TOPIC_NAME string = topicName
 output DATA_ACCOUNT_NAME string = dataAccountName
 output IMAGES_CONTAINER string = imagesContainer

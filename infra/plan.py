@@ -26,6 +26,10 @@ QUEUE_OPERATIONS = 3
 EVENT_OPERATIONS = 2
 # Our own line of 0.5 KB and three of the host's, each with the columns that Application Insights adds.
 LOG_KB = 3.5
+# Flex Consumption scales by function group, and these call the model: uploads, queued requests, and HTTP.
+GROUPS = 3
+# Most regions refuse a lower maximumInstanceCount (Azure/azure-functions-host#10523).
+LEAST_INSTANCES = 40
 # A number of a vector as JSON, and it is stored twice: in the record and by content.
 BYTES_A_NUMBER, COPIES = 11.5, 2
 
@@ -49,7 +53,7 @@ class Backlog:
     """Seconds in which the model answers."""
     dimensions: int = 1024
     instances: int = 40
-    """maximumInstanceCount."""
+    """maximumInstanceCount, which counts for each function group: one group works on a backlog."""
     calls: int = 8
     """FOUNDRY_CONCURRENCY: calls in flight in one instance."""
     memory: int = 2048
@@ -65,6 +69,10 @@ class Plan:
     hours: float
     instances: int
     in_flight: float
+    possible: int
+    """Calls in flight if every function group had as many instances, each with all of its calls."""
+    waiting: float
+    """What instances cost that only wait for the quota, where no fewer than LEAST_INSTANCES are allowed; US dollars."""
     money: dict[str, float]
     a_month: dict[str, float]
 
@@ -91,9 +99,15 @@ def plan(backlog: Backlog) -> Plan:
         hours=seconds / 3600,
         instances=instances,
         in_flight=rate * (1 - backlog.known) * backlog.model,
+        possible=backlog.calls * instances * GROUPS,
+        waiting=_waiting(backlog, max(0, LEAST_INSTANCES - instances) * seconds) if bound == "the quota" else 0.0,
         money=_money(backlog, calls, instances * seconds),
         a_month=_a_month(backlog),
     )
+
+
+def _waiting(backlog: Backlog, instance_seconds: float) -> float:
+    return instance_seconds * backlog.memory / 1024 * float(PRICES["functions_gb_second"])
 
 
 def _money(backlog: Backlog, calls: float, instance_seconds: float) -> dict[str, float]:
@@ -137,7 +151,7 @@ def lines(backlog: Backlog) -> list[str]:
         f"  images a second      {found.rate:,.1f}",
         f"  hours                {found.hours:,.1f}",
         f"  instances            {found.instances} of {backlog.instances} allowed",
-        f"  calls in flight      {found.in_flight:,.1f} of {found.instances * backlog.calls} possible",
+        f"  calls in flight      {found.in_flight:,.1f} of {found.possible} possible in {GROUPS} function groups",
         "",
         f"  {'once':<20} {'US$':>12} {'per 1,000':>12}",
         *(_row(part, money, backlog.images) for part, money in found.money.items()),
@@ -147,8 +161,15 @@ def lines(backlog: Backlog) -> list[str]:
         *(_row(part, money, backlog.images) for part, money in found.a_month.items()),
     ]
     if found.instances < backlog.instances:
-        advice = f"maximumInstanceCount={found.instances} is enough: more would wait for the quota, and be paid for."
-        said += ["", f"  {advice}"]
+        said += [
+            "",
+            f"  maximumInstanceCount={found.instances} is enough: more would wait for the quota, and be paid for.",
+        ]
+    if found.waiting:
+        said += [
+            f"  Most regions refuse less than {LEAST_INSTANCES}: that waiting costs up to US$ {found.waiting:,.2f},",
+            "  see 'Where 40 instances are too many' in docs/scaling.md.",
+        ]
     if backlog.images > 10_000_000:
         said += ["", "  More than 10 million images: see 'At 10 million and beyond' in docs/scaling.md."]
     return said

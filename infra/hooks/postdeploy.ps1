@@ -1,7 +1,8 @@
 #!/usr/bin/env pwsh
 # Before 7.2, redirecting what a program writes to stderr ends a script; azd takes Windows PowerShell 5 where it finds no other.
 #Requires -Version 7.2
-# After `azd deploy`: wait until the app runs, subscribe its webhook to new images, and make sure that it is well.
+# After `azd deploy`: wait until the app runs, have it told of new images, and make sure that it is well. With UPLOAD_EVENTS=queue
+# there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
 # Safe to run again at any time: azd hooks run postdeploy
 # The same as postdeploy.sh, step by step.
 $ErrorActionPreference = 'Stop'
@@ -33,8 +34,9 @@ function Read-Answer($lines) {
     }
 }
 
-foreach ($name in 'AZURE_SUBSCRIPTION_ID', 'AZURE_RESOURCE_GROUP', 'FUNCTION_APP_NAME', 'FUNCTION_APP_URL', 'EVENT_TOPIC_NAME',
-    'DATA_ACCOUNT_NAME', 'IMAGES_CONTAINER', 'EMBEDDINGS_CONTAINER', 'EMBEDDING_SPACE', 'REQUESTS_QUEUE') {
+foreach ($name in 'AZURE_SUBSCRIPTION_ID', 'AZURE_RESOURCE_GROUP', 'FUNCTION_APP_NAME', 'FUNCTION_APP_URL', 'PRIVATE_APP', 'UPLOAD_EVENTS',
+    'EVENT_TOPIC_NAME', 'DATA_ACCOUNT_NAME', 'IMAGES_CONTAINER', 'EMBEDDINGS_CONTAINER', 'EMBEDDING_SPACE',
+    'REQUESTS_QUEUE') {
     if (-not [Environment]::GetEnvironmentVariable($name)) {
         Stop-Here "$name is not set. Run this with: azd hooks run postdeploy"
     }
@@ -74,6 +76,8 @@ while ($true) {
     # The platform forgets at times to look into a new package: this tells it to.
     $lines = az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>&1
     $null = Read-Answer $lines
+    # The queue needs neither the function nor its key.
+    if ($env:UPLOAD_EVENTS -ceq 'queue') { break }
     $function = Test-Function
     $key = Test-Key
     if ($function -eq 'true' -and $key -eq 'true') { break }
@@ -86,14 +90,16 @@ while ($true) {
     Start-Sleep -Seconds $pause
 }
 
-# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that.
+# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue it wants
+# the role of its identity, which takes some minutes to be seen.
 $attempt = 1
 while ($true) {
     $said = @()
     $lines = az deployment group create --subscription $env:AZURE_SUBSCRIPTION_ID --resource-group $env:AZURE_RESOURCE_GROUP `
         --name image-embeddings-events --template-file (Join-Path $here '../events.bicep') --output none --only-show-errors `
         --parameters functionAppName=$env:FUNCTION_APP_NAME systemTopicName=$env:EVENT_TOPIC_NAME `
-        dataAccountName=$env:DATA_ACCOUNT_NAME imagesContainer=$env:IMAGES_CONTAINER requestsQueue=$env:REQUESTS_QUEUE 2>&1
+        dataAccountName=$env:DATA_ACCOUNT_NAME imagesContainer=$env:IMAGES_CONTAINER requestsQueue=$env:REQUESTS_QUEUE `
+        uploadEvents=$env:UPLOAD_EVENTS 2>&1
     if ($LASTEXITCODE -eq 0) { break }
     $null = Read-Answer $lines
     if ($attempt -ge 5) {
@@ -124,6 +130,12 @@ function Test-Well {
     }
 }
 
+if ($env:PRIVATE_APP -ceq 'true') {
+    Write-Host "The app is private, so it cannot be checked from here. From a machine in its network: curl $env:FUNCTION_APP_URL/api/health"
+    Write-Host 'If that says ok, upload a picture:'
+    Write-Host "  az storage blob upload --auth-mode login --account-name $env:DATA_ACCOUNT_NAME -c $env:IMAGES_CONTAINER -f a.jpg -n a.jpg"
+    exit 0
+}
 $end = (Get-Date).AddSeconds($limit)
 while (-not (Test-Well)) {
     if ((Get-Date) -ge $end) {

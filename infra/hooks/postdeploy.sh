@@ -1,5 +1,6 @@
 #!/bin/sh
-# After `azd deploy`: wait until the app runs, subscribe its webhook to new images, and make sure that it is well.
+# After `azd deploy`: wait until the app runs, have it told of new images, and make sure that it is well. With UPLOAD_EVENTS=queue
+# there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
 # Safe to run again at any time: azd hooks run postdeploy
 set -eu
 
@@ -23,8 +24,9 @@ in_one_line() {
   readable | tr -s '\n\t ' ' ' | head -c 400
 }
 
-for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP FUNCTION_APP_NAME FUNCTION_APP_URL EVENT_TOPIC_NAME \
-  DATA_ACCOUNT_NAME IMAGES_CONTAINER EMBEDDINGS_CONTAINER EMBEDDING_SPACE REQUESTS_QUEUE; do
+for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP FUNCTION_APP_NAME FUNCTION_APP_URL PRIVATE_APP UPLOAD_EVENTS \
+  EVENT_TOPIC_NAME DATA_ACCOUNT_NAME IMAGES_CONTAINER EMBEDDINGS_CONTAINER EMBEDDING_SPACE \
+  REQUESTS_QUEUE; do
   eval "value=\${$name:-}"
   [ -n "$value" ] || fail "$name is not set. Run this with: azd hooks run postdeploy"
 done
@@ -61,6 +63,8 @@ while :; do
   # The platform forgets at times to look into a new package: this tells it to.
   az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors \
     >/dev/null 2>>"$said" || true
+  # The queue needs neither the function nor its key.
+  [ "$UPLOAD_EVENTS" = queue ] && break
   function=$(true_or_false function_is_there)
   key=$(true_or_false key_is_there)
   [ "$function" = true ] && [ "$key" = true ] && break
@@ -72,13 +76,14 @@ while :; do
   sleep "$pause"
 done
 
-# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that.
+# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue it wants
+# the role of its identity, which takes some minutes to be seen.
 attempt=1
 while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
   --name image-embeddings-events --template-file "$here/../events.bicep" --output none --only-show-errors \
   --parameters functionAppName="$FUNCTION_APP_NAME" systemTopicName="$EVENT_TOPIC_NAME" \
   dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" \
-  requestsQueue="$REQUESTS_QUEUE" >"$said" 2>&1; do
+  requestsQueue="$REQUESTS_QUEUE" uploadEvents="$UPLOAD_EVENTS" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
     readable >&2
     fail "Event Grid could not be told of the app. Once the reason above is fixed: azd hooks run postdeploy"
@@ -99,6 +104,12 @@ app_is_well() {
   [ "$status" = 200 ] && tr -d '[:space:]\000' <"$body" | grep -q '^{"status":"ok"'
 }
 
+if [ "$PRIVATE_APP" = true ]; then
+  echo "The app is private, so it cannot be checked from here. From a machine in its network: curl $FUNCTION_APP_URL/api/health"
+  echo "If that says ok, upload a picture:"
+  echo "  az storage blob upload --auth-mode login --account-name $DATA_ACCOUNT_NAME -c $IMAGES_CONTAINER -f a.jpg -n a.jpg"
+  exit 0
+fi
 end=$(($(date +%s) + limit))
 until app_is_well; do
   if [ "$(date +%s)" -ge "$end" ]; then

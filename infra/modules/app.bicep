@@ -25,6 +25,9 @@ param applicationInsightsName string
 @description('The subnet that the app sends through. Empty: none.')
 param subnetId string
 
+@description('Whether the app is called over the public network.')
+param publicAccess bool
+
 var suffix = environment().suffixes.storage
 // An account's endpoints are not asked of it: with private endpoints their public names stay the same.
 var hostService = {
@@ -39,6 +42,11 @@ var dataService = {
 
 // As in host.json, or two for each call that may be in flight: the host keeps about half of them at work.
 var uploadsAtOnce = max(16, 2 * callsInFlight)
+// In host.json: batchSize and newBatchThreshold.
+var messagesAtOnce = 12
+// A process serves one group of functions: all of HTTP, or the uploads, or one queue, or one timer. So it needs the threads of
+// the largest, and 4 more for requests that come before another instance has started.
+var threads = max(uploadsAtOnce, messagesAtOnce, httpPerInstanceConcurrency) + 4
 
 var platformSettings = [
   { name: 'AzureWebJobsStorage__blobServiceUri', value: hostService.blob }
@@ -52,8 +60,8 @@ var platformSettings = [
   { name: 'ImageStorage__credential', value: 'managedidentity' }
   { name: 'ImageStorage__clientId', value: identityClientId }
   { name: 'AZURE_CLIENT_ID', value: identityClientId }
-  // Threads for uploads, 12 messages (host.json) and 4 queries or timers at once; Python's own default is 5 on one core.
-  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: string(uploadsAtOnce + 16) }
+  // Python's own default is 5 on one core.
+  { name: 'PYTHON_THREADPOOL_THREAD_COUNT', value: string(threads) }
   { name: 'AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism', value: string(uploadsAtOnce) }
   // 20 MB of input are allowed, and JSON has them in base64.
   { name: 'FUNCTIONS_REQUEST_BODY_SIZE_LIMIT', value: '26214400' }
@@ -77,7 +85,7 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
 }
 
 resource app 'Microsoft.Web/sites@2025-03-01' = {
-  //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise
+  //checkov:skip=CKV_AZURE_222:Event Grid calls the webhook over the public network, and cannot do otherwise; closed where privateApp asks for it
   //checkov:skip=CKV_AZURE_17:Event Grid sends no client certificate; callers are known by a key or by Entra
   //checkov:skip=CKV_AZURE_212:Flex Consumption goes down to no instance by design
   //checkov:skip=CKV_AZURE_78:Flex Consumption has no FTP, and refuses a site that names ftpsState
@@ -94,8 +102,9 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
-    // Event Grid has no way into a private network: its webhook, guarded by a key of the platform, has to be public.
-    publicNetworkAccess: 'Enabled'
+    // Event Grid has no way into a private network: its webhook, guarded by a key of the platform, has to be public. With
+    // uploads over the queue nothing has to be.
+    publicNetworkAccess: publicAccess ? 'Enabled' : 'Disabled'
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
     functionAppConfig: {
       deployment: {

@@ -1,5 +1,5 @@
 // The virtual network: a subnet for the app, a subnet for private endpoints of both accounts and of the model, and the
-// private names for them. The app itself keeps its public address: Event Grid calls its webhook there.
+// private names for them. The app's own is in private-app.bicep: the app needs this network first.
 param name string
 param location string
 param tags object
@@ -12,7 +12,7 @@ param foundryName string
 @description('Addresses of the network, which hold those of both subnets.')
 param addressPrefix string = '10.0.0.0/16'
 
-@description('Addresses of the app\'s instances: one each, so at least as many as there may be instances.')
+@description('Addresses of the app\'s instances: one each, so at least as many as there may be instances, of all groups of functions.')
 param appSubnetPrefix string = '10.0.0.0/22'
 
 @description('Addresses of the private endpoints.')
@@ -165,4 +165,6 @@ resource names 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2025-05-
   }
 ]
 
+output networkId string = network.id
 output appSubnetId string = network::appSubnet.id
+output endpointSubnetId string = network::endpointSubnet.id

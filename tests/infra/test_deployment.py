@@ -3,6 +3,7 @@
 ``infra/snapshots`` holds what Bicep says; ``make snapshots`` writes it anew.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -140,9 +141,22 @@ def test_every_queue_that_the_code_uses_is_created_and_no_other(deployment: str)
     assert sorted(queues) == sorted([prefix + QUEUE, prefix + REQUESTS_POISON, UPLOADS_POISON])
 
 
-@pytest.mark.parametrize("deployment", APPS)
-def test_storage_expires_nothing_by_itself(deployment: str) -> None:
-    assert made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies") == []
+def deleted(deployment: str) -> list[str]:
+    """The beginnings of paths (container/name) that storage is told to delete, in any account."""
+    policies = made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies")
+    rules = [rule for policy in policies for rule in policy["properties"]["policy"]["rules"]]
+    assert rules, "without a rule, one of an earlier deployment would stay"
+    return [prefix for rule in rules if rule["enabled"] for prefix in rule["definition"]["filters"]["prefixMatch"]]
+
+
+def test_storage_deletes_the_retired_spaces_and_nothing_whose_name_only_begins_like_theirs() -> None:
+    assert deleted("retired-spaces") == ["embeddings/Cohere-embed-v3-english/", "embeddings/embed-v-4-0-256/"]
+    assert snapshot("retired-spaces")["outputs"]["EMBEDDING_SPACE"] == "embed-v-4-0"
+
+
+@pytest.mark.parametrize("deployment", [name for name in APPS if name != "retired-spaces"])
+def test_storage_deletes_nothing_that_it_was_not_told_to(deployment: str) -> None:
+    assert deleted(deployment) == []
 
 
 @pytest.mark.parametrize("deployment", APPS)
@@ -284,9 +298,15 @@ def test_the_one_key_that_there_must_be_is_read_in_one_place_and_put_out_nowhere
     assert snapshot("events")["outputs"] == {}
 
 
-def subscriptions() -> dict[str, Any]:
+def test_with_uploads_over_the_queue_no_key_is_read_and_nothing_of_the_app_is_named() -> None:
+    told = json.dumps(snapshot("events-queue"))
+    assert "listKeys" not in told
+    assert "Microsoft.Web" not in told
+
+
+def subscriptions(deployment: str = "events") -> dict[str, Any]:
     """What Event Grid is told to deliver, by the name of the subscription."""
-    made_ = made("events", "Microsoft.EventGrid/systemTopics/eventSubscriptions")
+    made_ = made(deployment, "Microsoft.EventGrid/systemTopics/eventSubscriptions")
     return {subscription["name"].rpartition("/")[2]: subscription["properties"] for subscription in made_}
 
 
@@ -346,16 +366,23 @@ def test_a_name_that_the_blob_trigger_would_change_comes_over_the_queue(name: st
     assert "uploads" not in told_of_upload(name)
 
 
-def test_all_but_uploads_goes_to_the_queue_that_the_app_reads_without_a_key() -> None:
-    for name in subscriptions().keys() - {"uploads"}:
-        delivery = subscriptions()[name]["deliveryWithResourceIdentity"]
-        assert delivery["destination"]["properties"]["queueName"] == QUEUE
-        assert delivery["identity"] == {"type": "SystemAssigned"}
+@pytest.mark.parametrize(("deployment", "webhook"), [("events", {"uploads"}), ("events-queue", set[str]())])
+def test_all_but_the_webhook_goes_to_the_queue_that_the_app_reads_without_a_key(
+    deployment: str, webhook: set[str]
+) -> None:
+    for name, subscription in subscriptions(deployment).items():
+        delivery = subscription["deliveryWithResourceIdentity"]
+        # Event Grid takes one of the two.
+        assert (subscription.get("destination") is not None) == (delivery is None) == (name in webhook)
+        if delivery:
+            assert delivery["destination"]["properties"]["queueName"] == QUEUE
+            assert delivery["identity"] == {"type": "SystemAssigned"}
 
 
-def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_loses_none() -> None:
-    assert subscriptions().keys() == KINDS.keys()
-    for name, subscription in subscriptions().items():
+@pytest.mark.parametrize("deployment", ["events", "events-queue"])
+def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_loses_none(deployment: str) -> None:
+    assert subscriptions(deployment).keys() == KINDS.keys()
+    for name, subscription in subscriptions(deployment).items():
         assert subscription["filter"]["includedEventTypes"] == [f"Microsoft.Storage.{KINDS[name]}"]
         assert subscription["filter"]["subjectBeginsWith"] == IMAGES
         assert subscription["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
@@ -377,34 +404,40 @@ def test_the_hooks_are_given_the_names_of_what_is_made() -> None:
     assert outputs["AZURE_RESOURCE_GROUP"] in names("defaults", "Microsoft.Resources/resourceGroups")
 
 
-def test_every_private_endpoint_has_a_name_in_the_network() -> None:
+@pytest.mark.parametrize(("deployment", "of_the_app"), [("private-network", set[str]()), ("queue-private", {"app"})])
+def test_every_private_endpoint_has_a_name_in_the_network(deployment: str, of_the_app: set[str]) -> None:
     zones = {
         group["name"].partition("/")[0].removeprefix("pe-").rpartition("-")[0]: [
             zone["name"] for zone in group["properties"]["privateDnsZoneConfigs"]
         ]
-        for group in made("private-network", "Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
+        for group in made(deployment, "Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
     }
     endpoints = {
         connection["name"]: connection["properties"]
-        for endpoint in made("private-network", "Microsoft.Network/privateEndpoints")
+        for endpoint in made(deployment, "Microsoft.Network/privateEndpoints")
         for connection in endpoint["properties"]["privateLinkServiceConnections"]
     }
     assert zones.keys() == endpoints.keys()
     # What the host and the app use: no other private endpoint is paid for.
-    assert endpoints.keys() == {"host-blob", "host-queue", "host-table", "data-blob", "data-queue", "foundry"}
+    used = {"host-blob", "host-queue", "host-table", "data-blob", "data-queue", "foundry"}
+    assert endpoints.keys() == used | of_the_app
     for name, properties in endpoints.items():
         [service] = properties["groupIds"]
         account = properties["privateLinkServiceId"].rpartition("/")[2]
         if name == "foundry":
-            assert account in names("private-network", "Microsoft.CognitiveServices/accounts")
+            assert account in names(deployment, "Microsoft.CognitiveServices/accounts")
             assert "privatelink-services-ai-azure-com" in zones[name]
+        elif name == "app":
+            assert service == "sites"
+            assert account in names(deployment, "Microsoft.Web/sites")
+            assert zones[name] == ["privatelink-azurewebsites-net"]
         else:
             assert account.startswith(f"st{name.partition('-')[0]}")
             assert zones[name] == [
                 f"[replace(format('privatelink.{service}.{{0}}', environment().suffixes.storage), '.', '-')]"
             ]
-    [network] = made("private-network", "Microsoft.Network/virtualNetworks")
-    [app] = made("private-network", "Microsoft.Web/sites")
+    [network] = made(deployment, "Microsoft.Network/virtualNetworks")
+    [app] = made(deployment, "Microsoft.Web/sites")
     assert [subnet["name"] for subnet in network["properties"]["subnets"]] == ["app", "endpoints"]
     assert "appSubnetId" in app["properties"]["virtualNetworkSubnetId"]
 
@@ -416,6 +449,14 @@ def test_a_private_network_closes_everything_but_the_way_of_event_grid_and_of_th
     assert data["publicNetworkAccess"] == "Enabled"
     assert data["networkAcls"]["defaultAction"] == "Deny"
     assert [rule["value"] for rule in data["networkAcls"]["ipRules"]] == ["203.0.113.7", "198.51.100.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "access"), [("defaults", "Enabled"), ("private-network", "Enabled"), ("queue-private", "Disabled")]
+)
+def test_the_app_is_called_over_the_public_network_unless_it_is_private(deployment: str, access: str) -> None:
+    [app] = made(deployment, "Microsoft.Web/sites")
+    assert app["properties"]["publicNetworkAccess"] == access
 
 
 def test_without_a_private_network_none_of_it_is_made() -> None:
@@ -493,12 +534,16 @@ def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:
 
 
 @pytest.mark.parametrize(("deployment", "uploads"), [("defaults", 16), ("every-setting", 64)])
-def test_there_is_a_thread_for_everything_that_may_run_at_once(deployment: str, uploads: int) -> None:
+def test_there_is_a_thread_for_everything_that_a_function_group_may_run_at_once(deployment: str, uploads: int) -> None:
     settings = app_settings(deployment)
+    [app] = made(deployment, "Microsoft.Web/sites")
     queues = host().extensions.queues
+    requests = app["properties"]["functionAppConfig"]["scaleAndConcurrency"]["triggers"]["http"][
+        "perInstanceConcurrency"
+    ]
     assert settings["AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism"] == str(uploads)
-    at_once = uploads + queues.batch_size + queues.new_batch_threshold
-    assert at_once < int(settings["PYTHON_THREADPOOL_THREAD_COUNT"])
+    largest = max(uploads, queues.batch_size + queues.new_batch_threshold, requests)
+    assert largest < int(settings["PYTHON_THREADPOOL_THREAD_COUNT"])
 
 
 def test_host_json_and_the_template_start_as_many_uploads_at_once() -> None:

@@ -118,6 +118,8 @@ class Cloud:
                 "ANSWERS": str(self.folder),
                 # azd gives what main.bicep puts out, and the subscription.
                 **outputs,
+                "UPLOAD_EVENTS": "webhook",
+                "PRIVATE_APP": "false",
                 "FUNCTION_APP_URL": self.url,
                 "AZURE_SUBSCRIPTION_ID": "the-subscription",
                 f"{hook.upper()}_PAUSE": "0",
@@ -287,6 +289,30 @@ def test_it_names_what_it_was_not_given(cloud: Cloud) -> None:
     ran = cloud.run(EVENT_TOPIC_NAME="")
     assert ran.returncode == 1
     assert "EVENT_TOPIC_NAME is not set" in ran.stderr
+
+
+def test_with_uploads_over_the_queue_there_is_no_key_to_ask_or_wait_for(cloud: Cloud) -> None:
+    cloud.answers("key", "false")
+    cloud.answers("function", "false")
+    ran = cloud.run(UPLOAD_EVENTS="queue")
+    assert ran.returncode == 0, ran.stderr
+    assert not any("listkeys" in line for line in cloud.asked("az rest"))
+    [deployed] = cloud.asked("az deployment group create")
+    assert " uploadEvents=queue" in deployed
+
+
+def test_the_webhook_is_what_event_grid_is_told_of_otherwise(cloud: Cloud) -> None:
+    assert cloud.run().returncode == 0
+    [deployed] = cloud.asked("az deployment group create")
+    assert " uploadEvents=webhook" in deployed
+
+
+def test_a_private_app_is_not_called_and_it_says_from_where_to_call_it(cloud: Cloud) -> None:
+    private = snapshot("queue-private")["outputs"]["PRIVATE_APP"]
+    ran = cloud.run(UPLOAD_EVENTS="queue", PRIVATE_APP=private, FUNCTION_APP_URL="http://127.0.0.1:9")
+    assert ran.returncode == 0, ran.stderr
+    assert len(cloud.asked("az deployment group create")) == 1
+    assert "From a machine in its network: curl http://127.0.0.1:9/api/health" in ran.stdout
 
 
 def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:

@@ -41,6 +41,17 @@ def test_no_more_instances_are_planned_than_the_quota_feeds() -> None:
     assert plan.plan(Backlog(images=1000, tpm=3_000_000)).instances == 8
 
 
+def test_calls_in_flight_are_those_of_an_instance_in_every_function_group() -> None:
+    found = plan.plan(Backlog(images=1000, tpm=3_000_000, calls=4))
+    assert found.possible == 4 * found.instances * 3
+
+
+def test_what_waits_for_the_quota_costs_the_more_the_fewer_instances_the_quota_feeds() -> None:
+    small, large = (plan.plan(Backlog(images=10**6, tpm=tpm)) for tpm in (300_000, 16_000_000))
+    assert small.waiting == pytest.approx(39 * small.hours * 3600 * 2 * plan.PRICES["functions_gb_second"])
+    assert large.waiting == 0
+
+
 def test_twice_the_images_cost_twice_the_calls_and_known_ones_cost_none() -> None:
     one, two = (plan.plan(Backlog(images=images, tpm=300_000)).money for images in (10**6, 2 * 10**6))
     assert two["model"] == pytest.approx(2 * one["model"])
