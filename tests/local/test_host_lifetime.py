@@ -14,6 +14,10 @@ from tests.local.conftest import APP, eventually, lifetime, messages, running_ho
 from tests.local.extension_cases import WITHOUT_A_NAME
 
 
+# What a process had in hand when it ended is visible again after two seconds, not ten minutes.
+SHORT_LEASE = ("--lease", "2")
+
+
 @pytest.fixture(scope="module")
 def own_azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     """A storage account on which no other host works."""
@@ -67,12 +71,12 @@ def test_an_app_without_a_blob_trigger_has_no_webhook(own_azurite: Azurite, tmp_
 def test_a_message_without_a_name_ends_every_process_that_takes_it_until_it_has_had_its_attempts(
     own_azurite: Azurite, two_attempts: Path, tmp_path: Path
 ) -> None:
-    with running_host(own_azurite, tmp_path / "0.log", app=two_attempts) as host:
+    with running_host(own_azurite, tmp_path / "0.log", app=two_attempts, options=SHORT_LEASE) as host:
         host.announce(f"{host.images.url}{WITHOUT_A_NAME[1]}")
         assert host.process.wait() != 0
-    with running_host(own_azurite, tmp_path / "1.log", app=two_attempts) as host:
+    with running_host(own_azurite, tmp_path / "1.log", app=two_attempts, options=SHORT_LEASE) as host:
         assert host.process.wait() != 0
-    with running_host(own_azurite, tmp_path / "2.log", app=two_attempts) as host:
+    with running_host(own_azurite, tmp_path / "2.log", app=two_attempts, options=SHORT_LEASE) as host:
         eventually(lambda: host.waiting() == 0)
         (message,) = messages(host.queue("webjobs-blobtrigger-poison"))
         assert message["BlobName"] == ""
