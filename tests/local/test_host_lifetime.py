@@ -13,7 +13,6 @@ from local.azurite import Azurite
 from tests.local.conftest import APP, eventually, lifetime, messages, running_host
 from tests.local.extension_cases import WITHOUT_A_NAME
 
-
 # What a process had in hand when it ended is visible again after two seconds, not ten minutes.
 SHORT_LEASE = ("--lease", "2")
 
