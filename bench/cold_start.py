@@ -36,7 +36,7 @@ _START = {
 # Everything that a first upload waits for, with all that was deferred until then. The usual code gets bytes, so for it
 # the host has already read the picture.
 _FIRST_IMAGE = {
-    "ours": "import function_app, sys; from shared.blob_name import BlobName;"
+    "ours": "import function_app, sys; from shared.triggers.blob_name import BlobName;"
     " function_app.embed_uploaded_image(BlobName('first', sys.argv[1]))",
     "usual": "import function_app, sys; from azure.functions.blob import InputStream;"
     " function_app.embed_uploaded_image(InputStream(data=open(sys.argv[2], 'rb').read(), name='first/' + sys.argv[1]))",
