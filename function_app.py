@@ -122,7 +122,8 @@ def health(req: func.HttpRequest) -> func.HttpResponse:
 try:
     read_settings(os.environ)
 except SettingError as error:
-    # With invalid settings only health is registered: events and messages wait instead of failing one by one.
+    # With invalid settings only health is registered: queue messages wait instead of failing one by one. Events that
+    # the webhook takes meanwhile are dropped, and the next audit finds their images (docs/operations.md).
     problem = str(error)
     Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
 else:
