@@ -30,13 +30,7 @@ import urllib3
 from local import azurite, identity
 from local.azurite import REPO_ROOT, Azurite
 from local.event_grid import DEAD_LETTERS, EventGrid, Policy, to_dead_letters, to_queue, to_webhook
-from local.events import (
-    Subscription,
-    all_uploads_by_queue,
-    deletions_by_queue,
-    odd_uploads_by_queue,
-    uploads_by_webhook,
-)
+from local.events import Subscription, deletions, unsafe_uploads, uploads
 from local.faults import StorageFaults
 from local.identity import Identity
 from local.processes import LISTENING, STARTING, Child, Restarted
@@ -305,17 +299,13 @@ def _subscriptions(
     }
     found = []
     if upload_events == "webhook":
-        found += [
-            uploads_by_webhook(container, to_webhook(http, webhook + name)) for name, container in containers.items()
-        ]
-    if any(trigger.get("queueName") == REQUESTS_QUEUE for trigger in triggers.values()):
+        found += [uploads(container, to_webhook(http, webhook + name)) for name, container in containers.items()]
+    if any(trigger.get("queueName") == requests.name for trigger in triggers.values()):
         send = to_queue(requests)
         for container in sorted(set(containers.values())):
-            if upload_events == "webhook":
-                found += odd_uploads_by_queue(container, send)
-            else:
-                found.append(all_uploads_by_queue(container, send))
-            found.append(deletions_by_queue(container, send))
+            if upload_events == "queue":
+                found.append(uploads(container, send))
+            found += [*unsafe_uploads(container, send), deletions(container, send)]
     return found
 
 

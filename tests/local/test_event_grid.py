@@ -15,7 +15,7 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 
 from local.azurite import Azurite
 from local.event_grid import DEAD_LETTERS, EventGrid, Policy, to_dead_letters, to_queue, to_webhook
-from local.events import Event, deletions_by_queue, uploads_by_webhook
+from local.events import Event, deletions, uploads
 from local.storage import Storage
 from tests.local.conftest import KEY, Host, eventually, messages
 
@@ -55,7 +55,7 @@ def deliver(
 ) -> None:
     """Deliver the events of uploads with these names until something is so."""
     grid = EventGrid(policy)
-    with grid.delivering("", [uploads_by_webhook("images", send)], dead or DeadLetters()):
+    with grid.delivering("", [uploads("images", send)], dead or DeadLetters()):
         for name in names:
             grid.read(f'127.0.0.1 - - [now] "PUT /account/images/{name} HTTP/1.1" 201 -')
         eventually(until)
@@ -151,7 +151,7 @@ def test_reading_never_waits_for_a_subscriber() -> None:
         release.wait()
         return HTTPStatus.ACCEPTED
 
-    with grid.delivering("", [uploads_by_webhook("images", send)], DeadLetters()):
+    with grid.delivering("", [uploads("images", send)], DeadLetters()):
         for number in range(10_000):
             grid.read(f'127.0.0.1 - - [now] "PUT /account/images/{number} HTTP/1.1" 201 -')
         release.set()
@@ -182,7 +182,7 @@ def test_what_a_cold_or_wrongly_keyed_app_refuses_is_written_to_the_container_of
 ) -> None:
     webhook = to_webhook(urllib3.PoolManager(), f"{host.http.base_url}/runtime/webhooks/blobs?code=wrong")
     grid = EventGrid(Policy(speed=FAST / 100))
-    with grid.delivering("", [uploads_by_webhook("images", webhook)], to_dead_letters(storage)):
+    with grid.delivering("", [uploads("images", webhook)], to_dead_letters(storage)):
         for number in range(3):
             grid.read(f'127.0.0.1 - - [now] "PUT /account/images/{number} HTTP/1.1" 201 -')
         eventually(lambda: len(written(dead_letters)) == 3)
@@ -202,7 +202,7 @@ def test_the_webhook_is_posted_a_list_of_one_event(host: Host) -> None:
     grid = EventGrid()
     blob_url = host.images.url.removesuffix("/pictures")
     webhook = to_webhook(urllib3.PoolManager(), url)
-    with grid.delivering(blob_url, [uploads_by_webhook("pictures", webhook)], DeadLetters()):
+    with grid.delivering(blob_url, [uploads("pictures", webhook)], DeadLetters()):
         grid.read('127.0.0.1 - - [now] "PUT /account/pictures/by%20event%20grid HTTP/1.1" 201 -')
         eventually(lambda: host.succeeded("by event grid"))
 
@@ -211,7 +211,7 @@ def test_a_message_on_a_queue_is_one_event_and_lives_for_ever(host: Host, storag
     target = storage.queue("events")
     target.create()
     grid = EventGrid()
-    with grid.delivering("", [deletions_by_queue("images", to_queue(target))], DeadLetters()):
+    with grid.delivering("", [deletions("images", to_queue(target))], DeadLetters()):
         grid.read('127.0.0.1 - - [now] "DELETE /account/images/a HTTP/1.1" 202 -')
         eventually(lambda: messages(host.queue("events")))
     (event,) = messages(host.queue("events"))

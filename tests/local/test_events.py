@@ -4,16 +4,9 @@ from urllib.parse import quote
 
 import pytest
 
-from local.events import (
-    Change,
-    all_uploads_by_queue,
-    change,
-    deletions_by_queue,
-    event,
-    odd_uploads_by_queue,
-    uploads_by_webhook,
-)
+from local.events import Change, Subscription, change, deletions, event, unsafe_uploads, uploads
 from local.host.blob_events import blob_of
+from tests.infra.deployments import made
 from tests.local.extension_cases import NAMES
 
 
@@ -58,10 +51,10 @@ def test_nothing_else_is(request_line: str, status: int) -> None:
 
 
 def test_an_event_is_in_event_grids_own_schema() -> None:
-    made = event(Change("PutBlob", "images", "trip/a%20b.png"), "https://storage/account")
-    assert made["subject"] == "/blobServices/default/containers/images/blobs/trip/a b.png"
-    assert made["eventType"] == "Microsoft.Storage.BlobCreated"
-    assert made["data"]["url"] == "https://storage/account/images/trip/a%20b.png"
+    written = event(Change("PutBlob", "images", "trip/a%20b.png"), "https://storage/account")
+    assert written["subject"] == "/blobServices/default/containers/images/blobs/trip/a b.png"
+    assert written["eventType"] == "Microsoft.Storage.BlobCreated"
+    assert written["data"]["url"] == "https://storage/account/images/trip/a%20b.png"
     assert event(Change("DeleteBlob", "images", "a"), "x")["eventType"] == "Microsoft.Storage.BlobDeleted"
 
 
@@ -69,51 +62,72 @@ def nobody(event: object) -> int:
     raise AssertionError("nothing is delivered in these tests")
 
 
-BY_WEBHOOK = [uploads_by_webhook("images", nobody), *odd_uploads_by_queue("images", nobody)]
-DELETIONS = deletions_by_queue("images", nobody)
+UPLOADS = [uploads("images", nobody), *unsafe_uploads("images", nobody)]
+DELETIONS = deletions("images", nobody)
 
 
 def takers(api: str, name: str, container: str = "images") -> list[str]:
     """The subscriptions of a deployment that get the event of this blob."""
-    made = event(Change(api, container, quote(name)), "https://account.blob.core.windows.net")
-    return [subscription.name for subscription in (*BY_WEBHOOK, DELETIONS) if subscription.wants(made)]
+    written = event(Change(api, container, quote(name)), "https://account.blob.core.windows.net")
+    return [subscription.name for subscription in (*UPLOADS, DELETIONS) if subscription.wants(written)]
 
 
-@pytest.mark.parametrize("name", ["a.png", "trip/a b#1 100%.jpg", "ü/🍋.jpg", ".hidden", "a..b/...c", "a:b&c+d.jpg"])
-def test_an_upload_is_announced_to_the_webhook(name: str) -> None:
+@pytest.mark.parametrize("deployment", ["events", "events-queue"])
+def test_the_subscriptions_are_those_of_a_deployment(deployment: str) -> None:
+    deployed = made(deployment, "Microsoft.EventGrid/systemTopics/eventSubscriptions")
+    assert [as_deployed(subscription) for subscription in (*UPLOADS, DELETIONS)] == [
+        (
+            subscription["name"].rpartition("/")[2],
+            subscription["properties"]["filter"]["includedEventTypes"],
+            [
+                (condition["key"], condition["operatorType"], tuple(condition["values"]))
+                for condition in subscription["properties"]["filter"].get("advancedFilters", [])
+            ],
+        )
+        for subscription in deployed
+    ]
+
+
+def as_deployed(subscription: Subscription) -> tuple[str, list[str], list[tuple[str, str, tuple[str, ...]]]]:
+    filters = [(one.key, one.operator, one.values) for one in subscription.filters]
+    return subscription.name, [subscription.event_type], filters
+
+
+@pytest.mark.parametrize("name", ["a.png", "trip/a b#1.jpg", "ü/🍋.jpg", ".hidden", "a..b/...c", "a:b&c+d.jpg"])
+def test_an_upload_is_announced_once(name: str) -> None:
     assert takers("PutBlob", name) == ["uploads"]
 
 
-@pytest.mark.parametrize("name", ["q?x=1", "back\\slash", "/x", "d//x", "a/../q", "../q", "./q", "a/./q", "a/?/"])
-def test_an_upload_whose_name_the_webhook_loses_is_announced_on_the_queue(name: str) -> None:
-    assert takers("PutBlob", name) == ["uploads-odd-names"]
+@pytest.mark.parametrize(
+    "name", ["q?x=1", "back\\slash", "100%.jpg", "\ufffd", "/x", "d//x", "a/../q", "../q", "./q", "a/./q", "a/?/."]
+)
+def test_an_upload_whose_name_the_webhook_loses_is_announced_apart(name: str) -> None:
+    assert "uploads-unsafe" in takers("PutBlob", name)
+    assert "uploads" not in takers("PutBlob", name)
 
 
 @pytest.mark.parametrize("name", ["a/", "a/.", "a/..", ".."])
 def test_so_is_one_whose_name_ends_in_what_the_webhook_loses(name: str) -> None:
-    assert takers("PutBlob", name) == ["uploads-odd-endings"]
+    assert takers("PutBlob", name) == ["uploads-unsafe-ending"]
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES, *NAMES.values()}))
-def test_every_name_is_announced_once_and_only_where_it_arrives_whole(name: str) -> None:
-    (taker,) = takers("PutBlob", name)
-    if taker == "uploads":
+def test_every_name_is_announced_and_to_the_webhook_only_where_it_arrives_whole(name: str) -> None:
+    found = takers("PutBlob", name)
+    assert found
+    if "uploads" in found:
+        assert found == ["uploads"]
         assert blob_of(f"https://account.blob.core.windows.net/images/{quote(name)}") == ("images", name)
 
 
 @pytest.mark.parametrize("name", ["a.png", "q?x=1", "a/"])
-def test_a_deletion_is_announced_on_the_queue(name: str) -> None:
+def test_a_deletion_is_announced_whatever_the_name(name: str) -> None:
     assert takers("DeleteBlob", name) == ["deletions"]
 
 
 @pytest.mark.parametrize("container", ["images-archive", "embeddings"])
 def test_blobs_of_other_containers_are_not_announced(container: str) -> None:
     assert not takers("PutBlob", "a.png", container)
-
-
-@pytest.mark.parametrize("name", ["a.png", "q?x=1", "a/"])
-def test_all_uploads_can_be_announced_on_the_queue(name: str) -> None:
-    assert all_uploads_by_queue("images", nobody).wants(event(Change("PutBlob", "images", quote(name)), ""))
 
 
 @pytest.mark.parametrize("api", ["PutBlock", "SetBlobTier"])
