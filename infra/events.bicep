@@ -1,6 +1,6 @@
-// Tells the app of new images and of deletions. After the app has been deployed, and apart from main.bicep: the key of
-// its webhook is made by the Functions host when it first runs, and Event Grid calls the webhook before it subscribes it.
-// By then the roles of the topic's identity have been there for some minutes, too, which the queue needs.
+// Subscribes the app to events of new and deleted images. It is deployed after the app, apart from main.bicep: the Functions
+// host makes the key of its webhook when it first runs, and Event Grid calls the webhook before it subscribes it. By then
+// the topic's identity has had its roles for some minutes, too, which delivery to the queue needs.
 param functionAppName string
 param systemTopicName string
 param dataAccountName string
@@ -25,16 +25,15 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
   name: systemTopicName
 }
 
-// The one key of this deployment, which is read for the webhook only. Event Grid cannot sign in to a Functions webhook with
-// Entra, so it has to be. It goes from one service of Azure to another, and is in no parameter, output or history of a
-// deployment.
+// The one key of this deployment, read for the webhook only: Event Grid cannot sign in to a Functions webhook with Entra. It
+// goes from one service of Azure to another, and is in no parameter, output or history of a deployment.
 var key = listKeys('${app.id}/host/default', '2024-11-01').systemKeys.blobs_extension
 var webhook = 'https://${app.properties.defaultHostName}/runtime/webhooks/blobs'
 var toWebhook = {
   endpointType: 'WebHook'
   properties: {
     endpointUrl: '${webhook}?functionName=Host.Functions.embed_uploaded_image&code=${key}'
-    // One by one: an event that cannot be taken must not hold up others.
+    // One by one: an event that the app cannot take must not hold up others.
     maxEventsPerBatch: 1
   }
 }
@@ -43,7 +42,7 @@ var toWebhook = {
 var images = '/blobServices/default/containers/${imagesContainer}/blobs/'
 var retries = { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
 var identity = { type: 'SystemAssigned' }
-// What cannot be delivered, or not in a day, is kept: the app takes it from there.
+// What cannot be delivered within a day, or at all, is kept: the app takes it from there.
 var deadLetters = {
   identity: identity
   deadLetterDestination: {
@@ -70,10 +69,10 @@ var complete = {
   key: 'data.api'
   values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
 }
-// The blob trigger reads the name from the event's URL, and of these names it would make another name, or none, on which the
-// host ends. Doubled slashes (so a leading one, too), dot segments, a question mark and a backslash (5C), which mean something
-// else in a URL, a percent sign, which may be escaped or not, and the character that stands for a lost one (FFFD). The app
-// reads such names from the queue.
+// The blob trigger reads the name from the event's URL. Of these names it would make another name, or none, which ends the
+// host. They have doubled slashes (so leading ones, too), dot segments, a question mark or a backslash (5C), which mean
+// something else in a URL, a percent sign, which may be escaped or not, or the character that stands for a lost one (FFFD).
+// They come over the queue, on which the app reads the event itself.
 var unsafe = ['//', '/./', '/../', '?', '\u{5C}', '%', '\u{FFFD}']
 var unsafeEndings = ['/', '/.', '/..']
 
@@ -99,7 +98,8 @@ resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
   }
 }
 
-// What `uploads` leaves out, in both ways, so that a change of the way leaves no subscription behind. A name that is in both of these comes twice, which does no harm.
+// What `uploads` leaves out, whichever way uploads come, so that a change of the way leaves no subscription behind. A name
+// that both of these let through comes twice, which does no harm.
 resource unsafeUploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = [
   for item in [
     { name: 'uploads-unsafe', condition: { operatorType: 'StringContains', key: 'subject', values: unsafe } }

@@ -5,13 +5,13 @@ targetScope = 'subscription'
 
 @minLength(1)
 @maxLength(40)
-@description('Name of this deployment: it names the resource group, and every other name is derived from it.')
+@description('Name of this deployment, from which every other name is derived.')
 param environmentName string
 
 @description('Region of everything but the model. It must offer Flex Consumption.')
 param location string
 
-@description('The resource group, made if it is not there. Empty: rg-<environmentName>.')
+@description('The resource group, created if it does not exist. Empty: rg-<environmentName>.')
 param resourceGroupName string = ''
 
 @description('Object id of a person, group or pipeline who may upload images and read embeddings. Empty: nobody but the app.')
@@ -21,40 +21,40 @@ param principalId string = ''
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param principalType string = 'User'
 
-@description('Resource id of a Foundry (Azure AI services) resource that has a deployment already. Empty: one is made.')
+@description('Resource id of an existing Foundry (Azure AI services) resource with a deployment of the model. Empty: a new one is created.')
 param existingFoundryResourceId string = ''
 
-@description('Region of the Foundry resource, where one is made: the model must be offered there. Empty: location.')
+@description('Region of a new Foundry resource, which must offer the model. Empty: location.')
 param foundryLocation string = ''
 
 @description('The model to deploy.')
 @allowed(['Cohere-embed-v3-english', 'Cohere-embed-v3-multilingual', 'embed-v-4-0'])
 param modelName string = 'Cohere-embed-v3-english'
 
-@description('Version of the model, as the model catalogue gives it.')
+@description('Version of the model in the model catalogue.')
 param modelVersion string = '1'
 
 @minValue(1)
 @description('Capacity of the model deployment, in the units of its quota.')
 param modelCapacity int = 1
 
-@description('Name of the model deployment. It names the folder of all embeddings, too. Empty: modelName.')
+@description('Name of the model deployment, and of the folder of all embeddings. Empty: modelName.')
 param modelDeploymentName string = ''
 
 @minValue(0)
 @maxValue(65536)
-@description('Length of the vectors to ask of the model. 0: the model decides.')
+@description('Length of the vectors to request from the model. 0: the model decides.')
 param embeddingDimensions int = 0
 
-@description('Version of the API that the model is called by.')
+@description('Version of the API of the model.')
 param foundryApiVersion string = '2024-05-01-preview'
 
-@description('Entra scope of the token that the model is called with.')
+@description('Entra scope of the token for the model.')
 param foundryScope string = 'https://cognitiveservices.azure.com/.default'
 
 @minValue(1)
 @maxValue(32)
-@description('Calls to the model in flight in one instance of each function group. Its uploads at once, and its threads, follow.')
+@description('Calls to the model in flight in an instance of each function group. Its concurrent uploads and its threads follow from it.')
 param foundryConcurrency int = 8
 
 @minValue(5)
@@ -69,7 +69,7 @@ param imagesContainer string = 'images'
 
 @minLength(3)
 @maxLength(63)
-@description('Container that the app writes to. It must be another one.')
+@description('Container that the app writes to. It must differ from imagesContainer.')
 param embeddingsContainer string = 'embeddings'
 
 @maxLength(38)
@@ -88,19 +88,19 @@ param imageMaxPixels int = 200000000
 
 @minValue(3136)
 @maxValue(1000000000000)
-@description('Pixels of the PNG that the model is sent, at most.')
+@description('Most pixels of the PNG that is sent to the model.')
 param modelMaxPixels int = 2458624
 
 @minValue(100000)
 @maxValue(1000000000000)
-@description('Bytes of the PNG that the model is sent, at most.')
+@description('Most bytes of the PNG that is sent to the model.')
 param modelMaxBytes int = 5000000
 
 @minLength(1)
-@description('Key of the blob metadata whose text is embedded together with the image. A dash (which no key can be): none.')
+@description('Key of the blob metadata whose text is embedded together with the image. A dash, which cannot be a key: none.')
 param textMetadata string = 'text'
 
-@description('What is kept of queries: full, vector (no text) or off.')
+@description('What is stored of queries: full, vector (no text) or off.')
 @allowed(['full', 'vector', 'off'])
 param queryRecords string = 'full'
 
@@ -127,12 +127,12 @@ param instanceMemoryMB int = 2048
 
 @minValue(1)
 @maxValue(1000)
-@description('Most instances at once, of each function group. Most regions refuse less than 40. See docs/scaling.md.')
+@description('Most instances of each function group. Most regions refuse less than 40. See docs/scaling.md.')
 param maximumInstanceCount int = 40
 
 @minValue(1)
 @maxValue(1000)
-@description('HTTP requests at once on one instance. For Python the platform would take 1, and start an instance for each.')
+@description('Concurrent HTTP requests in an instance. The default of the platform for Python is 1: an instance for each request.')
 param httpPerInstanceConcurrency int = 16
 
 @minValue(0)
@@ -151,13 +151,13 @@ param softDeleteDays int = 7
 @description('Keep storage and model off the public network: private endpoints, and a virtual network for the app.')
 param vnetEnabled bool = false
 
-@description('Close the public endpoint of the app: it is called in the virtual network alone. It takes vnetEnabled, and uploadEvents queue.')
+@description('Close the public endpoint of the app, which can then be called in the virtual network only. Needs vnetEnabled, and queue as uploadEvents.')
 param privateApp bool = false
 
 @description('With vnetEnabled: public addresses (IPv4, or CIDR up to /30) that may still reach the account with the images, to upload for example.')
 param allowedIpRanges array = []
 
-@description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
+@description('Email address that alerts are sent to. Empty: alerts are in the portal only.')
 param alertEmail string = ''
 
 @minValue(30)
@@ -171,7 +171,7 @@ param tokenPrice string = '0.10'
 var groupName = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
 var tags = { 'azd-env-name': environmentName }
 var token = toLower(uniqueString(subscription().id, environmentName, location))
-// Names are made here and given to every module, instead of being read from the module that uses them first: so what a
+// Names are made here and given to every module, instead of being read from the module that uses them first. So what a
 // deployment will make, and who may do what with it, is known before it runs (infra/snapshots).
 var appName = 'func-${token}'
 var topicName = 'events-${token}'
@@ -180,8 +180,8 @@ var dataAccountName = 'stdata${token}'
 var applicationInsightsName = 'appi-${token}'
 var packageContainer = 'app-package'
 var deadLetterContainer = 'dead-letter-events'
-// The queues that the triggers of function_app.py read. The poison queues are made here, and not by the platform at
-// the first failure, so that roles can be given on them.
+// The queues that the triggers of function_app.py read. The poison queues are created here, not by the platform at the
+// first failure, so that roles can be assigned on them.
 var requestsQueue = '${queuePrefix}embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
@@ -190,7 +190,7 @@ var spaceInUse = 'retiredSpaces (RETIRED_SPACES) has ${space}, which the app wri
 var notASpace = 'retiredSpaces (RETIRED_SPACES) has an empty name, or one with a slash: give names of folders in the embeddings container, with azd env set.'
 var retiredNamesRight = !contains(retiredSpaces, '') && !contains(string(retiredSpaces), '/')
 var retired = contains(retiredSpaces, space) ? fail(spaceInUse) : retiredNamesRight ? retiredSpaces : fail(notASpace)
-// These offer Flex Consumption, but no storage across zones.
+// These offer Flex Consumption, but no zone-redundant storage.
 var regionsWithoutZones = [
   'australiasoutheast'
   'northcentralus'
@@ -252,8 +252,8 @@ module dataStorage 'modules/storage.bicep' = {
     containers: [imagesContainer, embeddingsContainer, deadLetterContainer]
     queues: queues
     softDeleteDays: softDeleteDays
-    // Event Grid puts deletions on the queue and undelivered events into a container: it comes as a trusted service,
-    // which a firewall can let in, and a closed public endpoint can not.
+    // Event Grid puts events on the queue, and what it cannot deliver into a container, as a trusted service: a firewall can
+    // let it in, a closed public endpoint cannot.
     publicAccess: vnetEnabled ? 'trusted' : 'all'
     allowedIpRanges: allowedIpRanges
   }
@@ -283,7 +283,7 @@ module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
   }
 }
 
-// The role is given on the one resource, which may be in another group or subscription.
+// The role is on this one resource, which may be in another group or subscription.
 module foundryRole 'modules/foundry-role.bicep' = {
   scope: resourceGroup(foundrySubscription, foundryGroup)
   params: {
@@ -438,7 +438,7 @@ module workbook 'modules/workbook.bicep' = {
   dependsOn: [monitoring]
 }
 
-// azd keeps these and gives them to the hooks. There is no key among them, and none could be: none is read here.
+// azd stores these and passes them to the hooks. None is a key: no key is read here.
 output AZURE_RESOURCE_GROUP string = group.name
 output FUNCTION_APP_NAME string = appName
 output FUNCTION_APP_URL string = app.outputs.url

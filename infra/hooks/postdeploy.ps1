@@ -1,8 +1,8 @@
 #!/usr/bin/env pwsh
 # Before 7.2, redirecting what a program writes to stderr ends a script; azd takes Windows PowerShell 5 where it finds no other.
 #Requires -Version 7.2
-# After `azd deploy`: wait until the app runs, have it told of new images, and make sure that it is well. With UPLOAD_EVENTS=queue
-# there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
+# After `azd deploy`: wait until the app runs, subscribe it to the events of its images, and check its health. With
+# UPLOAD_EVENTS=queue there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
 # Safe to run again at any time: azd hooks run postdeploy
 # The same as postdeploy.sh, step by step.
 $ErrorActionPreference = 'Stop'
@@ -18,7 +18,7 @@ function Stop-Here([string]$message) {
     exit 1
 }
 
-# What az says could name the webhook with its key, and what answers in the app's place may be a page, or no text at all.
+# What az says may contain the webhook's address with its key, and what answers in the app's place may be a page, or no text.
 function Get-Readable([string]$text) {
     $text = $text -replace '[\x00-\x08\x0B-\x1F\x7F]' -replace 'code(=|%3D)[^&" ]*', 'code=(not shown)'
     $text.Substring(0, [Math]::Min(2000, $text.Length))
@@ -49,12 +49,12 @@ if ($LASTEXITCODE -ne 0) {
     Stop-Here "The Azure CLI is not signed in to subscription $env:AZURE_SUBSCRIPTION_ID. Sign in: az login"
 }
 
-# Without a host: az puts that of its cloud before it.
+# Without a host: az adds that of its cloud.
 $site = "/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP"
 $site = "$site/providers/Microsoft.Web/sites/$env:FUNCTION_APP_NAME"
 
-# Each of the two asks for true or false: the key itself never comes here. Of a function only its name is documented, which
-# is app/function. Whatever else is answered, or nothing, is false, and may say why.
+# Both ask for true or false: the key itself never comes here. Of a function only its name is documented: app/function.
+# Whatever else is answered, or nothing, is false, and may say why.
 function Test-Function {
     $lines = az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors `
         --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>&1
@@ -73,7 +73,7 @@ function Test-True($lines) {
 $end = (Get-Date).AddSeconds($limit)
 while ($true) {
     $said = @()
-    # The platform forgets at times to look into a new package: this tells it to.
+    # The platform does not always notice a new package: this makes it look.
     $lines = az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>&1
     $null = Read-Answer $lines
     # The queue needs neither the function nor its key.
@@ -81,7 +81,7 @@ while ($true) {
     $function = Test-Function
     $key = Test-Key
     if ($function -eq 'true' -and $key -eq 'true') { break }
-    # A host that starts and a role that is missing look alike, but for what az says.
+    # Only what az says tells a host that starts from a role that is missing.
     $problem = Join-Line
     if ((Get-Date) -ge $end) {
         Stop-Here "The app has not started after $limit s (function listed: $function, webhook key: $key). See its log stream in the portal and $env:FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy. $problem"
@@ -90,8 +90,8 @@ while ($true) {
     Start-Sleep -Seconds $pause
 }
 
-# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue it wants
-# the role of its identity, which takes some minutes to be seen.
+# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue its
+# identity needs a role, which takes some minutes to take effect.
 $attempt = 1
 while ($true) {
     $said = @()
@@ -104,14 +104,14 @@ while ($true) {
     $null = Read-Answer $lines
     if ($attempt -ge 5) {
         [Console]::Error.WriteLine((Get-Readable ($said -join "`n")))
-        Stop-Here 'Event Grid could not be told of the app. Once the reason above is fixed: azd hooks run postdeploy'
+        Stop-Here 'The event subscriptions could not be created. Once the reason above is fixed: azd hooks run postdeploy'
     }
     $problem = Join-Line
-    Write-Host "Event Grid could not be told of the app yet (attempt $attempt of 5) ... $problem"
+    Write-Host "The event subscriptions could not be created yet (attempt $attempt of 5) ... $problem"
     $attempt++
     Start-Sleep -Seconds $pause
 }
-Write-Host 'New images are told to the app.'
+Write-Host 'Events of new images now go to the app.'
 
 # A proxy, or a page for signing in, may answer 200 as well: the app's own words decide. An answer that names no type of
 # text comes as bytes.
@@ -140,12 +140,12 @@ $end = (Get-Date).AddSeconds($limit)
 while (-not (Test-Well)) {
     if ((Get-Date) -ge $end) {
         [Console]::Error.WriteLine((Get-Readable ($said -join "`n")))
-        Stop-Here "`nThe app runs, but is not well: what is above says why (status $status). Look again with: curl $env:FUNCTION_APP_URL/api/health"
+        Stop-Here "`nThe app runs, but is not healthy: the answer above says why (status $status). Check again: curl $env:FUNCTION_APP_URL/api/health"
     }
-    Write-Host 'Waiting for the app to be well (new roles take up to ten minutes to be seen) ...'
+    Write-Host 'Waiting for the app to be healthy (new roles take up to ten minutes to take effect) ...'
     Start-Sleep -Seconds $pause
 }
 
-Write-Host 'The app is well. Upload a picture:'
+Write-Host 'The app is healthy. Upload a picture:'
 Write-Host "  az storage blob upload --auth-mode login --account-name $env:DATA_ACCOUNT_NAME -c $env:IMAGES_CONTAINER -f a.jpg -n a.jpg"
 Write-Host "Its embedding will be $env:EMBEDDING_SPACE/images/a.jpg.json in the container $env:EMBEDDINGS_CONTAINER."

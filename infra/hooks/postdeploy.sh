@@ -1,11 +1,11 @@
 #!/bin/sh
-# After `azd deploy`: wait until the app runs, have it told of new images, and make sure that it is well. With UPLOAD_EVENTS=queue
-# there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
+# After `azd deploy`: wait until the app runs, subscribe it to the events of its images, and check its health. With
+# UPLOAD_EVENTS=queue there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
 # Safe to run again at any time: azd hooks run postdeploy
 set -eu
 
 limit=${POSTDEPLOY_TIMEOUT:-900} # seconds for each of the two waits
-pause=${POSTDEPLOY_PAUSE:-10}    # seconds between two looks
+pause=${POSTDEPLOY_PAUSE:-10}    # seconds between two checks
 here=$(cd "$(dirname "$0")" && pwd)
 said=$(mktemp) # what az or curl complained of
 body=$(mktemp) # what the app answered
@@ -16,7 +16,7 @@ fail() {
   exit 1
 }
 
-# What az says could name the webhook with its key, and what answers in the app's place may be a page, or no text at all.
+# What az says may contain the webhook's address with its key, and what answers in the app's place may be a page, or no text.
 readable() {
   LC_ALL=C tr -d '\000-\010\013-\037\177' <"$said" | sed -E 's/code(=|%3[Dd])[^&" ]*/code=(not shown)/g' | head -c 2000
 }
@@ -34,12 +34,11 @@ command -v az >/dev/null 2>&1 || fail "The Azure CLI is needed: https://aka.ms/i
 az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/null ||
   fail "The Azure CLI is not signed in to subscription $AZURE_SUBSCRIPTION_ID. Sign in: az login"
 
-# Without a host: az puts that of its cloud before it.
+# Without a host: az adds that of its cloud.
 site="/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP"
 site="$site/providers/Microsoft.Web/sites/$FUNCTION_APP_NAME"
 
-# Each of the two asks for true or false: the key itself never comes here. Of a function only its name is documented, which
-# is app/function.
+# Both ask for true or false: the key itself never comes here. Of a function only its name is documented: app/function.
 function_is_there() {
   az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors \
     --query "contains(join(' ', value[].name), 'embed_uploaded_image')" 2>>"$said"
@@ -60,7 +59,7 @@ true_or_false() {
 end=$(($(date +%s) + limit))
 while :; do
   : >"$said"
-  # The platform forgets at times to look into a new package: this tells it to.
+  # The platform does not always notice a new package: this makes it look.
   az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors \
     >/dev/null 2>>"$said" || true
   # The queue needs neither the function nor its key.
@@ -68,7 +67,7 @@ while :; do
   function=$(true_or_false function_is_there)
   key=$(true_or_false key_is_there)
   [ "$function" = true ] && [ "$key" = true ] && break
-  # A host that starts and a role that is missing look alike, but for what az says.
+  # Only what az says tells a host that starts from a role that is missing.
   problem=$(in_one_line)
   [ "$(date +%s)" -lt "$end" ] ||
     fail "The app has not started after $limit s (function listed: $function, webhook key: $key). See its log stream in the portal and $FUNCTION_APP_URL/api/health; then: azd hooks run postdeploy. $problem"
@@ -76,8 +75,8 @@ while :; do
   sleep "$pause"
 done
 
-# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue it wants
-# the role of its identity, which takes some minutes to be seen.
+# Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue its
+# identity needs a role, which takes some minutes to take effect.
 attempt=1
 while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
   --name image-embeddings-events --template-file "$here/../events.bicep" --output none --only-show-errors \
@@ -86,14 +85,14 @@ while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --res
   requestsQueue="$REQUESTS_QUEUE" uploadEvents="$UPLOAD_EVENTS" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
     readable >&2
-    fail "Event Grid could not be told of the app. Once the reason above is fixed: azd hooks run postdeploy"
+    fail "The event subscriptions could not be created. Once the reason above is fixed: azd hooks run postdeploy"
   fi
   problem=$(in_one_line)
-  echo "Event Grid could not be told of the app yet (attempt $attempt of 5) ... $problem"
+  echo "The event subscriptions could not be created yet (attempt $attempt of 5) ... $problem"
   attempt=$((attempt + 1))
   sleep "$pause"
 done
-echo "New images are told to the app."
+echo "Events of new images now go to the app."
 
 # A proxy, or a page for signing in, may answer 200 as well: the app's own words decide.
 app_is_well() {
@@ -115,12 +114,12 @@ until app_is_well; do
   if [ "$(date +%s)" -ge "$end" ]; then
     readable >&2
     fail "
-The app runs, but is not well: what is above says why (status $status). Look again with: curl $FUNCTION_APP_URL/api/health"
+The app runs, but is not healthy: the answer above says why (status $status). Check again: curl $FUNCTION_APP_URL/api/health"
   fi
-  echo "Waiting for the app to be well (new roles take up to ten minutes to be seen) ..."
+  echo "Waiting for the app to be healthy (new roles take up to ten minutes to take effect) ..."
   sleep "$pause"
 done
 
-echo "The app is well. Upload a picture:"
+echo "The app is healthy. Upload a picture:"
 echo "  az storage blob upload --auth-mode login --account-name $DATA_ACCOUNT_NAME -c $IMAGES_CONTAINER -f a.jpg -n a.jpg"
 echo "Its embedding will be $EMBEDDING_SPACE/images/a.jpg.json in the container $EMBEDDINGS_CONTAINER."

@@ -46,7 +46,7 @@ $lines = az provider register --namespace Microsoft.App --subscription $env:AZUR
 if ($LASTEXITCODE -ne 0) {
     $said = $lines -join ' '
     $problem = Join-Line
-    Stop-Here "Microsoft.App could not be registered, which takes a Contributor of the subscription: $problem"
+    Stop-Here "Microsoft.App could not be registered, which needs the role Contributor on the subscription: $problem"
 }
 $end = (Get-Date).AddSeconds($limit)
 while (-not (Test-Registered)) {

@@ -4,7 +4,7 @@
 set -eu
 
 limit=${PREPROVISION_TIMEOUT:-600} # seconds
-pause=${PREPROVISION_PAUSE:-10}    # seconds between two looks
+pause=${PREPROVISION_PAUSE:-10}    # seconds between two checks
 said=$(mktemp) # what az complained of
 trap 'rm -f "$said"' EXIT
 
@@ -37,7 +37,7 @@ echo "Registering Microsoft.App in the subscription, for the virtual network ...
 if ! az provider register --namespace Microsoft.App --subscription "$AZURE_SUBSCRIPTION_ID" --output none \
   --only-show-errors 2>"$said"; then
   problem=$(in_one_line)
-  fail "Microsoft.App could not be registered, which takes a Contributor of the subscription: $problem"
+  fail "Microsoft.App could not be registered, which needs the role Contributor on the subscription: $problem"
 fi
 end=$(($(date +%s) + limit))
 until is_registered; do

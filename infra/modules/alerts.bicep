@@ -1,33 +1,33 @@
-// What somebody is told of. Each alert has a section of its name in docs/operations.md: what it means, what to do.
+// What operators are alerted to. Each alert has a section in docs/operations.md: what it means and what to do.
 param location string
 param tags object
 param applicationInsightsName string
 
-@description('Address that alerts are sent to. Empty: alerts are raised, and nobody is told.')
+@description('Email address that alerts are sent to. Empty: alerts are in the portal only.')
 param alertEmail string
 
 @minValue(1)
-@description('Failed images in an hour that are worth a look, if they are more than failurePercent of all.')
+@description('Failed images in an hour that raise an alert, if they are more than failurePercent of all.')
 param failures int = 10
 
 @minValue(0)
 @maxValue(99)
-@description('Of a hundred images in an hour.')
+@description('Percent of the images in an hour.')
 param failurePercent int = 5
 
 @minValue(0)
 @maxValue(99)
-@description('Of a hundred looks at images in an hour that found the quota spent.')
+@description('Percent of the syncs in an hour that may find the quota spent.')
 param throttledPercent int = 50
 
 @minValue(1)
-@description('What 95 of a hundred images should take at most, in milliseconds.')
+@description('Most milliseconds that 95 percent of the images should take.')
 param slowMilliseconds int = 10000
 
 // A rule looks back two days at most: with 48 or more it could never fire.
 @minValue(1)
 @maxValue(47)
-@description('Hours between two complete audits, with some to spare.')
+@description('Most hours between two complete audits, with some to spare.')
 param auditHours int = 26
 
 var slow = replace(loadTextContent('../queries/alert-slow.kql'), '{milliseconds}', string(slowMilliseconds))
@@ -36,7 +36,7 @@ var overdue = replace(loadTextContent('../queries/alert-audit-overdue.kql'), '{h
 var manyFailures = replace(loadTextContent('../queries/alert-failures.kql'), '{failures}', string(failures))
 var failing = replace(manyFailures, '{percent}', string(failurePercent))
 
-// Each fires on any row of its query, but the one that fires on none.
+// Each fires on any row of its query, except the one that fires on none.
 var rules = [
   {
     name: 'Deployment is misconfigured'
@@ -132,7 +132,7 @@ resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       scopes: [insights.id]
       evaluationFrequency: item.window == 'P2D' ? 'PT1H' : 'PT15M'
       windowSize: item.window
-      // The tables come into being with the first log line, which is after the first deployment.
+      // The tables exist from the first log line on, which is after the first deployment.
       skipQueryValidation: true
       autoMitigate: true
       criteria: {

@@ -1,4 +1,4 @@
-// Lets the app call the models of a Foundry resource, and says where they are.
+// Lets the app call the models of a Foundry resource, and puts out their address.
 param name string
 param principalId string
 
@@ -21,7 +21,7 @@ resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 }
 
 // Without a subdomain of its own, a resource answers at the address of its region, which takes keys and no tokens.
-var noSubdomain = 'The Foundry resource ${name} has no custom subdomain, and so takes no tokens of the app. Give it one, which is for ever: az cognitiveservices account update --name ${name} --resource-group <group> --custom-domain <name>'
+var noSubdomain = 'The Foundry resource ${name} has no custom subdomain, so it takes no tokens from the app. Give it one, which cannot be undone: az cognitiveservices account update --name ${name} --resource-group <group> --custom-domain <name>'
 var subdomain = foundry.properties.?customSubDomainName ?? fail(noSubdomain)
 
 output endpoint string = 'https://${subdomain}.services.ai.azure.com/models'

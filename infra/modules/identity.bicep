@@ -1,5 +1,5 @@
-// The one identity of the app. It is not the app's own (system-assigned) one, so that its roles can be there before the
-// app is.
+// The one identity of the app. It is not the app's own (system-assigned) one, so that it can have its roles before the app
+// exists.
 param name string
 param location string
 param tags object

@@ -1,4 +1,4 @@
-// The app's address in the virtual network, for callers and for deployments: one endpoint serves the app and its scm site.
+// The address of the app and of its deployment (scm) site in the virtual network: one endpoint serves both.
 param name string
 param location string
 param tags object

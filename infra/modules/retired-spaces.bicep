@@ -1,4 +1,4 @@
-// Storage deletes the millions of blobs of a space by itself, a day or two after it is told to.
+// Storage itself deletes the blobs of retired spaces, millions if need be, within a day or two.
 param accountName string
 param container string
 
@@ -9,8 +9,8 @@ resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   name: accountName
 }
 
-// A policy that the template leaves out would stay, and one without a rule is refused: so there is always a rule, which is off
-// where nothing is to be deleted. The last slash matters: without it, a space would take those with it whose names begin so.
+// A policy that the template leaves out would stay, and one without a rule is refused. So there is always a rule, disabled
+// if nothing is to be deleted. The last slash matters: without it, spaces whose names only begin like this one would go too.
 resource policy 'Microsoft.Storage/storageAccounts/managementPolicies@2025-06-01' = {
   parent: account
   name: 'default'

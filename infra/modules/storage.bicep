@@ -1,4 +1,4 @@
-// A storage account that knows no keys: Entra only, TLS 1.2, nothing public, everything restorable for some days.
+// A storage account without keys: Entra only, TLS 1.2, nothing public, everything restorable for some days.
 param name string
 param location string
 param tags object

@@ -1,4 +1,4 @@
-// What storage tells of changes. Who is told is in events.bicep: that comes later.
+// The topic of the account's events. Its subscriptions are in events.bicep, which is deployed later.
 param name string
 param location string
 param tags object

@@ -1,4 +1,4 @@
-// One page on how the app does, made from the queries beside it.
+// One page on how the app is doing, made from infra/queries.
 param name string
 param location string
 param tags object
@@ -21,7 +21,7 @@ var charts = [
   { title: 'Time of a query by step (ms)', query: loadTextContent('../queries/query-latency.kql'), as: 'linechart' }
   { title: 'Audits', query: loadTextContent('../queries/audits.kql'), as: 'table' }
   { title: 'Sizes of images', query: loadTextContent('../queries/sizes.kql'), as: 'table' }
-  { title: 'What somebody should read', query: loadTextContent('../queries/problems.kql'), as: 'table' }
+  { title: 'What an operator should read', query: loadTextContent('../queries/problems.kql'), as: 'table' }
 ]
 
 var timeRange = {

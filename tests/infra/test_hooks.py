@@ -319,7 +319,7 @@ def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
     cloud.health[:] = [UNWELL, UNWELL, WELL]
     ran = cloud.run()
     assert ran.returncode == 0
-    assert ran.stdout.count("Waiting for the app to be well") == 2
+    assert ran.stdout.count("Waiting for the app to be healthy") == 2
 
 
 def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
@@ -378,7 +378,7 @@ STRANGE_HEALTH = {
     "JSON of no type": (Answer(503, UNWELL.body), "missing_role"),
     "a gateway's page": (Answer(502, b"<html>Bad gateway</html>", "text/html; charset=utf-8"), "Bad gateway"),
     "nothing with 503": (Answer(503, b""), "status 503"),
-    "a way round in circles": (Answer(302, b"", location="/api/health"), "not well"),
+    "a way round in circles": (Answer(302, b"", location="/api/health"), "not healthy"),
 }
 
 

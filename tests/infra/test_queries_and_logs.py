@@ -213,11 +213,11 @@ def steps_of(*modules: str) -> set[str]:
 
 
 def messages_of_a_spent_quota() -> list[str]:
-    """What the model client says where the model refuses a call, and where its gate spares it one."""
-    gate = RateLimiter(1)
-    gate.throttled(100)
+    """What the model client says where the model refuses a call, and where the rate limiter does."""
+    limiter = RateLimiter(1)
+    limiter.throttled(100)
     with pytest.raises(RateLimited) as busy:
-        gate.check(time.monotonic())
+        limiter.check(time.monotonic())
     return [str(failure(429, {}, b"", has_text=False)), str(busy.value)]
 
 
@@ -229,6 +229,13 @@ def test_the_words_that_tell_of_a_spent_quota_are_those_that_the_code_says(name:
     assert [any(message.startswith(words) for message in said) for words in asked] == [True, True]
     other = str(failure(503, {}, b"", has_text=False))
     assert not any(other.startswith(words) for words in asked)
+
+
+def test_a_problem_that_only_the_watch_finds_raises_an_alert() -> None:
+    found = strings_passed("operations/watch", "report.problems.append", 0)
+    assert found
+    alerts = "\n".join(query for name, query in QUERIES.items() if name.startswith("alert-"))
+    assert {problem for problem in found if f'tostring(line.problems) contains "{problem}"' not in alerts} == set()
 
 
 def test_images_that_wait_for_the_quota_are_one_reason_however_long_they_wait() -> None:
@@ -270,3 +277,8 @@ def test_every_alert_has_a_section_that_says_what_to_do() -> None:
     operations = (ROOT / "docs/operations.md").read_text()
     section = operations.partition("\n## Alerts\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^### (.+)$", section, re.MULTILINE)) == names
+
+
+def test_the_page_on_costs_counts_the_alerts() -> None:
+    numbers = {8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve"}
+    assert f"| {numbers[len(ALERTS)]} alerts over logs |" in (ROOT / "docs/scaling.md").read_text()
