@@ -152,6 +152,7 @@ def _reconcile() -> _Json:
         202: _answer("The audit continues in the background. This is what it has found so far.", AuditReport),
         400: _error("`invalid_json`, `invalid_request`."),
         413: _too_large("`request_too_large`."),
+        502: _error("`model_misconfigured`: `space.json` must be fixed."),
         503: _error("`storage_unavailable`.", "retry-after"),
     }
     summary = "Compare all images with their records, and queue those that need a sync"
@@ -164,6 +165,7 @@ def _reconcile() -> _Json:
 def _status() -> _Json:
     answers = {
         200: _answer("The state of the app.", AppStatus),
+        502: _error("`model_misconfigured`: `space.json` must be fixed."),
         503: _error("`storage_unavailable`.", "retry-after"),
     }
     return _operation("status", "Report progress and failures", answers)

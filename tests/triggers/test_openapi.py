@@ -252,6 +252,16 @@ def test_an_unfinished_audit_is_documented() -> None:
     assert as_documented("POST /reconcile", over_http("POST /reconcile", begun)).status_code == 202
 
 
+@pytest.mark.parametrize("operation", ["POST /reconcile", "GET /status"])
+def test_a_space_that_cannot_be_read_is_documented(in_this_process: Cloud, operation: str) -> None:
+    in_this_process.embeddings.upload_blob(
+        f"{in_this_process.settings.foundry_model}/space.json", b"[]", overwrite=True
+    )
+    route: Any = {"POST /reconcile": function_app.reconcile, "GET /status": function_app.status}[operation]
+    answer = as_documented(operation, over_http(operation, route(func.HttpRequest(method="POST", url="/", body=b""))))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "model_misconfigured")
+
+
 @pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
 def test_a_body_that_is_an_image_is_documented(http: httpx.Client, kind: str) -> None:
     query = {"text": "a red thing", "input_type": "document", "encoding_format": "base64"}
