@@ -236,6 +236,25 @@ def test_every_role_that_the_code_needs_is_assigned_and_no_other(
     assert sorted(assigned(deployment)) == sorted(needed)
 
 
+# The words of docs/security.md for those who have roles.
+HOLDERS = {
+    "the app": "identity",
+    "the Functions host, as the app": "identity",
+    "the Event Grid topic": "topic",
+    "whoever deployed": "person",
+}
+
+
+def test_the_page_on_security_lists_every_role_that_is_assigned_and_no_other() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE
+    )
+    listed = {(HOLDERS[who], role) for who, roles, _ in rows if who in HOLDERS for role in roles.split(", ")}
+    assert listed == {(who, role) for who, role, _ in NEEDED | NEW_FOUNDRY | PERSON}
+    named = {name for who, _, where in rows if who in HOLDERS for name in re.findall(r"`([\w-]+)`", where)}
+    assert named <= {where for _, _, where in NEEDED | PERSON}
+
+
 def test_the_role_on_a_foundry_resource_of_another_subscription_is_given_there() -> None:
     given = [scope_of(item) for item in made("existing-foundry", ASSIGNMENTS) if "CognitiveServices" in scope_of(item)]
     assert given == [
