@@ -19,6 +19,7 @@ from local import stack
 from local.azurite import REPO_ROOT
 from local.processes import LISTENING
 from local.stack import Stack, StackError
+from local.storage import connection_parts
 
 STACK_FILE = REPO_ROOT / ".local/stack.json"
 CORE_TOOLS_SETTINGS = {
@@ -98,7 +99,7 @@ def remove_stack_file(file: Path) -> None:
 
 def description(file: Path, running: Stack) -> str:
     """What runs where, and a command to paste."""
-    storage = dict(part.split("=", 1) for part in running.storage_connection_string.split(";") if part)
+    storage = connection_parts(running.storage_connection_string)
     return f"""\
 functions  {running.functions_url}/api
 storage    {storage["BlobEndpoint"]} (certificate: {running.ca_file})

@@ -46,7 +46,7 @@ _PAIRED_TEXT = "at night"
 _LAST_WORDS = """\
 Each upload was an event and each record is a blob: nothing called the app to embed
 these pictures. Queries get vectors in the same space, and a repeated query is
-answered from storage, without the model.
+answered from the cache, without the model.
 
 Next: 'make serve' keeps all of this running; the README shows what to send it.
 'make demo IMAGES=folder' uses your own pictures."""
@@ -262,4 +262,4 @@ def _check(answers: Sequence[Answered], records: Mapping[str, EmbeddingRecord]) 
                 f"The answer to {query} has {len(each.first.vector)} dimensions, the records have {dimensions}."
             )
         if each.second.cache != "hit" or each.second.vector != each.first.vector:
-            raise DemoError(f"The answer to {query} did not come from storage when the query was repeated.")
+            raise DemoError(f"The answer to {query} did not come from the cache when the query was repeated.")

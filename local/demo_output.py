@@ -24,7 +24,7 @@ _MOST_LISTED = 10  # files that are not pictures; more are counted
 
 @dataclass(frozen=True)
 class Answer:
-    """A vector, where it came from (`hit` is storage, `miss` the model), and how many milliseconds it took."""
+    """A vector, where it came from (`hit` is the cache, `miss` the model), and how many milliseconds it took."""
 
     vector: list[float]
     cache: str

@@ -37,6 +37,11 @@ class QueueMessage:
     pop_receipt: str
 
 
+def connection_parts(connection_string: str) -> dict[str, str]:
+    """The parts of a connection string by name, such as `BlobEndpoint`."""
+    return dict(part.split("=", 1) for part in connection_string.split(";") if part)
+
+
 class Storage:
     """One account, by connection string. Thread-safe. Every call raises StorageFailed when it fails.
 
@@ -44,7 +49,7 @@ class Storage:
     """
 
     def __init__(self, connection_string: str, ca_file: Path | None) -> None:
-        parts = dict(part.split("=", 1) for part in connection_string.split(";") if part)
+        parts = connection_parts(connection_string)
         self.blob_url, self._queue_url = parts["BlobEndpoint"], parts["QueueEndpoint"]
         self._sas = generate_account_sas(
             parts["AccountName"],

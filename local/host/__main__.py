@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from local.host.http import Front
 from local.host.invocations import Invocations
 from local.host.triggers import Triggers
 from local.host.worker import IndexingError
+from local.processes import announce, listener
 from local.storage import Storage
 
 
@@ -41,17 +41,13 @@ async def serve(app: Path, *, port: int, lease: float, refusals: int, extension:
     functions = Functions(await worker.index(app), os.environ, host_json.timeout)
     triggers = Triggers(functions, host_json, storage)
     front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key, refusals=refusals)
-    # Naming the protocol makes asyncio set TCP_NODELAY; without it small answers take 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
-    listener.listen(2048)
-    print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    listening = listener(port)
+    announce(listening)
     asgi = front.app(Invocations(functions).routes() if extension else [])
     config = uvicorn.Config(asgi, access_log=False, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
     async with asyncio.TaskGroup() as group:
         pumping = None if extension else group.create_task(triggers.pump())
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await uvicorn.Server(config).serve(sockets=[listening])
         if pumping:
             pumping.cancel()
 

@@ -3,12 +3,12 @@
 import argparse
 import asyncio
 import contextlib
-import socket
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from local.model.service import Service
+from local.processes import announce, listener
 
 
 class Protocol(H11Protocol):
@@ -26,11 +26,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--api-key", help="require this key instead of a token")
     options = parser.parse_args()
-    # Naming the protocol makes asyncio set TCP_NODELAY; without it small answers take 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", options.port))
-    listener.listen(1024)
+    listening = listener(options.port)
     config = uvicorn.Config(
         Service(options.api_key).app(),
         http=Protocol,
@@ -39,9 +35,9 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
-    print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    announce(listening)
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

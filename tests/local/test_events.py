@@ -89,7 +89,9 @@ def test_the_subscriptions_are_those_of_a_deployment(deployment: str) -> None:
 
 
 def as_deployed(subscription: Subscription) -> tuple[str, list[str], list[tuple[str, str, tuple[str, ...]]]]:
-    filters = [(one.key, one.operator, one.values) for one in subscription.filters]
+    filters: list[tuple[str, str, tuple[str, ...]]] = [
+        (one.key, one.operator, one.values) for one in subscription.filters
+    ]
     return subscription.name, [subscription.event_type], filters
 
 
