@@ -4,14 +4,14 @@ The three listings are made up, page by page, as the audit reads them: what is m
 set of used contents, not storage. The time to make the pages is subtracted.
 """
 
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from pathlib import Path
 
 from bench.figures import Figure, Measurement
+from bench.machine import memory_mib
+from bench.timing import seconds
 from shared.audit.merge import Merge
 from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
@@ -68,12 +68,6 @@ def _audit(names: int) -> Audit:
     return audit
 
 
-def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def _make_pages(names: int) -> None:
     for make in (_image, _record, _failure):
         for _ in _pages(make, names):
@@ -82,7 +76,7 @@ def _make_pages(names: int) -> None:
 
 def _names_per_s() -> Measurement:
     names = _TIMED_NAMES
-    rates = [3 * names / (_timed(lambda: _audit(names)) - _timed(lambda: _make_pages(names))) for _ in range(_ROUNDS)]
+    rates = [3 * names / (seconds(lambda: _audit(names)) - seconds(lambda: _make_pages(names))) for _ in range(_ROUNDS)]
     return Measurement.median(rates, f"3 listings of {names:,} names, {_ROUNDS} rounds")
 
 
@@ -92,17 +86,12 @@ def _memory() -> Measurement:
     return Measurement.once(float(run.stdout), f"3 listings of {_NAMES:,} names")
 
 
-def _resident_mib(which: str) -> float:
-    found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
-
-
 FIGURES = [
     Figure("reconcile_names_per_s", "names/s", "higher", 200_000, _names_per_s),
     Figure("reconcile_rss_mb", "MiB", "lower", 64, _memory),
 ]
 
 if __name__ == "__main__":
-    before = _resident_mib("VmRSS")
+    before = memory_mib("VmRSS")
     _audit(_NAMES)
-    sys.stdout.write(f"{_resident_mib('VmHWM') - before}\n")
+    sys.stdout.write(f"{memory_mib('VmHWM') - before}\n")

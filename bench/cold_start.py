@@ -7,12 +7,10 @@ by the interpreter itself: nothing of the development environment is on its path
 import hashlib
 import os
 import shutil
-import statistics
 import subprocess
 import sys
-import time
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from azure.core.exceptions import ResourceExistsError
@@ -21,6 +19,7 @@ from bench import photographs
 from bench.figures import Figure, Measurement
 from bench.proxy import app_settings
 from bench.site import running
+from bench.timing import ratio, seconds
 from bench.uploads import distinct
 from local import identity
 from local.azurite import REPO_ROOT
@@ -79,44 +78,34 @@ def first_image() -> Measurement:
         times: dict[str, list[float]] = {name: [] for name in _FIRST_IMAGE}
         for name in names:
             for stack, code in _FIRST_IMAGE.items():
-                start = time.perf_counter()
-                _run(stack, code, name, str(picture), **given)
-                times[stack].append(time.perf_counter() - start)
+                times[stack].append(seconds(partial(_run, stack, code, name, str(picture), **given)))
         written = [blob for blob in site.embeddings.list_blob_names() if blob.endswith(".png.json")]
         if len(written) != 2 * len(names):
             raise RuntimeError(f"{len(written)} records were written instead of {2 * len(names)}.")
-    return _over(times["ours"][1:], times["usual"][1:])
+    return ratio(times["ours"][1:], times["usual"][1:])
 
 
 def package() -> Measurement:
     """Megabytes of the deployed package, unpacked."""
     files = [path for path in _package().rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     size = sum(path.stat().st_size for path in files) / 1e6
-    return Measurement(size, size, size, f"{len(files):,} files")
+    return Measurement.once(size, f"{len(files):,} files")
 
 
 @cache
-def _seconds() -> dict[str, list[float]]:
+def _starts() -> dict[str, list[float]]:
     """Wall-clock seconds of whole processes, the three by turns, after one untimed start of each."""
     times: dict[str, list[float]] = {name: [] for name in _START}
     for timed in [False] + [True] * _ROUNDS:
         for name, code in _START.items():
-            start = time.perf_counter()
-            _run(name, code)
+            taken = seconds(partial(_run, name, code))
             if timed:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(taken)
     return times
 
 
 def _ratio(one: str, other: str) -> Measurement:
-    return _over(_seconds()[one], _seconds()[other])
-
-
-def _over(ones: list[float], others: list[float]) -> Measurement:
-    low, _, high = statistics.quantiles([mine / theirs for mine, theirs in zip(ones, others, strict=True)], n=4)
-    medians = statistics.median(ones), statistics.median(others)
-    source = f"{medians[0] * 1000:.0f} ms / {medians[1] * 1000:.0f} ms, {len(ones)} rounds"
-    return Measurement(medians[0] / medians[1], low, high, source)
+    return ratio(_starts()[one], _starts()[other])
 
 
 def _run(name: str, code: str, *arguments: str, **settings: str) -> None:

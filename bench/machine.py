@@ -1,10 +1,11 @@
-"""The machine that the figures were measured on."""
+"""The machine that the figures were measured on, and the memory of processes on it."""
 
 import importlib.metadata
 import os
 import platform
 import re
 from pathlib import Path
+from typing import Literal
 
 _PACKAGES = ["Pillow", "pi-heif", "isal", "pybase64", "msgspec", "numpy"]
 
@@ -21,6 +22,16 @@ def describe() -> str:
 def load() -> float:
     """The load average of the last minute."""
     return os.getloadavg()[0]
+
+
+def memory_mib(which: Literal["VmRSS", "VmHWM"], process: Path = Path("/proc/self")) -> float:
+    """The resident memory of a process in MiB, now or at its peak; not a number where Linux does not say it.
+
+    ``VmHWM`` is of the process alone. ``ru_maxrss`` would begin at the peak of its parent.
+    """
+    status = process / "status"
+    found = re.search(rf"{which}:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else float("nan")
 
 
 def _processor() -> str:

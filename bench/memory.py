@@ -1,6 +1,6 @@
 """How much memory a process needs to prepare many large pictures at once."""
 
-import re
+import math
 import resource
 import subprocess
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.app import LIMITS
 from bench.figures import Measurement
+from bench.machine import memory_mib
 from shared.pictures.prepare import prepare
 
 _THREADS = 16
@@ -45,12 +46,8 @@ def _prepare_at_once(picture: Path) -> None:
 
 def _peak_mib() -> float:
     """The peak resident memory of this process so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # On Linux ru_maxrss starts at the parent's peak; VmHWM is of the process alone.
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        if peak is not None:
-            return int(peak[1]) / 1024
+    if not math.isnan(peak := memory_mib("VmHWM")):
+        return peak
     # Bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

@@ -65,7 +65,7 @@ def _similarity(picture: Callable[[], Path]) -> Callable[[], Measurement]:
         size = (prepared.width, prepared.height)
         expected = usual.upright(data).resize(size, Image.Resampling.LANCZOS)
         value = ssim(Image.open(io.BytesIO(prepared.png)), expected)
-        return Measurement(value, value, value, f"{size[0]} x {size[1]} pixels, {len(prepared.png):,} bytes")
+        return Measurement.once(value, f"{size[0]} x {size[1]} pixels, {len(prepared.png):,} bytes")
 
     return measure
 

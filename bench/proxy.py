@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,13 +26,15 @@ import httpx
 
 from bench import photographs
 from bench.figures import Figure, Measurement
+from bench.timing import seconds
 from local import identity, stack
 from local.azurite import REPO_ROOT
 from local.identity import Identity
 from local.stack import Stack
+from local.storage import connection_parts
 
 _MODEL = "Cohere-embed-v3-english"
-_IDENTITY = "00000000-0000-0000-0000-000000000000"
+IDENTITY = "00000000-0000-0000-0000-000000000000"
 _AT_ONCE = 32
 # Rounds by the model's latency in milliseconds.
 _ROUNDS = {0: 200, 100: 20}
@@ -137,9 +138,7 @@ def _per_second(threads: ThreadPoolExecutor, call: Callable[[bytes], object], te
 
 
 def _ms(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) * 1000
+    return seconds(work) * 1000
 
 
 MEASURED = {each.__name__: each for each in (added_text, added_image, cache_hit, cache_hit_stored, rps_vs_direct)}
@@ -149,7 +148,7 @@ MEASURED = {each.__name__: each for each in (added_text, added_image, cache_hit,
 def _measured(name: str) -> tuple[Measurement, Measurement]:
     """One figure over HTTP, then of the function alone, with the same storage and model."""
     settings = {"FOUNDRY_CONCURRENCY": str(_AT_ONCE)}
-    with stack.running(model=_MODEL, settings=settings) as running, identity.running([_IDENTITY]) as tokens:
+    with stack.running(model=_MODEL, settings=settings) as running, identity.running([IDENTITY]) as tokens:
         over_http = _over_http(name, running, tokens)
         environment = {**os.environ, **settings, **app_settings(running, tokens), "BENCH_FOUNDRY": running.foundry_url}
         command = [sys.executable, "-m", "bench.proxy", name]
@@ -200,7 +199,7 @@ def _calling_the_model(
     url: str, tokens: str, header: str
 ) -> Iterator[tuple[Callable[[str, bytes], object], Callable[[float], object]]]:
     """Functions that call the model without the app, with a token like the app's, and that set its latency."""
-    wanted = {"api-version": "2019-08-01", "resource": "https://cognitiveservices.azure.com", "client_id": _IDENTITY}
+    wanted = {"api-version": "2019-08-01", "resource": "https://cognitiveservices.azure.com", "client_id": IDENTITY}
     given = httpx.get(f"{tokens}?{urlencode(wanted)}", headers={"X-IDENTITY-HEADER": header}).raise_for_status()
     headers = {"authorization": f"Bearer {given.json()['access_token']}", "content-type": "application/json"}
     with _client(url, headers) as http:
@@ -223,14 +222,14 @@ def _client(url: str, headers: dict[str, str]) -> httpx.Client:
 
 def app_settings(running: Stack, tokens: Identity) -> dict[str, str]:
     """The settings of a deployed app, for a process outside of the stack."""
-    account = dict(part.split("=", 1) for part in running.storage_connection_string.strip(";").split(";"))
+    account = connection_parts(running.storage_connection_string)
     return {
         "FOUNDRY_ENDPOINT": f"{running.foundry_url}/models",
         "FOUNDRY_MODEL": _MODEL,
         "ImageStorage__blobServiceUri": account["BlobEndpoint"],
         "ImageStorage__queueServiceUri": account["QueueEndpoint"],
         "ImageStorage__credential": "managedidentity",
-        "ImageStorage__clientId": _IDENTITY,
+        "ImageStorage__clientId": IDENTITY,
         "IDENTITY_ENDPOINT": tokens.endpoint,
         "IDENTITY_HEADER": tokens.header,
         "SSL_CERT_FILE": running.ca_file,

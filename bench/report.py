@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -23,15 +23,10 @@ def show(console: Console, results: Sequence[Result]) -> None:
     for column in table.columns[1:2] + table.columns[3:5]:
         column.justify = "right"
     for figure, measurement in results:
-        table.add_row(
-            figure.name,
-            _number(measurement.value),
-            figure.unit,
-            "-" if figure.target is None else f"{'≥' if figure.better == 'higher' else '≤'} {_number(figure.target)}",
-            f"{_number(measurement.low)} - {_number(measurement.high)}",
-            _verdict(figure, measurement),
-            measurement.source,
-        )
+        row = _row(_result(figure, measurement))
+        colour = "green" if figure.reached(measurement) else "red"
+        verdict = f"[{colour}]{row.verdict}[/{colour}]"
+        table.add_row(figure.name, row.value, figure.unit, row.target, row.spread, verdict, measurement.source)
     tables.show(console, table)
 
 
@@ -44,16 +39,7 @@ def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
     if keep and path.exists():
         figures = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     for figure, measurement in results:
-        figures[figure.name] = {
-            "value": measurement.value,
-            "unit": figure.unit,
-            "better": figure.better,
-            "target": figure.target,
-            "ok": figure.reached(measurement),
-            "spread": [measurement.low, measurement.high],
-            "certain": figure.certain(measurement),
-            "measured": measurement.source,
-        }
+        figures[figure.name] = _result(figure, measurement)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
 
@@ -61,23 +47,47 @@ def write(path: Path, results: Sequence[Result], *, keep: bool) -> None:
 def markdown(path: Path) -> str:
     """Return the figures of the file as rows for docs/performance.md."""
     figures = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
-    return "".join(f"| {' | '.join(_cells(name, figure))} |\n" for name, figure in figures.items())
+    return "".join(f"| {' | '.join(_cells(name, result))} |\n" for name, result in figures.items())
 
 
-def _cells(name: str, figure: dict[str, Any]) -> list[str]:
-    sign = "≥" if figure["better"] == "higher" else "≤"
-    target = "-" if figure["target"] is None else f"{sign} {_number(figure['target'])}"
-    low, high = (_number(edge) for edge in figure["spread"])
-    verdict = "-" if figure["target"] is None else "ok" if figure["ok"] else "missed"
-    if not figure["certain"]:
+def _cells(name: str, result: dict[str, Any]) -> list[str]:
+    row = _row(result)
+    return [f"`{name}`", f"{row.value} {result['unit']}", row.target, row.spread, result["measured"], row.verdict]
+
+
+def _result(figure: Figure, measurement: Measurement) -> dict[str, Any]:
+    """What the file holds of a figure."""
+    return {
+        "value": measurement.value,
+        "unit": figure.unit,
+        "better": figure.better,
+        "target": figure.target,
+        "ok": figure.reached(measurement),
+        "spread": [measurement.low, measurement.high],
+        "certain": figure.certain(measurement),
+        "measured": measurement.source,
+    }
+
+
+class _Row(NamedTuple):
+    """The same in words, for both tables."""
+
+    value: str
+    target: str
+    spread: str
+    verdict: str
+
+
+def _row(result: dict[str, Any]) -> _Row:
+    low, high = (_number(edge) for edge in result["spread"])
+    spread = low if low == high else f"{low} - {high}"
+    if result["target"] is None:
+        return _Row(_number(result["value"]), "-", spread, "-")
+    sign = "≥" if result["better"] == "higher" else "≤"
+    verdict = "ok" if result["ok"] else "missed"
+    if not result["certain"]:
         verdict += ", spread wider than margin"
-    value = f"{_number(figure['value'])} {figure['unit']}"
-    return [f"`{name}`", value, target, low if low == high else f"{low} - {high}", figure["measured"], verdict]
-
-
-def _verdict(figure: Figure, measurement: Measurement) -> str:
-    verdict = "[green]ok[/green]" if figure.reached(measurement) else "[red]missed[/red]"
-    return verdict if figure.certain(measurement) else f"{verdict}, spread wider than margin"
+    return _Row(_number(result["value"]), f"{sign} {_number(result['target'])}", spread, verdict)
 
 
 def _number(value: float) -> str:

@@ -1,8 +1,8 @@
-"""Two ways of doing the same, timed by turns, so that whatever else the machine does affects both alike."""
+"""How long work takes, and how much longer another way of doing the same takes."""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bench.figures import Measurement
 
@@ -10,23 +10,26 @@ from bench.figures import Measurement
 def speed_up(ours: Callable[[], object], usual: Callable[[], object], rounds: int) -> Measurement:
     """How many times faster ours is: the median time of the usual code over the median time of ours.
 
-    Wall-clock time, by turns, after one untimed call of each. The range is the middle half of the ratios of single
-    rounds.
+    By turns, so that whatever else the machine does affects both alike, after one untimed call of each.
     """
     ours()
     usual()
     our_times, usual_times = [], []
     for _ in range(rounds):
-        our_times.append(_seconds(ours))
-        usual_times.append(_seconds(usual))
-    our_median, usual_median = statistics.median(our_times), statistics.median(usual_times)
-    ratios = [theirs / mine for theirs, mine in zip(usual_times, our_times, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    source = f"{usual_median * 1000:.4g} ms / {our_median * 1000:.4g} ms, {rounds} rounds"
-    return Measurement(usual_median / our_median, low, high, source)
+        our_times.append(seconds(ours))
+        usual_times.append(seconds(usual))
+    return ratio(usual_times, our_times)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def ratio(ones: Sequence[float], others: Sequence[float]) -> Measurement:
+    """The median of some seconds over the median of others, with the middle half of the ratios of single rounds."""
+    one, other = statistics.median(ones), statistics.median(others)
+    low, _, high = statistics.quantiles([mine / theirs for mine, theirs in zip(ones, others, strict=True)], n=4)
+    return Measurement(one / other, low, high, f"{one * 1000:.4g} ms / {other * 1000:.4g} ms, {len(ones)} rounds")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The wall-clock seconds that it takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

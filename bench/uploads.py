@@ -9,7 +9,6 @@ model answers after 200 ms. Storage, the model, the stand-in for the host and th
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -24,7 +23,8 @@ import msgspec
 
 from bench import photographs
 from bench.figures import Figure, Measurement
-from bench.proxy import app_settings
+from bench.machine import memory_mib
+from bench.proxy import IDENTITY, app_settings
 from bench.site import SPACE, Site, running, wait_for
 from local import identity
 from local.azurite import REPO_ROOT
@@ -35,8 +35,8 @@ from shared.pictures.limits import Limits
 from shared.pictures.prepare import prepare
 
 LATENCY_MS = 200
-_IDENTITY = "00000000-0000-0000-0000-000000000000"
-# The settings of docs/scaling.md for a large quota. The usual code has them too.
+# Those of docs/scaling.md for a large quota, with threads for all function groups, which share one process here. The
+# usual code has them too.
 SETTINGS = {
     "FOUNDRY_CONCURRENCY": "32",
     "PYTHON_THREADPOOL_THREAD_COUNT": "80",
@@ -117,7 +117,7 @@ def uploaded(kind: str, number: int) -> Iterator[tuple[Site, Done, list[str]]]:
 @cache
 def _throughput(kind: str) -> tuple[Measurement, Measurement]:
     """Images a second through the stack and of the bare loop, by turns on one stack."""
-    with uploaded(kind, _NUMBERS[kind]) as (site, done, names), identity.running([_IDENTITY]) as tokens:
+    with uploaded(kind, _NUMBERS[kind]) as (site, done, names), identity.running([IDENTITY]) as tokens:
         rates, limits = [], []
         threads: tuple[int, ...] = _THREADS
         for _ in range(_ROUNDS):
@@ -172,10 +172,8 @@ def _rss() -> Measurement:
         site.upload({f"large/{number}": distinct(data, number) for number in range(32)})
         site.settle("large/", "images")
         process = site.host_process()
-        status = (process / "status").read_text() if process else ""
-    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-    value = int(peak[1]) / 1024 if peak else float("nan")
-    return Measurement(value, value, value, "32 images, 16 at once; with the stand-in for the host")
+        peak = memory_mib("VmHWM", process) if process else float("nan")
+    return Measurement.once(peak, "32 images, 16 at once; with the stand-in for the host")
 
 
 @cache
@@ -192,7 +190,7 @@ def _usual_rate() -> Measurement:
             lambda: sum(1 for _ in site.embeddings.list_blob_names(name_starts_with="usual/")) == few,
         )
         rate = few / (time.perf_counter() - start)
-    return Measurement(rate, rate, rate, f"{few} images")
+    return Measurement.once(rate, f"{few} images")
 
 
 def _vs_usual() -> Measurement:
