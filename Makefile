@@ -43,8 +43,8 @@ format: .venv/ready
 
 # How long a backlog takes and what it costs: make plan IMAGES=1000000 TPM=300000
 plan: .venv/ready
-	@$(PY) -m infra.plan --images "$(IMAGES)" --tpm "$(TPM)" $(foreach option,RPM TOKENS KNOWN CPU MODEL DIMENSIONS \
-	  INSTANCES CALLS MEMORY,$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
+	@$(PY) -m infra.plan $(foreach option,IMAGES TPM RPM TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY,\
+	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
 
 # What Bicep says of each deployment in infra/snapshots, after a change of a template or query. Needs `bicep` on PATH.
 snapshots: .venv/ready

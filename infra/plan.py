@@ -17,7 +17,7 @@ PRICES = {
     if name != "note"
 }
 
-# One look at a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
+# One sync of a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
 # It deletes, too, which is free.
 READS, WRITES = 4, 2
 # Put, get and delete of the trigger's own queue, which the host does.
@@ -30,7 +30,7 @@ LOG_KB = 3.5
 GROUPS = 3
 # Most regions refuse a lower maximumInstanceCount (Azure/azure-functions-host#10523).
 LEAST_INSTANCES = 40
-# A number of a vector as JSON, and it is stored twice: in the record and by content.
+# Bytes of one number of a vector as JSON; a vector is stored twice: in the record and by content.
 BYTES_A_NUMBER, COPIES = 11.5, 2
 
 
@@ -62,7 +62,7 @@ class Backlog:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What becomes of it. ``rate`` is in images a second, ``hours`` are of the whole backlog, money in US dollars."""
+    """How a backlog is worked off: ``rate`` in images a second, ``hours`` for all of it, money in US dollars."""
 
     bound: str
     rate: float
@@ -83,7 +83,7 @@ def plan(backlog: Backlog) -> Plan:
     quota = backlog.tpm / backlog.tokens / 60
     if backlog.rpm:
         quota = min(quota, backlog.rpm / 60)
-    # Images that are known pass beside the calls; they take CPU all the same.
+    # Images that are known need no call, but CPU all the same.
     quota /= max(1 - backlog.known, 1e-9)
     by_cpu = backlog.memory / 2048 / backlog.cpu
     by_calls = backlog.calls / backlog.model / max(1 - backlog.known, 1e-9)
@@ -180,7 +180,7 @@ def _row(part: str, money: float, images: int) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Read the options, print the plan; 2 where they make no sense."""
+    """Read the options and print the plan; returns the exit status, 2 if they make no sense."""
     parser = argparse.ArgumentParser(prog="make plan", description=__doc__.splitlines()[0] if __doc__ else None)
     for option in fields(Backlog):
         kind = float if option.type is float else int
