@@ -31,6 +31,8 @@ from local.storage import Storage
 SPACE = "Cohere-embed-v3-english"
 # Longer than any wait that a scenario causes: what has not settled by then never will.
 PATIENCE = 240.0
+# Of the model in scenarios: the real service takes longer; this is enough for calls to overlap.
+LATENCY_MS = 75
 
 
 @dataclass(frozen=True)

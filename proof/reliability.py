@@ -14,8 +14,11 @@ from bench.figures import Figure, Measurement
 from bench.site import running
 from local.faults import StorageFaults
 from local.stack import LOGS
-from proof import scenarios
-from proof.scenarios import Faulty, Kills, Quota, Races, Starvation
+from proof import changes, faults, kills, quota
+from proof.changes import Races, Starvation
+from proof.faults import Faulty
+from proof.kills import Kills
+from proof.quota import Quota
 
 _LEASE = 2.0
 # Stacks that run at the same time log to folders of their own.
@@ -26,52 +29,52 @@ _LOGS = LOGS / "proof"
 def _quota(retry_after: Literal["seconds", "none"]) -> Quota:
     """1,000 images where the model answers 100 calls in 5 s."""
     with running() as site:
-        return scenarios.quota(site, images=1000, retry_after=retry_after)
+        return quota.quota(site, images=1000, retry_after=retry_after)
 
 
 def _model_faults() -> Sequence[Faulty]:
     with running(logs=_LOGS / "model faults") as site:
-        return scenarios.model_faults(site, images=200, times=100)
+        return faults.model_faults(site, images=200, times=100)
 
 
 def _storage_faults() -> Sequence[Faulty]:
     """A tenth of the requests fail, sixty in all; then every request, until thirty have failed."""
     switch = StorageFaults()
     with running(storage_faults=switch, logs=_LOGS / "storage faults") as site:
-        often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
-        always = scenarios.storage_faults(site, switch, images=30, share=1, times=30)
+        often = faults.storage_faults(site, switch, images=100, share=0.1, times=60)
+        always = faults.storage_faults(site, switch, images=30, share=1, times=30)
         return often + always
 
 
 def _kills() -> Kills:
     with running(lease=_LEASE, logs=_LOGS / "kills") as site:
-        return scenarios.kills(site, images=300, kills=30)
+        return kills.kills(site, images=300, kills=30)
 
 
 def _races() -> Races:
     with running(logs=_LOGS / "races") as site:
-        return scenarios.races(site, names=8, changes=1200)
+        return changes.races(site, names=8, changes=1200)
 
 
 @cache
 def _starvation() -> Starvation:
     with running() as site:
-        return scenarios.starvation(site, uploads=100)
+        return changes.starvation(site, uploads=100)
 
 
 def _quota_used(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
-        quota = _quota(retry_after)
-        source = f"{quota.answered:,} of {quota.allowed:,} calls, {quota.seconds:.1f} s"
-        return Measurement.once(quota.used, source)
+        spent = _quota(retry_after)
+        source = f"{spent.answered:,} of {spent.allowed:,} calls, {spent.seconds:.1f} s"
+        return Measurement.once(spent.used, source)
 
     return measure
 
 
 def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
-        quota = _quota(retry_after)
-        return Measurement.once(quota.refused_share, f"{quota.refused:,} refused, {quota.answered:,} answered")
+        spent = _quota(retry_after)
+        return Measurement.once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
 
     return measure
 
@@ -98,10 +101,10 @@ def _embedded_twice() -> Measurement:
 
 
 def _lost() -> Measurement:
-    kills, races = _side_by_side(_kills, _races)
-    lost = _quota("seconds").lost + _quota("none").lost + kills.lost + races.lost + _starvation().lost
+    killed, raced = _side_by_side(_kills, _races)
+    lost = _quota("seconds").lost + _quota("none").lost + killed.lost + raced.lost + _starvation().lost
     lost += sum(one.lost for one in _faults())
-    source = f"quotas, faults, {kills.kills} kills ({kills.at_work} at work), {races.changes:,} changes at once"
+    source = f"quotas, faults, {killed.kills} kills ({killed.at_work} at work), {raced.changes:,} changes at once"
     return Measurement.once(lost, source)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from bench.site import Site, running
 from local.faults import StorageFaults
-from proof import scenarios
-from proof.scenarios import Faulty
+from proof import faults
+from proof.faults import Faulty
 
 
 @pytest.fixture(scope="package")
@@ -37,7 +37,7 @@ def model_faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[li
 
     def outcomes() -> list[Faulty]:
         with running(logs=logs) as site:
-            return scenarios.model_faults(site, images=20, times=10)
+            return faults.model_faults(site, images=20, times=10)
 
     with ThreadPoolExecutor(1) as background:
         yield background.submit(outcomes)
