@@ -5,3 +5,8 @@ record. A record without an image counts as lost too. Every scenario has images 
 take turns on one stack. All images are different and need no preparation: the model gets the image's own bytes, so each
 call tells which image it was for.
 """
+
+from local.azurite import REPO_ROOT
+
+# The app as it is deployed, but for its clock (proof/clock.py): some scenarios run it in place of the repository's own.
+APP = REPO_ROOT / "proof" / "app"

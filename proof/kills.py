@@ -4,8 +4,11 @@ import io
 import os
 import random
 import signal
+import sys
+import threading
 import time
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +40,7 @@ def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
     batches = list(pictures(prefix, images).items())
     at_work = 0
     site.behave(latency_ms=4 * LATENCY_MS)  # the longer calls take, the more there is to interrupt
-    with redirect_stderr(io.StringIO()):  # the stack prints each crash with the end of the log
+    with restarts_unprinted():
         for number in range(kills):
             batch = dict(batches[number * images // kills : (number + 1) * images // kills])
             rewritten = {name: picture(f"{name} {number}") for name, _ in batches[: number * images // kills : 10]}
@@ -45,7 +48,7 @@ def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
             wait_until(site.host_answers, seconds=PATIENCE)
             time.sleep(chance.uniform(0, 1))
             at_work += not site.drained()
-            _kill_host(site)
+            kill_host(site)
         wait_until(site.host_answers, seconds=PATIENCE)
     site.settle(prefix, "images", "failures")
     report = site.audit()
@@ -53,7 +56,29 @@ def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
     return Kills(images, kills, at_work, brought_back=report["requested"], lost=len(site.lost(prefix)))
 
 
-def _kill_host(site: Site) -> None:
+_blocks = 0
+_stderr = sys.stderr
+_restarting = threading.Lock()
+
+
+@contextmanager
+def restarts_unprinted() -> Iterator[None]:
+    """The stack prints each restart of a host, with the end of its log: not while any thread is in such a block."""
+    global _blocks, _stderr
+    with _restarting:
+        if not _blocks:
+            _stderr, sys.stderr = sys.stderr, io.StringIO()
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _restarting:
+            _blocks -= 1
+            if not _blocks:
+                sys.stderr = _stderr
+
+
+def kill_host(site: Site) -> None:
     """Kill the process and wait until it is gone, so that it cannot answer the next request."""
     deadline = time.monotonic() + PATIENCE
     while (process := site.host_process()) is None and time.monotonic() < deadline:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from bench.site import LATENCY_MS, Site, pictures
+from proof.simulation import Outcome
 
 
 @dataclass(frozen=True)
@@ -49,4 +52,64 @@ def quota(
         seconds=seconds,
         allowed=calls * (int(seconds // window_s) + 1),
         lost=len(site.lost(prefix)),
+    )
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """What an hour cost in which the model answered 429 with this ``Retry-After`` to everything.
+
+    ``longest`` is how long one invocation took at most, in simulated seconds. ``settled`` is the time from the end of
+    that hour to the last record, in minutes.
+    """
+
+    retry_after: int
+    images: int
+    calls: int
+    longest: float
+    settled: float
+    lost: int
+
+
+# The app's clock stands still while it works (proof/app), and its host's own listeners are off.
+STANDING = {
+    "PROOF_SPEED": "0",
+    "AzureWebJobs.embed_uploaded_image.Disabled": "true",
+    "AzureWebJobs.embed_queued_image.Disabled": "true",
+    # Of the one call that simulates all others.
+    "AzureFunctionsJobHost__functionTimeout": "01:00:00",
+}
+# What Retry-After may say, whatever the quota becomes: nothing, most of a minute, a day.
+WAITS = (0, 55, 86_400)
+_HOUR = 3600.0
+
+
+def throttled(site: Site, *, images: int, retry_after: int) -> Throttled:
+    """Upload half of the images at once and the others within an hour of 429; then the model answers.
+
+    The site's app is that of ``proof/app``, with the settings ``STANDING``.
+    """
+    prefix = f"throttled {retry_after}/"
+    batch = pictures(prefix, images)
+    site.upload(batch)
+    site.behave(throttle={"calls": 0, "window_s": 1, "retry_after": retry_after})
+    site.forget_calls()
+    late = images // 2
+    answer = site.post(
+        "proof/simulate",
+        container="images",
+        uploads=[(max(0, number - images + late) * _HOUR / late, name) for number, name in enumerate(batch, start=1)],
+        model_url=site.stack.foundry_url,
+        mended_after=_HOUR,
+        # Twice as long as an image is tried for.
+        until=48 * _HOUR,
+    )
+    outcome = msgspec.json.decode(answer.raise_for_status().content, type=Outcome)
+    return Throttled(
+        retry_after=retry_after,
+        images=images,
+        calls=outcome.calls,
+        longest=outcome.longest,
+        settled=(outcome.settled - _HOUR) / 60,
+        lost=len(site.lost(prefix)) + outcome.waiting,
     )
