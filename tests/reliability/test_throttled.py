@@ -7,6 +7,8 @@ import pytest
 from proof.quota import WAITS, Throttled
 
 FUNCTION_TIMEOUT = 300
+# Minutes: a message is hidden for an hour at most, and a probe comes every five.
+SETTLED = 75
 # In each, one probe at a time, and at first those in flight: every 4 s, after each wait, every five minutes.
 MOST_CALLS = {0: 1000, 55: 100, 86_400: 30}
 
@@ -19,3 +21,4 @@ def test_an_hour_of_429_loses_no_image_and_makes_few_calls(
     assert hour.lost == 0
     assert 0 < hour.calls <= MOST_CALLS[retry_after]
     assert hour.longest < FUNCTION_TIMEOUT
+    assert hour.settled <= SETTLED
