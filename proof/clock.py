@@ -41,14 +41,18 @@ class Clock(Protocol):
         """What stands in for ``threading.Condition``."""
 
     def real(self, seconds: float) -> float:
-        """The real seconds for which something outside of the app is to wait so long."""
+        """The real seconds for which a call may take so long."""
+
+    def hidden(self, seconds: float) -> float:
+        """The real seconds for which storage is to hide a message for so long."""
 
 
 class FastClock:
-    """The app's seconds are shorter than real ones, by the factor ``speed``."""
+    """The app's seconds are shorter than real ones, by the factor ``speed``; those of hidden messages by their own."""
 
-    def __init__(self, speed: float) -> None:
+    def __init__(self, speed: float, hidden: float | None = None) -> None:
         self._speed = speed
+        self._speed_hidden = hidden or speed
         self._start = time.time(), time.monotonic()
         self._skipped = 0.0
 
@@ -75,8 +79,12 @@ class FastClock:
         return Condition()
 
     def real(self, seconds: float) -> float:
-        """The real seconds for which something outside of the app is to wait so long."""
+        """The real seconds for which a call may take so long."""
         return seconds / self._speed
+
+    def hidden(self, seconds: float) -> float:
+        """The real seconds for which storage is to hide a message for so long."""
+        return seconds / self._speed_hidden
 
     def skip(self, seconds: float) -> None:
         """Set the time of day forward."""
@@ -117,6 +125,10 @@ class StandingClock:
     def real(self, seconds: float) -> float:
         """As long as it takes: a call takes none of this clock's time."""
         return math.inf
+
+    def hidden(self, seconds: float) -> float:
+        """Storage has no part in this clock: see ``proof.simulation``."""
+        raise NotImplementedError
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -202,7 +214,7 @@ def install(clock: Clock) -> None:
     def send_later(
         self: Queues, message: msgspec.Struct, *, queue: str | None = None, hidden_seconds: float = 0
     ) -> None:
-        send(self, message, queue=queue, hidden_seconds=round(clock.real(hidden_seconds)))
+        send(self, message, queue=queue, hidden_seconds=round(clock.hidden(hidden_seconds)))
 
     _replace(Queues, "send", send_later)
 

@@ -8,12 +8,14 @@ from typing import Literal, get_args
 
 from bench.site import LATENCY_MS, Site, picture, pictures, wait_for
 from local.model.requests import RETIRED_API_VERSIONS
+from local.processes import wait_until
 from proof.kills import kill_host, restarts_unprinted
 
 Cause = Literal["api version", "gateway"]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 # A host that is killed gives back soon what it had in hand.
 LEASE = 2.0
+_HEALTH_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Refusals:
     """Failure records, written while the setting was wrong."""
     removed: int
     """Images from before whose records were gone at some time."""
+    noticed: bool
+    """Whether the health route said that something was wrong."""
     lost: int
 
 
@@ -55,7 +59,8 @@ def refusals(site: Site, file: Path, *, cause: Cause, images: int) -> Refusals:
     site.upload(pictures(f"{prefix}new ", images) | changed)
     wait_for("call for each image", lambda: _refused(site) >= images + len(changed))
     site.audit(prefix=prefix)
-    wait_for("bad health", lambda: _health(site) == HTTPStatus.SERVICE_UNAVAILABLE)
+    # Health keeps what it found for a while.
+    noticed = wait_until(lambda: _health(site) == HTTPStatus.SERVICE_UNAVAILABLE, seconds=_HEALTH_PATIENCE)
     refused, failures = _refused(site), len(site.stored("failures", prefix))
     removed = before.keys() - site.stored("images", prefix).keys()
 
@@ -68,6 +73,7 @@ def refusals(site: Site, file: Path, *, cause: Cause, images: int) -> Refusals:
         refused=refused,
         failures=failures,
         removed=len(removed),
+        noticed=noticed,
         lost=len(site.lost(prefix)),
     )
 

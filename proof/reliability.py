@@ -261,6 +261,7 @@ FIGURES = [
     Figure("sharing_removed", "contents", "lower", 0, _of_sharing(lambda shared: shared.removed), counts=True),
     Figure("refused_lost", "images", "lower", 0, _of_refusals(lambda one: one.lost), counts=True),
     Figure("refused_failures", "records", "lower", 0, _of_refusals(lambda one: one.failures), counts=True),
+    Figure("refused_unnoticed", "causes", "lower", 0, _of_refusals(lambda one: not one.noticed), counts=True),
     Figure("refused_removed", "records", "lower", 0, _of_refusals(lambda one: one.removed), counts=True),
     Figure("embedded_twice", "calls", "lower", 0, _embedded_twice, counts=True),
     Figure("lost", "images", "lower", 0, _lost, counts=True),

@@ -1,5 +1,6 @@
 """The app as it is deployed, with a clock of the proof's own: PROOF_SPEED makes it run faster, 0 lets it stand still.
 
+PROOF_HIDDEN is by how much messages are hidden for less time than deployed, where that is not by the same factor.
 Settings in the file that PROOF_SETTINGS names take the place of those in the environment, from the next start on.
 """
 
@@ -20,7 +21,8 @@ deployed = runpy.run_path(str(_DEPLOYED), run_name="deployed_function_app")
 app: func.FunctionApp = deployed["app"]
 
 speed = float(os.environ["PROOF_SPEED"])
-fast, standing = clock.FastClock(speed or 1), clock.StandingClock()
+fast = clock.FastClock(speed or 1, float(os.environ.get("PROOF_HIDDEN", 0)) or None)
+standing = clock.StandingClock()
 clock.install(fast if speed else standing)
 
 

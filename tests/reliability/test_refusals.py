@@ -13,4 +13,5 @@ def test_a_model_that_refuses_everything_for_a_while_has_refused_nothing(
 ) -> None:
     [outcome] = [outcome for outcome in refused.result() if outcome.cause == cause]
     assert outcome.refused > 0
+    assert outcome.noticed
     assert (outcome.failures, outcome.removed, outcome.lost) == (0, 0, 0)
