@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import httpx
+
 from bench.app import SETTINGS
 from bench.site import LATENCY_MS, Site, picture, pictures
 
@@ -32,7 +34,7 @@ class Hang:
     calls: int
     """Calls that got no answer."""
     queries: Counter[int]
-    """How many were answered with each status."""
+    """How many were answered with each status, 0 for no answer."""
     slowest_query: float
     bad_queries: int
     """Those answered too late, with anything but an answer or a refusal, or refused though their answer was known."""
@@ -136,8 +138,13 @@ def _ask(site: Site, query: Literal["known", "text", "image"], number: int) -> _
             content, kind, route = picture(f"query {number}"), "image/png", "images/embeddings"
     headers = {"x-functions-key": site.stack.functions_key, "content-type": kind}
     start = time.monotonic()
-    answer = site.http.post(f"{site.stack.functions_url}/api/models/{route}", content=content, headers=headers)
-    return _Answer(query, answer.status_code, (time.monotonic() - start) * SPEED)
+    try:
+        url = f"{site.stack.functions_url}/api/models/{route}"
+        status = site.http.post(url, content=content, headers=headers).status_code
+    except httpx.TransportError:
+        # The process was ended.
+        status = 0
+    return _Answer(query, status, (time.monotonic() - start) * SPEED)
 
 
 def _text(text: str) -> bytes:
