@@ -19,7 +19,7 @@ test: .venv/ready
 bench: .venv/ready
 	@$(PY) -m bench $(if $(ONLY),--only "$(ONLY)")
 
-# What must never be lost, under quotas, faults, kills and races: make proof, or make proof ONLY=quota
+# What must never be lost, under quotas, faults, kills, races and wrong settings: make proof, or make proof ONLY=quota
 proof: .venv/ready
 	@$(PY) -m proof $(if $(ONLY),--only "$(ONLY)")
 

@@ -3,8 +3,11 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from rich.console import Console
 
 from bench import machine, report
 from bench.figures import Figure
@@ -33,17 +36,33 @@ def run(program: str, purpose: str, figures: Sequence[Figure], results: Path) ->
         parser.error(f"There is no figure {', '.join(sorted(unknown))}. There are: {names}.")
 
     console = tables.standard_output()
-    measured = []
     load, start = machine.load(), time.monotonic()
-    for figure in figures:
-        if not only or figure.name.startswith(tuple(only)):
-            with console.status(f"Measuring {figure.name} …"):
-                measured.append((figure, figure.measure()))
-            if not console.is_terminal:
-                console.print(f"{time.monotonic() - start:6.0f} s  {figure.name}")
+    measured = []
+    for figure, measurement in _measured([f for f in figures if not only or f.name.startswith(tuple(only))], console):
+        measured.append((figure, measurement))
+        if not console.is_terminal:
+            console.print(f"{time.monotonic() - start:6.0f} s  {figure.name}")
     minutes = (time.monotonic() - start) / 60
     report.show(console, measured)
     console.print(machine.describe())
     console.print(f"Load average {load:.2f} before, {machine.load():.2f} after; {minutes:.1f} minutes")
     report.write(results, measured, keep=bool(only))
     return 0 if all(figure.reached(measurement) for figure, measurement in measured) else 1
+
+
+def _measured(figures: Sequence[Figure], console: Console) -> Iterator[report.Result]:
+    """First each figure that needs the machine for itself, then all that only count, at once."""
+    for figure in figures:
+        if not figure.counts:
+            with console.status(f"Measuring {figure.name} …"):
+                measurement = figure.measure()
+            yield figure, measurement
+    counting = [figure for figure in figures if figure.counts]
+    if not counting:
+        return
+    with ThreadPoolExecutor(len(counting)) as threads:
+        measuring = [threads.submit(figure.measure) for figure in counting]
+        for figure, under_way in zip(counting, measuring, strict=True):
+            with console.status(f"Measuring {figure.name} …"):
+                measurement = under_way.result()
+            yield figure, measurement

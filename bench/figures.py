@@ -28,13 +28,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Figure:
-    """Something to measure, and the number that it should reach."""
+    """Something to measure, and the number that it should reach.
+
+    One that only ``counts`` may be measured while others do: no other load on the machine changes it.
+    """
 
     name: str
     unit: str
     better: Literal["higher", "lower"]
     aim: float | Callable[[], float] | None
     measure: Callable[[], Measurement]
+    counts: bool = False
 
     @property
     def target(self) -> float | None:

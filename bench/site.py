@@ -31,13 +31,19 @@ from local.storage import Storage
 SPACE = "Cohere-embed-v3-english"
 # Longer than any wait that a scenario causes: what has not settled by then never will.
 PATIENCE = 240.0
+# Of the model in scenarios: the real service takes longer; this is enough for calls to overlap.
+LATENCY_MS = 75
 
 
 @dataclass(frozen=True)
 class Site:
-    """A running stack, with clients for all of it."""
+    """A running stack, with clients for all of it.
+
+    ``folder`` is where the app keeps its records: that of the space, or its own if others were first in there.
+    """
 
     stack: Stack
+    folder: str
     service: BlobServiceClient
     images: ContainerClient
     embeddings: ContainerClient
@@ -76,7 +82,7 @@ class Site:
 
     def notify(self, name: str) -> None:
         """Deliver the event that an image was written, as Event Grid does."""
-        one = event(Change("PutBlob", "images", quote(name)), self.host_storage.blob_url)
+        one = event(Change("PutBlob", self.images.container_name, quote(name)), self.host_storage.blob_url)
         self.http.post(
             f"{self.stack.functions_url}/runtime/webhooks/blobs",
             params={"functionName": "Host.Functions.embed_uploaded_image", "code": self.stack.functions_key},
@@ -84,14 +90,15 @@ class Site:
             json=[one],
         ).raise_for_status()
 
+    def post(self, route: str, **body: object) -> httpx.Response:
+        """Post JSON to a route of the app, with its key."""
+        headers = {"x-functions-key": self.stack.functions_key}
+        return self.http.post(f"{self.stack.functions_url}/api/{route}", json=body, headers=headers)
+
     def audit(self, **options: object) -> dict[str, Any]:
         """Have the app audit all images once, and wait for its report."""
         before = self._latest_report()
-        answer = self.http.post(
-            f"{self.stack.functions_url}/api/reconcile",
-            json=options,
-            headers={"x-functions-key": self.stack.functions_key},
-        ).raise_for_status()
+        answer = self.post("reconcile", **options).raise_for_status()
         if answer.status_code == httpx.codes.ACCEPTED:
             wait_until(lambda: self._latest_report() != before, seconds=PATIENCE)
             return self._latest_report()
@@ -101,7 +108,7 @@ class Site:
     def _latest_report(self) -> dict[str, Any]:
         report: dict[str, Any] = {}
         with suppress(ResourceNotFoundError):
-            report = json.loads(self.embeddings.download_blob(f"{SPACE}/reports/latest.json").readall())
+            report = json.loads(self.embeddings.download_blob(f"{self.folder}/reports/latest.json").readall())
         return report
 
     def host_answers(self) -> bool:
@@ -135,7 +142,7 @@ class Site:
         """
         if not self.drained():
             return False
-        stored = [version for kind in kinds for version in self._stored(kind, prefix).items()]
+        stored = [version for kind in kinds for version in self.stored(kind, prefix).items()]
         return sorted(stored) == sorted(self._image_versions(prefix).items())
 
     def settle(self, prefix: str, *kinds: Literal["images", "failures"]) -> None:
@@ -144,26 +151,31 @@ class Site:
 
     def lost(self, prefix: str) -> set[str]:
         """The names whose records are wrong: no record of these bytes, a failure, or a record without an image."""
-        images, records = self._image_versions(prefix).keys(), self._stored("images", prefix).keys()
+        images, records = self._image_versions(prefix).keys(), self.stored("images", prefix).keys()
         right = dict(zip(both := sorted(images & records), self.threads.map(self._is_right, both), strict=True))
-        return (images ^ records) | {name for name in both if not right[name]} | self._stored("failures", prefix).keys()
+        return (images ^ records) | {name for name in both if not right[name]} | self.stored("failures", prefix).keys()
 
     def _is_right(self, name: str) -> bool:
-        content = self.host_storage.blob_content("images", name)
-        record = json.loads(self.host_storage.blob_content("embeddings", f"{SPACE}/images/{name}.json"))
+        content = self.host_storage.blob_content(self.images.container_name, name)
+        record = json.loads(self.host_storage.blob_content("embeddings", f"{self.folder}/images/{name}.json"))
         return bool(record["name"] == name and record["sha256"] == hashlib.sha256(content).hexdigest())
 
-    def _image_versions(self, prefix: str) -> dict[str, str]:
-        return {blob.name: blob.etag.strip('"') for blob in self.images.list_blobs(name_starts_with=prefix)}
-
-    def _stored(self, kind: Literal["images", "failures"], prefix: str) -> dict[str, str]:
+    def stored(self, kind: Literal["images", "failures"], prefix: str) -> dict[str, str]:
         """The names with such a record, each with the ETag of the image that it was made from."""
-        folder = f"{SPACE}/{kind}/"
+        folder = f"{self.folder}/{kind}/"
         found = self.embeddings.list_blobs(name_starts_with=folder + prefix, include=["metadata"])
         return {
             blob.name.removeprefix(folder).removesuffix(".json"): (blob.metadata or {}).get("etag", "")
             for blob in found
         }
+
+    def failure_codes(self, prefix: str) -> list[str]:
+        """Why images have failure records, a code for each."""
+        paths = [f"{self.folder}/failures/{name}.json" for name in self.stored("failures", prefix)]
+        return [json.loads(self.host_storage.blob_content("embeddings", path))["code"] for path in paths]
+
+    def _image_versions(self, prefix: str) -> dict[str, str]:
+        return {blob.name: blob.etag.strip('"') for blob in self.images.list_blobs(name_starts_with=prefix)}
 
 
 @contextmanager
@@ -178,31 +190,49 @@ def running(
     node_options: Sequence[str] = (),
 ) -> Iterator[Site]:
     """Run a stack, with the options of :func:`local.stack.running`."""
-    with ExitStack() as parts:
-        running = parts.enter_context(
-            stack.running(
-                app=app,
-                settings=settings,
-                lease=lease,
-                storage_faults=storage_faults,
-                logs=logs,
-                show=show,
-                node_options=node_options,
-            )
-        )
-        connection_string, ca_file = running.storage_connection_string, running.ca_file
-        blobs = BlobServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
-        queues = QueueServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
-        yield Site(
-            running,
-            blobs,
-            parts.enter_context(blobs).get_container_client("images"),
-            blobs.get_container_client("embeddings"),
-            parts.enter_context(queues),
-            parts.enter_context(Storage(connection_string, Path(ca_file))),
-            parts.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE)),
-            parts.enter_context(ThreadPoolExecutor(8)),
-        )
+    with (
+        stack.running(
+            app=app,
+            settings=settings,
+            lease=lease,
+            storage_faults=storage_faults,
+            logs=logs,
+            show=show,
+            node_options=node_options,
+        ) as running,
+        ExitStack() as parts,
+    ):
+        yield _site(running, parts)
+
+
+@contextmanager
+def running_together(
+    containers: Sequence[str], *, app: Path, settings: Mapping[str, str], logs: Path
+) -> Iterator[list[Site]]:
+    """Run an app for each of these images containers, all with one storage account and one embeddings container."""
+    apps = [{**settings, "IMAGES_CONTAINER": container} for container in containers]
+    with stack.running_together(apps, app=app, logs=logs) as started, ExitStack() as parts:
+        yield [
+            _site(running, parts, images=container, folder=SPACE if first else f"{SPACE}/containers/{container}")
+            for running, container, first in zip(started, containers, [True, *[False] * len(apps)], strict=False)
+        ]
+
+
+def _site(running: Stack, parts: ExitStack, images: str = "images", folder: str = SPACE) -> Site:
+    connection_string, ca_file = running.storage_connection_string, running.ca_file
+    blobs = BlobServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
+    queues = QueueServiceClient.from_connection_string(connection_string, connection_verify=ca_file)
+    return Site(
+        running,
+        folder,
+        blobs,
+        parts.enter_context(blobs).get_container_client(images),
+        blobs.get_container_client("embeddings"),
+        parts.enter_context(queues),
+        parts.enter_context(Storage(connection_string, Path(ca_file))),
+        parts.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE)),
+        parts.enter_context(ThreadPoolExecutor(8)),
+    )
 
 
 def wait_for(what: str, true: Callable[[], bool], *, every: float = 0.05) -> None:

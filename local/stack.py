@@ -63,7 +63,8 @@ class _Options:
 
     app: Path
     model: str
-    settings: Mapping[str, str]
+    apps: Sequence[Mapping[str, str]]
+    """The settings of each app."""
     logs: Path
     lease: float
     storage_faults: StorageFaults | None
@@ -73,6 +74,18 @@ class _Options:
     extension: Path | None
     show: Callable[[str], None]
     node_options: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Cloud:
+    """What all apps of a stack share: their storage, their model, and what they get of this machine."""
+
+    emulator: Azurite
+    storage: Storage
+    foundry_url: str
+    system: Mapping[str, str]
+    app_settings: Mapping[str, str]
+    http: httpx.Client
 
 
 @contextmanager
@@ -111,7 +124,7 @@ def running(
     options = _Options(
         app=app,
         model=model,
-        settings=settings,
+        apps=[settings],
         logs=logs or _log_folder(),
         lease=lease,
         storage_faults=storage_faults,
@@ -122,6 +135,42 @@ def running(
         show=show,
         node_options=node_options,
     )
+    with _running(options) as [started]:
+        yield started
+
+
+@contextmanager
+def running_together(
+    apps: Sequence[Mapping[str, str]],
+    *,
+    app: Path = REPO_ROOT,
+    model: str = "Cohere-embed-v3-english",
+    logs: Path | None = None,
+) -> Iterator[list[Stack]]:
+    """Start several apps with one storage account and one model, each with these settings and a host of its own.
+
+    The rest is as in :func:`running`. The apps' images containers must differ.
+    """
+    options = _Options(
+        app=app,
+        model=model,
+        apps=apps,
+        logs=logs or _log_folder(),
+        lease=600,
+        storage_faults=None,
+        events=Policy(),
+        upload_events=_chosen_upload_events(),
+        refusals=0,
+        extension=_chosen_extension(),
+        show=lambda line: None,
+        node_options=(),
+    )
+    with _running(options) as started:
+        yield started
+
+
+@contextmanager
+def _running(options: _Options) -> Iterator[list[Stack]]:
     with _Supervisor() as supervisor, ExitStack() as parts:
         try:
             yield _start(options, supervisor, parts)
@@ -129,19 +178,37 @@ def running(
             supervisor.stop_watching()
 
 
-def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> Stack:
+def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> list[Stack]:
     """Start one part after the other; `parts` stops them in the opposite order."""
+    options.logs.mkdir(parents=True, exist_ok=True)
+    grid = EventGrid(options.events)
+    cloud = _start_cloud(options, grid, supervisor, parts)
+    containers = {
+        settings.get(f"{kind.upper()}_CONTAINER", kind)
+        for settings in options.apps
+        for kind in ("images", "embeddings")
+    }
+    for container in containers:
+        cloud.storage.create_container(container)
+    stacks, subscriptions = [], []
+    for number, settings in enumerate(options.apps, start=1):
+        started, subscribed = _start_app(options, number, settings, cloud, parts)
+        stacks.append(started)
+        subscriptions += subscribed
+    parts.enter_context(grid.delivering(cloud.emulator.blob_url, subscriptions, to_dead_letters(cloud.storage)))
+    return stacks
+
+
+def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", parts: ExitStack) -> _Cloud:
+    """Start everything but the apps."""
     logs = options.logs
-    logs.mkdir(parents=True, exist_ok=True)
     temporary = parts.enter_context(tempfile.TemporaryDirectory(prefix="image-embeddings-"))
     system = _system_environment(temporary)
-
-    grid = EventGrid(options.events)
     emulator = parts.enter_context(
         azurite.running(log=_fresh(logs / "azurite.log"), on_line=grid.read, node_options=options.node_options)
     )
     supervisor.watch(emulator.child)
-    client_id, key = str(uuid.uuid4()), secrets.token_urlsafe(32)
+    client_id = str(uuid.uuid4())
     tokens = parts.enter_context(identity.running([client_id]))
     foundry = _start_model(_fresh(logs / "model.log"), system, parts)
     foundry_url = foundry.announcement(LISTENING, seconds=STARTING)
@@ -156,25 +223,34 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> St
         "ImageStorage__queueServiceUri": queue_url,
         "FOUNDRY_ENDPOINT": f"{foundry_url}/models",
         "FOUNDRY_MODEL": options.model,
-        **options.settings,
     }
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
-    storage.create_container(app_settings.get("IMAGES_CONTAINER", "images"))
-    storage.create_container(app_settings.get("EMBEDDINGS_CONTAINER", "embeddings"))
     for queue in QUEUES:
         storage.queue(queue).create()
-
     storage.create_container(DEAD_LETTERS)
-
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
-    answers = partial(_answers, http)
+    return _Cloud(emulator, storage, foundry_url, system, app_settings, http)
+
+
+def _start_app(
+    options: _Options, number: int, settings: Mapping[str, str], cloud: _Cloud, parts: ExitStack
+) -> tuple[Stack, list[Subscription]]:
+    """Start one app; returns also what it subscribes to."""
+    app_settings = {**cloud.app_settings, **settings}
+    key, name = secrets.token_urlsafe(32), "functions" if number == 1 else f"functions-{number}"
+    answers = partial(_answers, cloud.http)
     host_options = ["--app", str(options.app.resolve()), "--lease", str(options.lease)]
     host_options += ["--refusals", str(options.refusals), *(["--extension"] if options.extension else [])]
+    host_settings = {
+        "AzureWebJobsStorage": cloud.emulator.connection_string,
+        "AzureFunctionsWebHost__hostid": f"local{number}",
+        "FUNCTIONS_KEY": key,
+    }
     functions = Restarted(
         "the functions host",
         [sys.executable, "-m", "local.host", *host_options],
-        {**system, **app_settings, "AzureWebJobsStorage": emulator.connection_string, "FUNCTIONS_KEY": key},
-        _fresh(logs / "functions.log"),
+        {**cloud.system, **app_settings, **host_settings},
+        _fresh(options.logs / f"{name}.log"),
         REPO_ROOT,
         options.show,
     )
@@ -182,22 +258,22 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> St
     functions.start(answers)
     events_url = functions.url
     if options.extension:
-        extension = _extension(options.extension, options, functions.url, {**system, **app_settings}, emulator, key)
+        environment = {**cloud.system, **app_settings}
+        extension = _extension(options.extension, options, functions.url, environment, cloud.emulator, key)
         parts.callback(extension.stop)
         extension.start(answers)
         events_url = extension.url
     webhook = f"{events_url}/runtime/webhooks/blobs?code={quote(key)}&functionName=Host.Functions."
-    bound = _bindings(http, functions.url, key)
-    subscriptions = _subscriptions(bound, webhook, storage.queue(REQUESTS_QUEUE), options.upload_events)
-    parts.enter_context(grid.delivering(emulator.blob_url, subscriptions, to_dead_letters(storage)))
-    return Stack(
+    bound = _bindings(cloud.http, functions.url, key)
+    started = Stack(
         functions_url=functions.url,
         functions_key=key,
-        storage_connection_string=emulator.connection_string,
-        ca_file=str(emulator.ca_file),
-        foundry_url=foundry_url,
+        storage_connection_string=cloud.emulator.connection_string,
+        ca_file=str(cloud.emulator.ca_file),
+        foundry_url=cloud.foundry_url,
         pid=os.getpid(),
     )
+    return started, _subscriptions(bound, webhook, cloud.storage.queue(REQUESTS_QUEUE), options.upload_events)
 
 
 class _Supervisor:

@@ -7,5 +7,5 @@ from local.azurite import REPO_ROOT
 from proof import reliability
 
 if __name__ == "__main__":
-    purpose = "Try to lose images under quotas, faults, kills and races, and count those that were lost."
+    purpose = "Try to lose images under quotas, faults, kills, races and wrong settings, and count the lost ones."
     sys.exit(command.run("proof", purpose, reliability.FIGURES, REPO_ROOT / ".local" / "proof.json"))

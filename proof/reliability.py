@@ -5,88 +5,148 @@ machine. What is lost, embedded twice or refused does not.
 """
 
 import statistics
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from bench.figures import Figure, Measurement
-from bench.site import running
+from bench.site import running, running_together
 from local.faults import StorageFaults
 from local.stack import LOGS
-from proof import scenarios
-from proof.scenarios import Faulty, Kills, Quota, Races, Starvation
+from proof import APP, changes, faults, hang, kills, quota, refusals, sharing
+from proof.changes import Races, Starvation
+from proof.faults import Faulty
+from proof.hang import Hang
+from proof.kills import Kills
+from proof.quota import Quota, Throttled
+from proof.refusals import Refusals
+from proof.sharing import Sharing
 
 _LEASE = 2.0
 # Stacks that run at the same time log to folders of their own.
 _LOGS = LOGS / "proof"
+_HANG_MINUTES = 10
+
+
+# Scenarios that only count run side by side, so many at a time: each has a stack of its own, and mostly waits.
+_AT_ONCE = threading.Semaphore(3)
+
+
+def _counting[Result](scenario: Callable[[], Result]) -> Callable[[], Result]:
+    """Run a scenario once, for whichever figure asks first, and give its result to all of them."""
+    lock = threading.Lock()
+
+    @cache
+    def result() -> Result:
+        with _AT_ONCE:
+            return scenario()
+
+    def wait_for_result() -> Result:
+        with lock:
+            return result()
+
+    return wait_for_result
 
 
 @cache
 def _quota(retry_after: Literal["seconds", "none"]) -> Quota:
     """1,000 images where the model answers 100 calls in 5 s."""
     with running() as site:
-        return scenarios.quota(site, images=1000, retry_after=retry_after)
+        return quota.quota(site, images=1000, retry_after=retry_after)
 
 
+@_counting
 def _model_faults() -> Sequence[Faulty]:
     with running(logs=_LOGS / "model faults") as site:
-        return scenarios.model_faults(site, images=200, times=100)
+        return faults.model_faults(site, images=200, times=100)
 
 
+@_counting
 def _storage_faults() -> Sequence[Faulty]:
     """A tenth of the requests fail, sixty in all; then every request, until thirty have failed."""
     switch = StorageFaults()
     with running(storage_faults=switch, logs=_LOGS / "storage faults") as site:
-        often = scenarios.storage_faults(site, switch, images=100, share=0.1, times=60)
-        always = scenarios.storage_faults(site, switch, images=30, share=1, times=30)
+        often = faults.storage_faults(site, switch, images=100, share=0.1, times=60)
+        always = faults.storage_faults(site, switch, images=30, share=1, times=30)
         return often + always
 
 
+@_counting
 def _kills() -> Kills:
     with running(lease=_LEASE, logs=_LOGS / "kills") as site:
-        return scenarios.kills(site, images=300, kills=30)
+        return kills.kills(site, images=300, kills=30)
 
 
+@_counting
 def _races() -> Races:
     with running(logs=_LOGS / "races") as site:
-        return scenarios.races(site, names=8, changes=1200)
+        return changes.races(site, names=8, changes=1200)
 
 
 @cache
 def _starvation() -> Starvation:
     with running() as site:
-        return scenarios.starvation(site, uploads=100)
+        return changes.starvation(site, uploads=100)
+
+
+@_counting
+def _hang() -> Hang:
+    """Ten minutes of the app's time."""
+    with running(app=APP, settings=hang.FAST, lease=hang.LEASE, logs=_LOGS / "hang") as site:
+        return hang.hang(site, images=60, minutes=_HANG_MINUTES)
+
+
+@_counting
+def _throttled() -> Sequence[Throttled]:
+    with running(app=APP, settings=quota.STANDING, logs=_LOGS / "throttled") as site:
+        return [quota.throttled(site, images=60, retry_after=seconds) for seconds in quota.WAITS]
+
+
+@_counting
+def _sharing() -> Sharing:
+    with running_together(sharing.CONTAINERS, app=APP, settings=sharing.FAST, logs=_LOGS / "sharing") as sites:
+        return sharing.sharing(sites, images=40, nights=2)
+
+
+@_counting
+def _refusals() -> Sequence[Refusals]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "settings.json"
+        settings = refusals.settings(file)
+        with running(app=APP, settings=settings, lease=refusals.LEASE, logs=_LOGS / "refusals") as site:
+            return [refusals.refusals(site, file, cause=cause, images=30) for cause in refusals.CAUSES]
 
 
 def _quota_used(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
-        quota = _quota(retry_after)
-        source = f"{quota.answered:,} of {quota.allowed:,} calls, {quota.seconds:.1f} s"
-        return Measurement.once(quota.used, source)
+        spent = _quota(retry_after)
+        source = f"{spent.answered:,} of {spent.allowed:,} calls, {spent.seconds:.1f} s"
+        return Measurement.once(spent.used, source)
 
     return measure
 
 
 def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Measurement]:
     def measure() -> Measurement:
-        quota = _quota(retry_after)
-        return Measurement.once(quota.refused_share, f"{quota.refused:,} refused, {quota.answered:,} answered")
+        spent = _quota(retry_after)
+        return Measurement.once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
 
     return measure
 
 
-def _side_by_side[One, Other](one: Callable[[], One], other: Callable[[], Other]) -> tuple[One, Other]:
-    """Run two scenarios at once, each on its own stack: they count and do not time, and mostly wait."""
+def _faults() -> Sequence[Faulty]:
+    model, storage = _together(_model_faults, _storage_faults)
+    return [*model, *storage]
+
+
+def _together[One, Other](one: Callable[[], One], other: Callable[[], Other]) -> tuple[One, Other]:
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.submit(one), threads.submit(other)
         return first.result(), second.result()
-
-
-@cache
-def _faults() -> Sequence[Faulty]:
-    model, storage = _side_by_side(_model_faults, _storage_faults)
-    return [*model, *storage]
 
 
 def _embedded_twice() -> Measurement:
@@ -98,10 +158,10 @@ def _embedded_twice() -> Measurement:
 
 
 def _lost() -> Measurement:
-    kills, races = _side_by_side(_kills, _races)
-    lost = _quota("seconds").lost + _quota("none").lost + kills.lost + races.lost + _starvation().lost
-    lost += sum(one.lost for one in _faults())
-    source = f"quotas, faults, {kills.kills} kills ({kills.at_work} at work), {races.changes:,} changes at once"
+    lost = _quota("seconds").lost + _quota("none").lost + _starvation().lost
+    faulty, (killed, raced) = _together(_faults, partial(_together, _kills, _races))
+    lost += killed.lost + raced.lost + sum(one.lost for one in faulty)
+    source = f"quotas, faults, {killed.kills} kills ({killed.at_work} at work), {raced.changes:,} changes at once"
     return Measurement.once(lost, source)
 
 
@@ -113,12 +173,96 @@ def _upload_under_duplicates() -> Measurement:
     return Measurement(loaded, low, high, f"{measured.requests_per_s:.0f} requests/s; {quiet:.0f} ms without any")
 
 
+def _of_hang(value: Callable[[Hang], float]) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        hung = _hang()
+        seconds = 60 * _HANG_MINUTES
+        source = (
+            f"{hung.images} images, {hung.calls} calls without an answer; {seconds} s as {seconds / hang.SPEED:g}, with"
+            f" FOUNDRY_TIMEOUT {90 / hang.SPEED:g} s, functionTimeout {300 / hang.SPEED:g} s"
+        )
+        return Measurement.once(value(hung), source)
+
+    return measure
+
+
+def _bad_queries() -> Measurement:
+    hung = _hang()
+    statuses = ", ".join(f"{number} times {status}" for status, number in sorted(hung.queries.items()))
+    return Measurement.once(hung.bad_queries, f"{statuses}; the slowest took {hung.slowest_query:.0f} of 90 s")
+
+
+def _throttled_calls(retry_after: int) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        [hour] = [one for one in _throttled() if one.retry_after == retry_after]
+        return Measurement.once(hour.calls, f"{hour.images} images")
+
+    return measure
+
+
+def _longest_while_throttled() -> Measurement:
+    hours = _throttled()
+    longest = max(hours, key=lambda hour: hour.longest)
+    return Measurement.once(longest.longest, f"one invocation, Retry-After {longest.retry_after}; simulated")
+
+
+def _settled_after_throttling() -> Measurement:
+    hours = _throttled()
+    longest = max(hours, key=lambda hour: hour.settled)
+    return Measurement.once(
+        longest.settled, f"from the end of the hour of Retry-After {longest.retry_after}; simulated"
+    )
+
+
+def _throttled_lost() -> Measurement:
+    hours = _throttled()
+    images, asked = sum(hour.images for hour in hours), ", ".join(str(hour.retry_after) for hour in hours)
+    return Measurement.once(sum(hour.lost for hour in hours), f"{images} images, an hour each of Retry-After {asked}")
+
+
+def _of_sharing(value: Callable[[Sharing], float]) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        shared = _sharing()
+        return Measurement.once(value(shared), f"{shared.images} images of 2 apps, {shared.requested} synced by audits")
+
+    return measure
+
+
+def _of_refusals(value: Callable[[Refusals], float]) -> Callable[[], Measurement]:
+    def measure() -> Measurement:
+        causes = _refusals()
+        source = "; ".join(f"{one.cause}: {one.images} images, {one.refused} calls refused" for one in causes)
+        return Measurement.once(sum(map(value, causes)), source)
+
+    return measure
+
+
 FIGURES = [
     Figure("quota_used", "share", "higher", 0.9, _quota_used("seconds")),
     Figure("quota_used_unsaid", "share", "higher", 0.9, _quota_used("none")),
     Figure("calls_refused", "share", "lower", 0.05, _calls_refused("seconds")),
     Figure("calls_refused_unsaid", "share", "lower", 0.05, _calls_refused("none")),
     Figure("upload_under_duplicates_ms", "ms", "lower", 1000, _upload_under_duplicates),
-    Figure("embedded_twice", "calls", "lower", 0, _embedded_twice),
-    Figure("lost", "images", "lower", 0, _lost),
+    # A probe every 4 s, and those in flight at first; a call for each wait; a probe every five minutes.
+    Figure("throttled_calls_0", "calls/h", "lower", 1000, _throttled_calls(0), counts=True),
+    Figure("throttled_calls_55", "calls/h", "lower", 100, _throttled_calls(55), counts=True),
+    Figure("throttled_calls_86400", "calls/h", "lower", 30, _throttled_calls(86_400), counts=True),
+    # A message hidden for an hour, and a probe.
+    Figure("throttled_settled_min", "minutes", "lower", 75, _settled_after_throttling, counts=True),
+    # functionTimeout, after which the platform ends the process with everything in it.
+    Figure("throttled_longest_s", "s", "lower", 300, _longest_while_throttled, counts=True),
+    Figure("throttled_lost", "images", "lower", 0, _throttled_lost, counts=True),
+    Figure("hang_lost", "images", "lower", 0, _of_hang(lambda hung: hung.lost), counts=True),
+    Figure("hang_crashed", "images", "lower", 0, _of_hang(lambda hung: hung.crashed), counts=True),
+    Figure("hang_restarts", "restarts", "lower", 0, _of_hang(lambda hung: hung.restarts), counts=True),
+    Figure("hang_bad_queries", "queries", "lower", 0, _bad_queries, counts=True),
+    Figure("sharing_lost", "images", "lower", 0, _of_sharing(lambda shared: shared.lost), counts=True),
+    Figure("sharing_stolen", "records", "lower", 0, _of_sharing(lambda shared: shared.stolen), counts=True),
+    Figure("sharing_removed", "contents", "lower", 0, _of_sharing(lambda shared: shared.removed), counts=True),
+    Figure("refused_lost", "images", "lower", 0, _of_refusals(lambda one: one.lost), counts=True),
+    Figure("refused_failures", "records", "lower", 0, _of_refusals(lambda one: one.failures), counts=True),
+    Figure("refused_unnoticed", "causes", "lower", 0, _of_refusals(lambda one: not one.noticed), counts=True),
+    Figure("refused_removed", "records", "lower", 0, _of_refusals(lambda one: one.removed), counts=True),
+    Figure("embedded_twice", "calls", "lower", 0, _embedded_twice, counts=True),
+    Figure("lost", "images", "lower", 0, _lost, counts=True),
 ]

@@ -19,6 +19,9 @@ from local.host.worker import IndexingError
 from local.processes import announce, listener
 from local.storage import Storage
 
+# The platform's name of the setting.
+HOST_ID = "AzureFunctionsWebHost__hostid"
+
 
 async def serve(app: Path, *, port: int, lease: float, refusals: int, extension: bool) -> None:
     """Load the app, print where it listens as the first line of stdout, and run it until SIGTERM.
@@ -39,7 +42,7 @@ async def serve(app: Path, *, port: int, lease: float, refusals: int, extension:
         return accounts[connection_string]
 
     functions = Functions(await worker.index(app), os.environ, host_json.timeout)
-    triggers = Triggers(functions, host_json, storage)
+    triggers = Triggers(functions, host_json, storage, os.environ.get(HOST_ID, "local"))
     front = Front(functions, triggers, route_prefix=host_json.route_prefix, key=key, refusals=refusals)
     listening = listener(port)
     announce(listening)

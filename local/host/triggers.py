@@ -17,21 +17,26 @@ from local.storage import QueueMessage, Storage, StorageFailed
 
 logger = logging.getLogger("host")
 
-BLOB_QUEUE = "azure-webjobs-blobtrigger-local"
+BLOB_QUEUE = "azure-webjobs-blobtrigger-"  # and the host's id, as apps may share the account
 BLOB_POISON_QUEUE = "webjobs-blobtrigger-poison"
 
 
 class Triggers:
-    """Runs functions for blobs, messages and timers. `storage` returns the account of a connection's name."""
+    """Runs functions for blobs, messages and timers. `storage` returns the account of a connection's name.
 
-    def __init__(self, functions: Functions, host_json: HostJson, storage: Callable[[str], Storage]) -> None:
+    `host_id` tells this host from others with the same account.
+    """
+
+    def __init__(
+        self, functions: Functions, host_json: HostJson, storage: Callable[[str], Storage], host_id: str
+    ) -> None:
         self._functions = functions
         self._host_json = host_json
         self._storage = storage
         # Webhooks put messages while pumps take and delete them: threads enough that neither waits for the other.
         self._executor = ThreadPoolExecutor(16, thread_name_prefix="host storage")
         self._timers: set[asyncio.Task[None]] = set()
-        self._blob_queue = storage("AzureWebJobsStorage").queue(BLOB_QUEUE)
+        self._blob_queue = storage("AzureWebJobsStorage").queue(BLOB_QUEUE + host_id)
         self._pumps = [self._queue_pump(function) for function in functions.of("queuetrigger")]
         self._blob_queue_exists = False
         self._blob_functions: dict[str, Function] = {}

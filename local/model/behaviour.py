@@ -21,11 +21,15 @@ NANOSECONDS = 10**9  # a second
 
 
 class Throttle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A quota of `calls` a window; the rest are 429. `retry_after` is the one place that says how long to wait."""
+    """A quota of `calls` a window; the rest are 429.
+
+    `retry_after` is the one place that says how long to wait, or the seconds that the header of that name says, true or
+    not.
+    """
 
     calls: Annotated[int, msgspec.Meta(ge=0)]
     window_s: Annotated[float, msgspec.Meta(ge=1e-9)]
-    retry_after: Literal["seconds", "date", "ms", "body", "none"] = "seconds"
+    retry_after: Literal["seconds", "date", "ms", "body", "none"] | Annotated[int, msgspec.Meta(ge=0)] = "seconds"
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +39,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: Literal[
-        "500", "502_html", "503", "unauthorized", "content_filter", "empty_200", "malformed_json",
+        "400", "500", "502_html", "503", "unauthorized", "content_filter", "empty_200", "malformed_json",
         "wrong_length", "nan", "zeros", "drop", "hang",
     ]  # fmt: skip
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -71,6 +75,8 @@ def rate_limited(throttle: Throttle, wait_ns: int) -> Refusal:
             message += f" Please wait {seconds} seconds before retrying."
         case "none":
             pass
+        case stated:
+            headers["Retry-After"] = str(stated)
     error = {"code": "RateLimitReached", "message": message, "details": message}
     return Refusal(429, {"error": error}, headers)
 
@@ -97,6 +103,7 @@ class NoAnswer(Response):
 
 
 FAILURES: dict[str | None, Callable[[], Response]] = {
+    "400": wrapped(400, "BadRequest", "The request is not valid.").response,
     "500": wrapped(500, "InternalServerError", "The server had an error processing it.").response,
     "502_html": lambda: HTMLResponse("<html><body><h1>502 Bad Gateway</h1></body></html>", 502),
     "503": wrapped(503, "ServiceUnavailable", "The service is temporarily unavailable.").response,

@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response
 AUDIENCES = ("https://cognitiveservices.azure.com", "https://ai.azure.com")
 IMAGE_MAX_BYTES = 5_000_000
 TEXTS_MAX = 96
+# One that this service has never had stands for all that it has no longer.
+RETIRED_API_VERSIONS = ("2020-01-01",)
 TRUNCATE = ("NONE", "START", "END")
 
 
@@ -122,6 +124,8 @@ def read(request: Request, body: bytes) -> EmbeddingsRequest:
     if not request.query_params.get("api-version"):
         message = "The api-version query parameter (?api-version=) is required for all requests."
         raise wrapped(400, "MissingApiVersionParameter", message)
+    if request.query_params["api-version"] in RETIRED_API_VERSIONS:
+        raise wrapped(400, "BadRequest", "API version not supported")
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -87,8 +87,6 @@ class ModelClient:
         self._settings = settings
         self._identity = identity
         self._rate_limiter = RateLimiter(settings.foundry_concurrency)
-        # The routes and options with which this deployment has answered.
-        self._proven: set[tuple[str, ModelOptions]] = set()
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
         self._client = httpx.Client(limits=limits, verify=tls)
@@ -128,14 +126,11 @@ class ModelClient:
             return self._call(route, body, options, has_text, schedule)
 
         try:
-            answer = _with_retries(call, schedule.deadline)
+            return _with_retries(call, schedule.deadline)
         except ModelRefused as error:
-            if error.code == "refused_by_model" and not options.extras and (route, options) not in self._proven:
+            if error.code == "refused_by_model" and not options.extras:
                 self._prove(route, options, schedule, error)
             raise
-        if not options.extras:
-            self._proven.add((route, options))
-        return answer
 
     def _call(self, route: str, body: _Body, options: ModelOptions, has_text: bool, schedule: Schedule) -> ModelAnswer:
         response = self._send(route, body, options, schedule)
@@ -147,7 +142,8 @@ class ModelClient:
         """Ask for something harmless, because what was refused may be our request and not the input in it.
 
         A refusal is recorded and never retried, so a gateway's or an API version's 400 must not pass for one of the
-        image. Raises :class:`~shared.errors.ModelMisconfigured` if the harmless request is refused as well.
+        image. Earlier answers prove nothing: what stands between may have changed since. Raises
+        :class:`~shared.errors.ModelMisconfigured` if the harmless request is refused as well.
         """
         model = self._settings.foundry_model
 
@@ -164,7 +160,6 @@ class ModelClient:
                 " FOUNDRY_API_VERSION, FOUNDRY_ENDPOINT and what stands between the app and the model."
             )
             raise ModelMisconfigured(message, status=refused.status) from refused
-        self._proven.add((route, options))
 
     def _send(self, route: str, body: _Body, options: ModelOptions, schedule: Schedule) -> httpx.Response:
         headers = {

@@ -169,21 +169,12 @@ def failure(status: int, headers: Mapping[str, str], content: bytes, *, has_text
 
 
 def requested_wait(headers: Mapping[str, str], error: ServiceError) -> float | None:
-    """The wait that the service asks for, in seconds: from its headers, else from the words of its message."""
-    if (after := headers.get("retry-after")) is not None:
-        if re.fullmatch(r"\d+(\.\d+)?", after.strip()):
-            return float(after)
-        try:
-            date = email.utils.parsedate_to_datetime(after)
-        except ValueError:
-            pass
-        else:
-            return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if re.fullmatch(r"\d+", headers.get(name, "")):
-            return int(headers[name]) / 1000
-    words = _WAIT_IN_WORDS.search(error.message)
-    return float(words[1]) if words else None
+    """The wait that the service asks for, in seconds: from its headers, else from the words of its message.
+
+    ``None`` if it names none, or 0: to come back at once is no advice where that just failed, and the app's own waits
+    are longer.
+    """
+    return _named_wait(headers, error) or None
 
 
 def read_error(body: bytes) -> ServiceError:
@@ -210,6 +201,23 @@ def read_error(body: bytes) -> ServiceError:
     if listed := _NOT_ALLOWED.search(message):
         fields |= set(re.findall(r"\w+", listed[1]))
     return ServiceError(str(code), _shorten(message), fields)
+
+
+def _named_wait(headers: Mapping[str, str], error: ServiceError) -> float | None:
+    if (after := headers.get("retry-after")) is not None:
+        if re.fullmatch(r"\d+(\.\d+)?", after.strip()):
+            return float(after)
+        try:
+            date = email.utils.parsedate_to_datetime(after)
+        except ValueError:
+            pass
+        else:
+            return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if re.fullmatch(r"\d+", headers.get(name, "")):
+            return int(headers[name]) / 1000
+    words = _WAIT_IN_WORDS.search(error.message)
+    return float(words[1]) if words else None
 
 
 def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes]:

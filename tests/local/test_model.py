@@ -226,6 +226,14 @@ def test_a_request_without_api_version_is_refused(model: Client) -> None:
     assert model.http.post(IMAGES, json={}, headers=headers).status_code == 400
 
 
+def test_a_request_with_a_retired_api_version_is_refused(model: Client) -> None:
+    headers = {"Authorization": f"Bearer {token()}"}
+
+    response = model.http.post(IMAGES, params={"api-version": "2020-01-01"}, json={}, headers=headers)
+
+    assert (response.status_code, response.json()["error"]["message"]) == (400, "API version not supported")
+
+
 def test_a_request_without_model_is_refused_in_the_services_words(model: Client) -> None:
     response = model.post(TEXTS, {"input": ["red"]})
 
@@ -431,6 +439,15 @@ def test_a_429_says_when_to_come_back_in_one_way_only(model: Client, way: str) -
     assert said == ({way} - {"none"})
 
 
+@pytest.mark.parametrize("stated", [0, 86_400])
+def test_a_429_can_say_any_wait_whatever_the_quota(model: Client, stated: int) -> None:
+    model.behave(throttle={"calls": 0, "window_s": 20, "retry_after": stated})
+
+    response = model.text("red")
+
+    assert (response.status_code, response.headers["retry-after"]) == (429, str(stated))
+
+
 def test_the_date_to_come_back_is_not_too_early(model: Client) -> None:
     model.behave(throttle={"calls": 0, "window_s": 20, "retry_after": "date"})
     before = time.time()
@@ -443,6 +460,7 @@ def test_the_date_to_come_back_is_not_too_early(model: Client) -> None:
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
+        ("400", 400),
         ("500", 500),
         ("502_html", 502),
         ("503", 503),

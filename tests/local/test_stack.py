@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,10 +35,10 @@ def all_noted(running: Stack) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def images(running: Stack) -> Iterator[ContainerClient]:
+def images(running: Stack, container: str = "images") -> Iterator[ContainerClient]:
     connection_string = running.storage_connection_string
     with BlobServiceClient.from_connection_string(connection_string, connection_verify=running.ca_file) as service:
-        yield service.get_container_client("images")
+        yield service.get_container_client(container)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,20 @@ def test_all_uploads_can_come_as_messages(tmp_path: Path) -> None:
             container.upload_blob("a.png", b"")
         eventually(lambda: announced(running, "a.png"))
         assert not runs(running, "a.png")
+
+
+def test_apps_that_share_an_account_get_the_events_of_their_own_container_each(tmp_path: Path) -> None:
+    containers = ("images", "more-images")
+    settings = [{"IMAGES_CONTAINER": container} for container in containers]
+    with stack.running_together(settings, app=APP, logs=tmp_path) as started:
+        for running, container in zip(started, containers, strict=True):
+            with images(running, container) as client:
+                client.upload_blob(f"in {container}", b"")
+        for running, container in zip(started, containers, strict=True):
+            eventually(partial(runs, running, f"in {container}"))
+        first, second = started
+        assert not runs(first, "in more-images")
+        assert not runs(second, "in images")
 
 
 def test_a_way_of_announcing_uploads_that_there_is_not_is_an_error(

@@ -27,7 +27,7 @@ from shared.errors import (
 )
 from shared.identity import Identity
 from shared.model.client import MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
-from shared.model.wire_format import ModelOptions
+from shared.model.wire_format import ModelOptions, ServiceError, requested_wait
 from tests.conftest import CLIENT_ID, Clock, Cloud
 from tests.model.replay import answering
 
@@ -278,13 +278,20 @@ def test_the_wait_is_read_from_every_place_where_the_service_names_it(
     assert error.retry_after == seconds
 
 
-@pytest.mark.parametrize(("later", "wait"), [(60, 60), (-60, 0)])
-def test_the_wait_may_be_a_date(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, later: int, wait: int) -> None:
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [({"retry-after": "0"}, ""), ({"retry-after-ms": "0"}, ""), ({}, "Please retry after 0 seconds")],
+)
+def test_a_wait_of_nothing_is_none(headers: dict[str, str], message: str) -> None:
+    assert requested_wait(headers, ServiceError("429", message)) is None
+
+
+@pytest.mark.parametrize(("later", "wait"), [(60, 60), (-60, None)])
+def test_the_wait_may_be_a_date(monkeypatch: pytest.MonkeyPatch, later: int, wait: float | None) -> None:
     now = datetime(2026, 11, 22, 12, tzinfo=UTC)
     monkeypatch.setattr("shared.model.wire_format.datetime", SimpleNamespace(now=lambda _: now))
-    error = failure(cloud, 429, b"", retry_after=format_datetime(now + timedelta(seconds=later), usegmt=True))
-    assert isinstance(error, ModelUnavailable)
-    assert error.retry_after == wait
+    date = format_datetime(now + timedelta(seconds=later), usegmt=True)
+    assert requested_wait({"retry-after": date}, ServiceError("429", "")) == wait
 
 
 @pytest.mark.usefixtures("clock")
@@ -324,7 +331,7 @@ def test_a_refusal_of_a_harmless_picture_too_is_a_matter_of_configuration(
             client.embed_text("red", ModelOptions("query"), within(60))
 
 
-def test_a_model_is_asked_for_something_harmless_once_and_its_refusals_count_from_then_on(cloud: Cloud) -> None:
+def test_after_each_refusal_the_model_is_asked_for_something_harmless(cloud: Cloud) -> None:
     with answering(400, {"message": "image could not be decoded"}) as endpoint:
         client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
         sent: list[httpx.Request] = []
@@ -332,7 +339,15 @@ def test_a_model_is_asked_for_something_harmless_once_and_its_refusals_count_fro
         for _ in range(3):
             with pytest.raises(ModelRefused):
                 embed(client)
-    assert len(sent) == 4
+    assert len(sent) == 6
+
+
+def test_a_model_that_has_answered_and_then_refuses_everything_refuses_no_image(cloud: Cloud) -> None:
+    client = cloud.model_client()
+    embed(client)
+    cloud.model.behave(fault={"kind": "400"})
+    with pytest.raises(ModelMisconfigured, match="FOUNDRY_ENDPOINT"):
+        embed(client)
 
 
 def test_what_speaks_of_the_api_version_is_a_matter_of_configuration(cloud: Cloud) -> None:

@@ -1,14 +1,18 @@
-"""The stacks for all of these tests: a quiet one, one whose storage fails, and one whose model does."""
+"""The stacks for all of these tests, and the scenarios that are under way on stacks of their own meanwhile."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 
-from bench.site import Site, running
+from bench.site import Site, running, running_together
 from local.faults import StorageFaults
-from proof import scenarios
-from proof.scenarios import Faulty
+from proof import APP, faults, hang, quota, refusals, sharing
+from proof.faults import Faulty
+from proof.hang import Hang
+from proof.quota import Throttled
+from proof.refusals import Refusals
+from proof.sharing import Sharing
 
 
 @pytest.fixture(scope="package")
@@ -30,21 +34,78 @@ def failing_site(switch: StorageFaults, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="package")
-def model_faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[list[Faulty]]]:
-    """The faults of the model, on a third stack, under way: a call that hangs does so for a minute."""
-    # Not in the other thread: pytest makes its folder at the first call, and two at once take it from each other.
+def background() -> Iterator[ThreadPoolExecutor]:
+    """Scenarios that mostly wait, under way while others run: what a test gets of them is a future."""
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+# Pytest makes its folder at the first call of mktemp, and two at once take it from each other: so no fixture below
+# makes one in another thread.
+
+
+@pytest.fixture(scope="package")
+def model_faults(background: Executor, tmp_path_factory: pytest.TempPathFactory) -> Future[list[Faulty]]:
+    """A call that hangs does so for a minute."""
     logs = tmp_path_factory.mktemp("model")
 
     def outcomes() -> list[Faulty]:
         with running(logs=logs) as site:
-            return scenarios.model_faults(site, images=20, times=10)
+            return faults.model_faults(site, images=20, times=10)
 
-    with ThreadPoolExecutor(1) as background:
-        yield background.submit(outcomes)
+    return background.submit(outcomes)
+
+
+@pytest.fixture(scope="package")
+def hung(background: Executor, tmp_path_factory: pytest.TempPathFactory) -> Future[Hang]:
+    """A model that hangs for longer than functionTimeout, which a process that waits for it would not outlive."""
+    logs = tmp_path_factory.mktemp("hang")
+
+    def outcome() -> Hang:
+        with running(app=APP, settings=hang.FAST, lease=hang.LEASE, logs=logs) as site:
+            return hang.hang(site, images=30, minutes=6)
+
+    return background.submit(outcome)
+
+
+@pytest.fixture(scope="package")
+def refused(background: Executor, tmp_path_factory: pytest.TempPathFactory) -> Future[list[Refusals]]:
+    logs = tmp_path_factory.mktemp("refusals")
+    file = logs / "settings.json"
+
+    def outcomes() -> list[Refusals]:
+        with running(app=APP, settings=refusals.settings(file), lease=refusals.LEASE, logs=logs) as site:
+            return [refusals.refusals(site, file, cause=cause, images=6) for cause in refusals.CAUSES]
+
+    return background.submit(outcomes)
+
+
+@pytest.fixture(scope="package")
+def shared(background: Executor, tmp_path_factory: pytest.TempPathFactory) -> Future[Sharing]:
+    logs = tmp_path_factory.mktemp("sharing")
+
+    def outcome() -> Sharing:
+        with running_together(sharing.CONTAINERS, app=APP, settings=sharing.FAST, logs=logs) as sites:
+            return sharing.sharing(sites, images=8, nights=2)
+
+    return background.submit(outcome)
+
+
+@pytest.fixture(scope="package")
+def throttled(background: Executor, tmp_path_factory: pytest.TempPathFactory) -> Future[list[Throttled]]:
+    logs = tmp_path_factory.mktemp("throttled")
+
+    def outcomes() -> list[Throttled]:
+        with running(app=APP, settings=quota.STANDING, logs=logs) as site:
+            return [quota.throttled(site, images=10, retry_after=seconds) for seconds in quota.WAITS]
+
+    return background.submit(outcomes)
 
 
 @pytest.fixture(scope="package", autouse=True)
 def _begin_with_what_takes_longest(request: pytest.FixtureRequest) -> None:
     """Where its outcome is asked for at all."""
-    if any("model_faults" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        request.getfixturevalue("model_faults")
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name in ("hung", "model_faults", "refused", "shared", "throttled"):
+        if name in asked:
+            request.getfixturevalue(name)

@@ -4,13 +4,13 @@ import pytest
 
 from bench.site import Site
 from local.faults import StorageFaults
-from proof import scenarios
-from proof.scenarios import STORAGE_FAULTS, Faulty
+from proof import faults, kills
+from proof.faults import STORAGE_FAULTS, Faulty
 
 
 @pytest.fixture(scope="module")
 def storage_faults(failing_site: Site, switch: StorageFaults) -> list[Faulty]:
-    return scenarios.storage_faults(failing_site, switch, images=20, share=1, times=3)
+    return faults.storage_faults(failing_site, switch, images=20, share=1, times=3)
 
 
 @pytest.mark.parametrize("kind", STORAGE_FAULTS)
@@ -22,6 +22,6 @@ def test_a_fault_of_storage_loses_no_image_and_costs_no_second_embedding(
 
 
 def test_a_host_that_is_killed_again_and_again_loses_no_image(failing_site: Site) -> None:
-    outcome = scenarios.kills(failing_site, images=60, kills=6)
+    outcome = kills.kills(failing_site, images=60, kills=6)
     assert outcome.at_work > 0
     assert outcome.lost == 0

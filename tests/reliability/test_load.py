@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from bench.site import Site
-from proof import scenarios
+from proof import changes, quota
 
 FOUNDRY_CONCURRENCY = 8
 
@@ -15,7 +15,7 @@ FOUNDRY_CONCURRENCY = 8
 def test_a_quota_delays_images_but_loses_none_and_is_spent_on_answers(
     quiet_site: Site, retry_after: Literal["seconds", "none"]
 ) -> None:
-    spent = scenarios.quota(quiet_site, images=60, retry_after=retry_after, calls=20, window_s=3)
+    spent = quota.quota(quiet_site, images=60, retry_after=retry_after, calls=20, window_s=3)
     assert (spent.lost, spent.answered) == (0, 60)
     # In each window those in flight together; where no wait is named, also one that asks again, and once more.
     windows = spent.allowed // 20
@@ -23,13 +23,13 @@ def test_a_quota_delays_images_but_loses_none_and_is_spent_on_answers(
 
 
 def test_whatever_the_order_of_changes_and_events_every_record_is_of_its_image(quiet_site: Site) -> None:
-    outcome = scenarios.races(quiet_site, names=5, changes=120)
+    outcome = changes.races(quiet_site, names=5, changes=120)
     assert outcome.announcements > outcome.changes
     assert outcome.lost == 0
 
 
 def test_requests_that_need_nothing_do_not_hold_up_an_upload(quiet_site: Site) -> None:
-    outcome = scenarios.starvation(quiet_site, uploads=10, rate=100)
+    outcome = changes.starvation(quiet_site, uploads=10, rate=100)
     # Behind them they would wait for ever: they come as long as there are uploads.
     assert statistics.median(outcome.loaded_ms) < 60_000
     assert outcome.lost == 0

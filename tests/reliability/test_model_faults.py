@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from proof.scenarios import MODEL_FAULTS, Faulty
+from proof.faults import MODEL_FAULTS, Faulty
 
 
 @pytest.mark.parametrize("kind", MODEL_FAULTS)
