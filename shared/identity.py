@@ -3,7 +3,7 @@
 import functools
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import IdentityError
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # A token is replaced so many seconds before it expires, so that none expires during a request. By then the platform
 # issues a new one.
 _MIN_LIFETIME = 300
+# Of each of the library's attempts, in seconds. Its defaults are five minutes, as long as an invocation may take, and
+# every thread that needs a token waits for the one that fetches it.
+_TIMEOUTS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 15}
 
 
 class Identity:
@@ -44,7 +47,7 @@ class Identity:
         """The same identity, for the clients of the Azure SDK."""
         from azure.identity import ManagedIdentityCredential
 
-        return ManagedIdentityCredential(client_id=self._client_id)
+        return ManagedIdentityCredential(client_id=self._client_id, **_TIMEOUTS)
 
     def close(self) -> None:
         """Close the connections."""

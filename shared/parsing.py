@@ -7,6 +7,7 @@ import msgspec
 
 from shared.errors import QueryError
 
+_QUOTED_VALUE = re.compile(r"(Invalid enum value) .*", re.DOTALL)
 _CHOICES = {
     "input_type": "It must be one of text, query and document.",
     "encoding_format": "It must be one of float, base64, int8, uint8, binary and ubinary.",
@@ -34,9 +35,12 @@ def convert[Shape](content: object, shape: type[Shape], *, strict: bool = True) 
 
 
 def split_path(error: msgspec.ValidationError) -> tuple[str, str]:
-    """The message, and the path of the field at fault, such as ``.input[0].image``; empty for the whole body."""
+    """The message, and the path of the field at fault, such as ``.input[0].image``; empty for the whole body.
+
+    The message quotes no value: it goes into the log, and a value may be an image.
+    """
     message, _, path = str(error).partition(" - at `$")
-    return message, path.rstrip("`")
+    return _QUOTED_VALUE.sub(r"\1", message), path.rstrip("`")
 
 
 def check_depth(extras: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import base64
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ssl import SSLContext
@@ -42,6 +42,8 @@ _FIRST_BACKOFF = 0.3
 # Sending 7 MB and receiving the answer takes a few seconds; a model that is silent for a minute will not answer.
 _TIMEOUT, _CONNECT_TIMEOUT = 60.0, 10.0
 
+# A vector of 65,536 numbers takes 1.5 MB.
+_MAX_ANSWER = 8 * 2**20
 # A call that had so long and got no answer tells that the model hangs; one that a caller cut short tells nothing.
 _HANGS_AFTER = 20.0
 
@@ -72,6 +74,16 @@ class Schedule:
         """A schedule that begins now: so many seconds of waiting for a throttled model, and so many in all."""
         now = time.monotonic()
         return cls(now + max_wait, now + max_time, urgent)
+
+
+@dataclass(frozen=True)
+class _Response:
+    """A response that has been read."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    host: str
 
 
 class ModelClient:
@@ -115,7 +127,7 @@ class ModelClient:
 
     def check(self, schedule: Schedule) -> None:
         """Raise :class:`~shared.errors.RateLimited` if a call would: then there is no point in preparing one."""
-        self._rate_limiter.check(schedule.wait_until)
+        self._rate_limiter.check(schedule.wait_until, deadline=schedule.deadline)
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,9 +146,9 @@ class ModelClient:
 
     def _call(self, route: str, body: _Body, options: ModelOptions, has_text: bool, schedule: Schedule) -> ModelAnswer:
         response = self._send(route, body, options, schedule)
-        if response.status_code != HTTPStatus.OK:
-            raise failure(response.status_code, response.headers, response.content, has_text=has_text)
-        return read_answer(response.content, response.url.host, options, self._settings.foundry_model)
+        if response.status != HTTPStatus.OK:
+            raise failure(response.status, response.headers, response.content, has_text=has_text)
+        return read_answer(response.content, response.host, options, self._settings.foundry_model)
 
     def _prove(self, route: str, options: ModelOptions, schedule: Schedule, refused: ModelRefused) -> None:
         """Ask for something harmless, because what was refused may be our request and not the input in it.
@@ -161,7 +173,7 @@ class ModelClient:
             )
             raise ModelMisconfigured(message, status=refused.status) from refused
 
-    def _send(self, route: str, body: _Body, options: ModelOptions, schedule: Schedule) -> httpx.Response:
+    def _send(self, route: str, body: _Body, options: ModelOptions, schedule: Schedule) -> _Response:
         headers = {
             "content-type": "application/json",
             "accept": "application/json",
@@ -170,12 +182,12 @@ class ModelClient:
         if self._settings.foundry_api_key:
             return self._post(route, body, {**headers, "api-key": self._settings.foundry_api_key}, schedule)
         response = self._post(route, body, {**headers, **self._bearer()}, schedule)
-        if response.status_code == HTTPStatus.UNAUTHORIZED:
+        if response.status == HTTPStatus.UNAUTHORIZED:
             # A token can be revoked, or a role granted, before it expires: a fresh token tells.
             response = self._post(route, body, {**headers, **self._bearer(fresh=True)}, schedule)
         return response
 
-    def _post(self, route: str, body: _Body, headers: dict[str, str], schedule: Schedule) -> httpx.Response:
+    def _post(self, route: str, body: _Body, headers: dict[str, str], schedule: Schedule) -> _Response:
         url = f"{self._settings.foundry_endpoint}/{route}"
         parameters = {"api-version": self._settings.foundry_api_version}
         try:
@@ -185,8 +197,12 @@ class ModelClient:
                 # Made only now: calls that wait for a place hold no megabytes of base64.
                 parts = body()
                 sent = {**headers, "content-length": str(sum(map(len, parts)))}
+                over = time.monotonic() + left
                 try:
-                    response = self._client.post(url, content=parts, headers=sent, params=parameters, timeout=timeout)
+                    with self._client.stream(
+                        "POST", url, content=parts, headers=sent, params=parameters, timeout=timeout
+                    ) as streamed:
+                        response = _read(streamed, over)
                 except httpx.TimeoutException:
                     if left >= _HANGS_AFTER:
                         self._rate_limiter.timed_out()
@@ -199,11 +215,11 @@ class ModelClient:
         except httpx.RequestError as error:
             raise ModelUnavailable(f"The model did not answer at {url}: {type(error).__name__}: {error}") from error
 
-    def _tell_rate_limiter(self, response: httpx.Response) -> None:
+    def _tell_rate_limiter(self, response: _Response) -> None:
         """Done while the call still holds its place, so that no other call is sent into a 429."""
-        if response.status_code == HTTPStatus.OK:
+        if response.status == HTTPStatus.OK:
             self._rate_limiter.succeeded()
-        elif response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        elif response.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._rate_limiter.throttled(requested_wait(response.headers, read_error(response.content)))
 
     def _bearer(self, *, fresh: bool = False) -> dict[str, str]:
@@ -212,6 +228,19 @@ class ModelClient:
         except IdentityError as error:
             raise ModelMisconfigured(str(error)) from error
         return {"authorization": f"Bearer {token}"}
+
+
+def _read(response: httpx.Response, over: float) -> _Response:
+    """The whole response. A timeout of httpx is that of one read, and a response can come in many."""
+    content = bytearray()
+    for part in response.iter_bytes():
+        content += part
+        if len(content) > _MAX_ANSWER:
+            message = f"The model's answer has more than {_MAX_ANSWER:,} bytes, so it is no embedding."
+            raise ModelUnavailable(message, status=HTTPStatus.BAD_GATEWAY)
+        if time.monotonic() > over:
+            raise httpx.ReadTimeout("The response came too slowly.", request=response.request)
+    return _Response(response.status_code, response.headers, bytes(content), response.url.host)
 
 
 def _with_retries(call: Callable[[], ModelAnswer], deadline: float) -> ModelAnswer:

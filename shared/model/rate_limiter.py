@@ -50,10 +50,7 @@ class RateLimiter:
             self._urgent_waiting += urgent
             try:
                 while True:
-                    closed, left = self._closed_for(wait_until), deadline - time.monotonic()
-                    if left < _MIN_CALL:
-                        message = "There was no time left to call the model: other calls, or preparing, took it."
-                        raise RateLimited(message, status=503)
+                    closed, left = self._closed_for(wait_until), _time_left(deadline)
                     if closed <= 0 and self._has_place(urgent):
                         break
                     wait = min(left, closed if closed > 0 else math.inf)
@@ -69,8 +66,9 @@ class RateLimiter:
                 self._in_flight -= 1
                 self._changed.notify_all()
 
-    def check(self, wait_until: float) -> None:
-        """Raise :class:`~shared.errors.RateLimited` if the limiter stays closed beyond ``wait_until``."""
+    def check(self, wait_until: float, *, deadline: float = math.inf) -> None:
+        """Raise :class:`~shared.errors.RateLimited` as :meth:`acquire` would by now."""
+        _time_left(deadline)
         with self._changed:
             self._closed_for(wait_until)
 
@@ -130,3 +128,12 @@ class RateLimiter:
             message = f"The model is throttled for another {closed:.0f} seconds."
             raise RateLimited(message, status=429, retry_after=closed)
         return closed
+
+
+def _time_left(deadline: float) -> float:
+    """The seconds until the deadline; raises :class:`~shared.errors.RateLimited` if they are too few for a call."""
+    left = deadline - time.monotonic()
+    if left < _MIN_CALL:
+        message = "There was no time left to call the model: other calls, or preparing, took it."
+        raise RateLimited(message, status=503)
+    return left

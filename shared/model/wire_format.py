@@ -25,9 +25,13 @@ IMAGE_ROUTE, TEXT_ROUTE = "images/embeddings", "embeddings"
 _REFUSALS = {400, 413, 415, 422}
 _MISCONFIGURED_CODES = {"no_model_name", "unknown_model", "operationnotsupported", "deploymentnotfound"}
 _OUR_FIELDS = {"model", "input_type", "dimensions", "encoding_format"}
-_WAIT_IN_WORDS = re.compile(r"(?:wait|retry after|try again in)\s+(\d+)\s+second", re.IGNORECASE)
+# No more digits than any wait has: the number stays finite.
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_WAIT_IN_WORDS = re.compile(r"(?:wait|retry after|try again in)\s+([0-9]{1,12})\s+second", re.IGNORECASE)
 _NOT_ALLOWED = re.compile(r"[Ee]xtra (?:parameters|inputs) \[?([^\]]*)\]? are not")
 _API_VERSION = re.compile(r"api[-_ ]?version", re.IGNORECASE)
+# How pydantic quotes the input in the text of an error, up to the fields that may follow or the end.
+_QUOTED_INPUT = re.compile(r"input_value=.*?(?=, input_type=|$)")
 _MESSAGE_LIMIT = 1000
 # Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
 _PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
@@ -188,6 +192,8 @@ def read_error(body: bytes) -> ServiceError:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         content = None
+    if isinstance(content, list):
+        return ServiceError("", _shorten(_findings(content)), _fields(content))
     if not isinstance(content, dict):
         return ServiceError("", _shorten(body.decode("utf-8", "replace")))
     error = content.get("error", content)
@@ -205,7 +211,7 @@ def read_error(body: bytes) -> ServiceError:
 
 def _named_wait(headers: Mapping[str, str], error: ServiceError) -> float | None:
     if (after := headers.get("retry-after")) is not None:
-        if re.fullmatch(r"\d+(\.\d+)?", after.strip()):
+        if _SECONDS.fullmatch(after.strip()):
             return float(after)
         try:
             date = email.utils.parsedate_to_datetime(after)
@@ -214,8 +220,8 @@ def _named_wait(headers: Mapping[str, str], error: ServiceError) -> float | None
         else:
             return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if re.fullmatch(r"\d+", headers.get(name, "")):
-            return int(headers[name]) / 1000
+        if _SECONDS.fullmatch(headers.get(name, "")):
+            return float(headers[name]) / 1000
     words = _WAIT_IN_WORDS.search(error.message)
     return float(words[1]) if words else None
 
@@ -243,12 +249,12 @@ def _refusal(error: ServiceError, has_text: bool) -> RefusalCode:
 
 
 def _inner(message: object) -> object:
-    """The ``detail`` of an error that is packed as JSON text into another error's message."""
+    """The ``detail`` of an error, or a list of findings, packed as JSON text into another error's message."""
     try:
         inner = msgspec.json.decode(message) if isinstance(message, str) else None
     except (msgspec.DecodeError, RecursionError):
         return None
-    return inner.get("detail") if isinstance(inner, dict) else None
+    return inner.get("detail") if isinstance(inner, dict) else inner if isinstance(inner, list) else None
 
 
 def _findings(detail: object) -> str:
@@ -285,6 +291,7 @@ def _fields(detail: object) -> frozenset[str]:
 
 
 def _shorten(message: str) -> str:
-    """The message on one line, no longer than a log line should be, without image data that it may quote."""
-    message = re.sub(r"data:image/[^\s\"']{0,40}[^\s\"']*", "data:image/…", " ".join(message.split()))
+    """The message on one line, no longer than a log line should be, without the input that it may quote."""
+    message = re.sub(r"data:image/[^\s\"']*", "data:image/…", " ".join(message.split()))
+    message = _QUOTED_INPUT.sub("input_value=…", message)
     return message if len(message) <= _MESSAGE_LIMIT else message[:_MESSAGE_LIMIT] + "…"

@@ -156,7 +156,8 @@ class Checks:
         except WrongSpace as error:
             setting, message = _WRONG_SPACE[error.code]
             return Problem(error.code, setting, message, str(error))
-        except ModelMisconfigured as error:
+        except (ModelMisconfigured, ModelRefused) as error:
+            # What refuses the word "health" refuses every input: a refusal is of the request, or of all requests.
             status = f" ({error.status})" if error.status else ""
             message = (
                 f"The model rejects every call{status}: check FOUNDRY_ENDPOINT (it ends in /models), FOUNDRY_MODEL, and"
@@ -171,8 +172,8 @@ class Checks:
                     f" {_PRIVATE_ENDPOINTS}"
                 )
                 return Problem("unreachable", "FOUNDRY_ENDPOINT", message, str(error))
-        except (ModelRefused, StorageError):
-            # The model read the input and rejected it, so everything up to there works. Storage has its own check.
+        except StorageError:
+            # Storage has a check of its own.
             pass
         return None
 

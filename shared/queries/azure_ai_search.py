@@ -187,16 +187,22 @@ class AzureAISearch:
         if image:
             return decode_image(image.data if isinstance(image, _File) else image, target)
         container, name = self._blob(inputs.image_url or "", target)
-        return lambda: self._download(container, name, target)
+        return lambda deadline: self._download(container, name, target, deadline)
 
     @contextmanager
-    def _download(self, container: str, name: str, target: str) -> Iterator[bytes]:
+    def _download(self, container: str, name: str, target: str, deadline: float) -> Iterator[bytes]:
         """The bytes of a blob, for a block; raises :class:`QueryError` for one that cannot be read."""
         with ExitStack() as held:
             try:
-                data = held.enter_context(self._images.read_blob(container, name))
+                data = held.enter_context(self._images.read_blob(container, name, deadline=deadline))
             except PictureError as error:
                 raise QueryError(error.code, str(error), status=413, target=target) from error
+            except TimeoutError as error:
+                message = (
+                    "The time of the request (FOUNDRY_TIMEOUT) was over before there was room in memory for this image."
+                    " Make the skill's batchSize smaller."
+                )
+                raise ModelUnavailable(message, status=504) from error
             except StorageError as error:
                 if error.status is None or error.status >= 500 or error.status in {408, 429}:
                     raise

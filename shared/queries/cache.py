@@ -14,6 +14,7 @@ from shared.log import Report
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
+from shared.storage.rest import BRIEF
 
 # A vector of 1,536 Python floats takes about 50 kB: 25 MB in all.
 _MAX_IN_PROCESS = 500
@@ -43,7 +44,7 @@ class QueryCache:
                 self._latest.move_to_end((folder, key))
                 return record
         try:
-            record = self._blobs.read(query_path(folder, key), QueryRecord)
+            record = self._blobs.read(query_path(folder, key), QueryRecord, effort=BRIEF)
         except (StorageError, msgspec.DecodeError) as error:
             log_storage_error("read", query_path(folder, key), error)
             return None
@@ -107,7 +108,7 @@ class QueryCache:
     def _write(self, folder: str, record: QueryRecord) -> None:
         try:
             # The key holds everything that decides the answer, so any writer's answer will do.
-            self._blobs.write(query_path(folder, record.id), record)
+            self._blobs.write(query_path(folder, record.id), record, effort=BRIEF)
         except StorageError as error:
             log_storage_error("write", query_path(folder, record.id), error)
 

@@ -45,7 +45,8 @@ class QueryReport(Report):
     cache: Cache | None = None
 
 
-type ImageSource = Callable[[], AbstractContextManager[bytes]]
+# Opens an image, and gives up at a time of time.monotonic.
+type ImageSource = Callable[[float], AbstractContextManager[bytes]]
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Query:
     image: bytes | ImageSource | None = field(default=None, repr=False)
     text: str | None = None
 
-    def open_image(self) -> AbstractContextManager[bytes]:
+    def open_image(self, deadline: float) -> AbstractContextManager[bytes]:
         """The bytes of the image, for a block; raises what its source raises."""
         if callable(self.image):
-            return self.image()
+            return self.image(deadline)
         return nullcontext(self.image or b"")
 
 
@@ -215,7 +216,7 @@ class Queries:
             _check_text(query.text or "", query.target)
             key = self._key(None, query.text, options.model)
             return _ValidQuery(query, key, None, None, self._find(key, options))
-        with query.open_image() as image:
+        with query.open_image(options.deadline) as image:
             if len(image) > self._settings.image_max_bytes:
                 most = f"IMAGE_MAX_BYTES allows {self._settings.image_max_bytes:,}"
                 message = f"The image has {len(image):,} bytes; {most}."
@@ -256,8 +257,8 @@ class Queries:
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
-    def _prepare_again(self, query: Query) -> bytes:
-        with query.open_image() as image:
+    def _prepare_again(self, query: Query, deadline: float) -> bytes:
+        with query.open_image(deadline) as image:
             return self._prepare(image, query.target)
 
     def _prepare(self, image: bytes, target: str) -> bytes:
@@ -296,7 +297,8 @@ class Queries:
         if query.image is None:
             answer = self._model.embed_text(query.text or "", options, schedule)
         else:
-            answer = self._model.embed_image(valid.png or self._prepare_again(query), query.text, options, schedule)
+            png = valid.png or self._prepare_again(query, schedule.deadline)
+            answer = self._model.embed_image(png, query.text, options, schedule)
         self._compare(answer, options)
         return QueryRecord(
             id=valid.key,

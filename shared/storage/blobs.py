@@ -6,7 +6,18 @@ from types import MappingProxyType
 import msgspec
 
 from shared.storage.listing import Lister, Page
-from shared.storage.rest import CHANGED, METADATA, Rest, ignoring, metadata_of, quoted, read_etag
+from shared.storage.rest import (
+    CHANGED,
+    FULL,
+    METADATA,
+    ONCE,
+    Effort,
+    Rest,
+    ignoring,
+    metadata_of,
+    quoted,
+    read_etag,
+)
 
 IF_MISSING = MappingProxyType({"if-none-match": "*"})
 _BLOCK_BLOB = MappingProxyType({"x-ms-blob-type": "BlockBlob", "content-type": "application/json"})
@@ -34,21 +45,21 @@ class JsonBlobs:
         # No blob has this ETag. Storage checks the caller's rights first and the condition after that.
         headers = {**_BLOCK_BLOB, **if_match("0x0")}
         with ignoring(CHANGED):
-            self._rest.send("PUT", self._url(path), headers=headers, content=b"", once=True)
+            self._rest.send("PUT", self._url(path), headers=headers, content=b"", effort=ONCE)
 
-    def read[Shape](self, path: str, shape: type[Shape]) -> Shape | None:
+    def read[Shape](self, path: str, shape: type[Shape], *, effort: Effort = FULL) -> Shape | None:
         """The blob as ``shape``, or ``None`` if there is none; raises ``msgspec.DecodeError`` if it does not fit."""
-        content = self.read_bytes(path)
+        content = self.read_bytes(path, effort=effort)
         return None if content is None else msgspec.json.decode(content, type=shape)
 
-    def read_version[Shape](self, path: str, shape: type[Shape]) -> tuple[Shape, str] | None:
+    def read_version[Shape](self, path: str, shape: type[Shape], *, effort: Effort = FULL) -> tuple[Shape, str] | None:
         """The same, with the blob's ETag."""
-        answer = self._rest.find("GET", self._url(path))
+        answer = self._rest.find("GET", self._url(path), effort=effort)
         return None if answer is None else (msgspec.json.decode(answer.data, type=shape), read_etag(answer.headers))
 
-    def read_bytes(self, path: str) -> bytes | None:
+    def read_bytes(self, path: str, *, effort: Effort = FULL) -> bytes | None:
         """The blob's bytes, or ``None`` if there is none."""
-        return self._rest.read(self._url(path))
+        return self._rest.read(self._url(path), effort=effort)
 
     def version(self, path: str) -> tuple[str, dict[str, str]] | None:
         """The blob's ETag and metadata, or ``None`` if there is none. Reads no content."""
@@ -63,6 +74,7 @@ class JsonBlobs:
         metadata: Mapping[str, str] = _NOTHING,
         condition: Mapping[str, str] = _NOTHING,
         indented: bool = False,
+        effort: Effort = FULL,
     ) -> str:
         """Write a blob if the condition holds; returns its ETag. A struct becomes JSON, bytes stay as they are."""
         headers = {**_BLOCK_BLOB, **condition, **_metadata_headers(metadata)}
@@ -72,7 +84,8 @@ class JsonBlobs:
             content = msgspec.json.encode(value)
         if indented:
             content = msgspec.json.format(content)
-        return read_etag(self._rest.send("PUT", self._url(path), headers=headers, content=content).headers)
+        answer = self._rest.send("PUT", self._url(path), headers=headers, content=content, effort=effort)
+        return read_etag(answer.headers)
 
     def set_metadata(self, path: str, metadata: Mapping[str, str], *, condition: Mapping[str, str]) -> None:
         """Replace the blob's metadata if the condition holds."""

@@ -1,6 +1,7 @@
 """The images container, read only; and any other blob of the same account, by name."""
 
 import contextlib
+import math
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from shared.errors import PictureError
 from shared.settings import Settings
 from shared.storage.listing import Lister, Page
 from shared.storage.memory_budget import MemoryBudget
-from shared.storage.rest import LARGE, Rest, conflict_if_changed, metadata_of, quoted, read_etag
+from shared.storage.rest import BRIEF, LARGE, ONCE, Rest, conflict_if_changed, metadata_of, quoted, read_etag
 
 # What the bytes of pictures may take in a process at once: two of the default IMAGE_MAX_BYTES and some small ones. The
 # rest of an instance's 2,048 MB is for decoding, which takes up to 900 MB (shared.pictures.opening).
@@ -58,7 +59,7 @@ class Images:
     def check(self) -> None:
         """List one image, without retries; raises ``StorageError`` as storage says."""
         url = self._rest.container_url(self._container)
-        self._rest.send("GET", url, "restype=container&comp=list&maxresults=1", once=True)
+        self._rest.send("GET", url, "restype=container&comp=list&maxresults=1", effort=ONCE)
 
     def find(self, name: str, *, with_content: bool = False) -> Image | None:
         """The image, or ``None`` if there is none.
@@ -80,32 +81,39 @@ class Images:
             reserved = size if self._budget.try_reserve(size) else 0
             return reserved == size
 
-        def forget() -> None:
+        def release() -> None:
             nonlocal reserved
-            image.content = None
             self._budget.release(reserved)
             reserved = 0
+
+        def forget() -> None:
+            image.content = None
+            release()
 
         try:
             opened = self._rest.open(url, wants)
         except BaseException:
-            self._budget.release(reserved)
+            release()
             raise
         if opened is None:
             return None
         image = _image(name, url, opened[0])
         image.content, image.forget = opened[1], forget
+        if image.content is None:
+            # The connection broke: whoever holds this room and waits for more of it would wait for itself.
+            release()
         return image
 
     @contextlib.contextmanager
-    def download(self, image: Image) -> Iterator[bytes]:
+    def download(self, image: Image, *, deadline: float = math.inf) -> Iterator[bytes]:
         """The bytes of exactly this version of the image, with any ``Content-Encoding`` undone, during the block.
 
         Raises :class:`~shared.errors.Conflict` if the image has changed, and ``PictureError`` if the decoded bytes
-        exceed ``IMAGE_MAX_BYTES``. Waits while the process holds too much already.
+        exceed ``IMAGE_MAX_BYTES``. Waits while the process holds too much already, until ``deadline``
+        (``time.monotonic``), then raises ``TimeoutError``.
         """
         if image.content is None:
-            with self._budget.reserve(self._held(image)):
+            with self._budget.reserve(self._held(image), deadline=deadline):
                 with conflict_if_changed(image.name):
                     content = self._read(image)
                 yield _decoded(content, image.encoding, self._max_bytes)
@@ -116,15 +124,19 @@ class Images:
             image.forget()
 
     @contextlib.contextmanager
-    def read_blob(self, container: str, name: str) -> Iterator[bytes]:
-        """The bytes of any blob in the account, during the block; raises ``PictureError`` for one that is too large."""
+    def read_blob(self, container: str, name: str, *, deadline: float) -> Iterator[bytes]:
+        """The bytes of any blob in the account, during the block; raises ``PictureError`` for one that is too large.
+
+        Waits while the process holds too much already, until ``deadline`` (``time.monotonic``), then raises
+        ``TimeoutError``.
+        """
         url = self._rest.blob_url(container, name)
-        found = self._rest.send("HEAD", url)
+        found = self._rest.send("HEAD", url, effort=BRIEF)
         image = _image(name, url, found.headers)
         if image.size > self._max_bytes:
             message = f"The blob has {image.size:,} bytes; IMAGE_MAX_BYTES allows {self._max_bytes:,}."
             raise PictureError("too_many_bytes", message)
-        with self._budget.reserve(self._held(image)):
+        with self._budget.reserve(self._held(image), deadline=deadline):
             # Only this version: a later one may have any size.
             yield _decoded(self._read(image), image.encoding, self._max_bytes)
 

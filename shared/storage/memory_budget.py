@@ -1,6 +1,8 @@
 """One bound, in bytes, around everything large that a process holds, whoever asked for it."""
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,11 +16,16 @@ class MemoryBudget:
         self._changed = threading.Condition()
 
     @contextmanager
-    def reserve(self, size: int) -> Iterator[None]:
-        """Hold ``size`` bytes for the block; waits until they are free. More than there are takes all there are."""
+    def reserve(self, size: int, *, deadline: float = math.inf) -> Iterator[None]:
+        """Hold ``size`` bytes for the block; waits until they are free. More than there are takes all there are.
+
+        Raises ``TimeoutError`` if they are not free by ``deadline`` (``time.monotonic``).
+        """
         size = min(size, self._size)
+        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= size)
+            if not self._changed.wait_for(lambda: self._free >= size, left):
+                raise TimeoutError(f"No {size:,} bytes of memory came free in time.")
             self._free -= size
         try:
             yield

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.errors import StorageError
 from shared.settings import Settings
-from shared.storage.rest import Rest
+from shared.storage.rest import ONCE, Rest
 
 QUEUE = "embedding-requests"
 UPLOADS_POISON = "webjobs-blobtrigger-poison"
@@ -81,7 +81,7 @@ class Queues:
 
     def check(self) -> None:
         """Read the properties of ``embedding-requests``, without retries; raises ``StorageError`` as storage says."""
-        self._rest.send("GET", f"{self._account}/{self.requests}", "comp=metadata", once=True)
+        self._rest.send("GET", f"{self._account}/{self.requests}", "comp=metadata", effort=ONCE)
 
     def _urls(self) -> dict[str, str]:
         """The URL of every queue of the app, and of the trigger's own where its account is known."""

@@ -9,11 +9,13 @@ and retries each part by itself.
 import http.client
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http import HTTPStatus
 from ssl import SSLContext
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import quote
 
 import urllib3
@@ -34,24 +36,57 @@ MISSING, CHANGED, EXISTS = 404, 412, 409
 # One for each thread of the worker (at most 80, infra/modules/app.bicep), and for those of an audit.
 _MAX_CONNECTIONS = 96
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
-# Five attempts within about 15 s. The first retry is immediate: an idle connection may just have been closed.
-_RETRIES = urllib3.Retry(
-    total=4,
-    redirect=False,
-    allowed_methods=None,
-    status_forcelist=_TRANSIENT,
-    backoff_factor=1,
-    backoff_max=8,
-    backoff_jitter=0.5,
-    retry_after_max=30,
-    raise_on_status=False,
-)
-_TIMEOUT = urllib3.Timeout(connect=10, read=60)
-# For health checks, where "not now" is an answer: one attempt with a short timeout.
-_NO_RETRIES = urllib3.Retry(0, redirect=False, raise_on_status=False)
-_SHORT_TIMEOUT = urllib3.Timeout(connect=5, read=10)
 # Larger blobs are downloaded in parts.
 LARGE = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often a request is sent, and how long each attempt waits for an answer."""
+
+    retries: urllib3.Retry
+    timeout: urllib3.Timeout
+
+
+# Five attempts, which take about 15 s if storage answers, and two minutes if it hangs: with what an image waits for the
+# model, less than functionTimeout (host.json). The first retry is immediate: an idle connection may just have been
+# closed.
+FULL = Effort(
+    urllib3.Retry(
+        total=4,
+        redirect=False,
+        allowed_methods=None,
+        status_forcelist=_TRANSIENT,
+        backoff_factor=1,
+        backoff_max=8,
+        backoff_jitter=0.5,
+        retry_after_max=30,
+        raise_on_status=False,
+    ),
+    urllib3.Timeout(connect=10, read=20),
+)
+# Where a caller waits, or can do without: two attempts, 20 s at most.
+BRIEF = Effort(
+    urllib3.Retry(
+        total=1,
+        redirect=False,
+        allowed_methods=None,
+        status_forcelist=_TRANSIENT,
+        respect_retry_after_header=False,
+        raise_on_status=False,
+    ),
+    urllib3.Timeout(connect=5, read=5),
+)
+# For health checks, where "not now" is an answer.
+ONCE = Effort(urllib3.Retry(0, redirect=False, raise_on_status=False), urllib3.Timeout(connect=5, read=10))
+# The same for large downloads: each part is tried four times, and waited for about 15 s in between.
+_LARGE_EFFORT: dict[str, Any] = {
+    "connection_timeout": 10,
+    "read_timeout": 20,
+    "retry_total": 3,
+    "initial_backoff": 1,
+    "increment_base": 2,
+}
 
 
 class Rest:
@@ -82,27 +117,27 @@ class Rest:
         *,
         headers: Mapping[str, str] = MappingProxyType({}),
         content: bytes | None = None,
-        once: bool = False,
+        effort: Effort = FULL,
     ) -> Answer:
-        """Send a request; returns the response if it succeeded. With ``once``: no retries and a short timeout."""
+        """Send a request; returns the response if it succeeded."""
         with _as_storage_errors(method, url):
-            answer = self._request(method, url, query, headers=headers, content=content, once=once)
+            answer = self._request(method, url, query, headers, content, effort)
             _raise_for_status(answer, method, url)
             return answer
 
-    def find(self, method: str, url: str) -> Answer | None:
+    def find(self, method: str, url: str, *, effort: Effort = FULL) -> Answer | None:
         """The same for a blob that may be missing: ``None`` if its container exists and the blob does not."""
         try:
-            return self.send(method, url)
+            return self.send(method, url, effort=effort)
         except StorageError as error:
             # The response to a HEAD has no body, and some proxies drop the header with the code.
             if error.status == HTTPStatus.NOT_FOUND and error.code in {"BlobNotFound", ""}:
                 return None
             raise
 
-    def read(self, url: str) -> bytes | None:
+    def read(self, url: str, *, effort: Effort = FULL) -> bytes | None:
         """The bytes of a blob as stored, or ``None`` if there is none."""
-        answer = self.find("GET", url)
+        answer = self.find("GET", url, effort=effort)
         return None if answer is None else answer.data
 
     def open(
@@ -113,7 +148,7 @@ class Rest:
         The bytes are also ``None`` if the connection breaks while they arrive: this does not fetch them again.
         """
         with _as_storage_errors("GET", url):
-            answer = self._request("GET", url, preload=False)
+            answer = self._request("GET", url, "", {}, None, FULL, preload=False)
             if answer.status == HTTPStatus.NOT_FOUND and answer.headers.get("x-ms-error-code") == "BlobNotFound":
                 answer.drain_conn()
                 return None
@@ -136,8 +171,9 @@ class Rest:
         from azure.core.exceptions import AzureError, HttpResponseError
         from azure.storage.blob import BlobClient
 
+        credential = self._signature() or self._identity.credential
         try:
-            with BlobClient.from_blob_url(url, credential=self._signature() or self._identity.credential) as blob:
+            with BlobClient.from_blob_url(url, credential=credential, **_LARGE_EFFORT) as blob:
                 return blob.download_blob(
                     etag=quoted(etag),
                     match_condition=MatchConditions.IfNotModified,
@@ -158,11 +194,11 @@ class Rest:
         self,
         method: str,
         url: str,
-        query: str = "",
+        query: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        effort: Effort,
         *,
-        headers: Mapping[str, str] = MappingProxyType({}),
-        content: bytes | None = None,
-        once: bool = False,
         preload: bool = True,
     ) -> Answer:
         query = "&".join(filter(None, (query, self._signature())))
@@ -173,8 +209,8 @@ class Rest:
                 f"{url}?{query}" if query else url,
                 headers={**self._headers(fresh), **headers},
                 body=content,
-                retries=_NO_RETRIES if once else _RETRIES,
-                timeout=_SHORT_TIMEOUT if once else _TIMEOUT,
+                retries=effort.retries,
+                timeout=effort.timeout,
                 redirect=False,
                 preload_content=preload,
                 # Blobs are read as stored: one that claims to be compressed may expand to any size.

@@ -23,7 +23,7 @@ from shared.errors import Conflict, WrongSpace
 from shared.settings import Settings
 from shared.storage.blobs import IF_MISSING, JsonBlobs, if_match
 from shared.storage.names import space_of
-from shared.storage.rest import conflict_if_changed
+from shared.storage.rest import BRIEF, FULL, Effort, conflict_if_changed
 
 # An operator may deploy the right model again at any time. Until a mismatch is this old, no call is paid for to see it.
 _MISMATCH_SECONDS = 60.0
@@ -119,7 +119,8 @@ class Space:
         """The same for a vector that is compared with those of this space, and does not become one of them."""
         known = self._known
         if known is None or self._mismatch is not None or (model and not known.model) or not known.dimensions:
-            self._known = self._read(self.name)[0]
+            # A caller waits for this.
+            self._known = self._read(self.name, effort=BRIEF)[0]
         self._compare(model, dimensions)
 
     def _claimed(self, before: SpaceDescription | None) -> SpaceDescription:
@@ -163,10 +164,10 @@ class Space:
                 continue
             return after
 
-    def _read(self, space: str) -> tuple[SpaceDescription | None, str]:
+    def _read(self, space: str, *, effort: Effort = FULL) -> tuple[SpaceDescription | None, str]:
         """The description of a space and its version; ``None`` and empty if it has none."""
         try:
-            found = self._blobs.read_version(_path(space), SpaceDescription)
+            found = self._blobs.read_version(_path(space), SpaceDescription, effort=effort)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"{_path(space)} is not as the app writes it: {error}. Restore it, or delete it."
             raise WrongSpace("unreadable_space", message) from error

@@ -4,7 +4,7 @@ import hashlib
 from contextlib import ExitStack
 
 from shared.clock import now
-from shared.errors import ModelRefused, PictureError
+from shared.errors import ModelRefused, PictureError, RateLimited
 from shared.model.client import ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import PREPARATION, Limits, Prepared
@@ -52,7 +52,7 @@ class Embedder:
         # Only the prepared picture stays in memory during the model call.
         with ExitStack() as held:
             with report.step("download"):
-                data = held.enter_context(self._images.download(image))
+                data = self._download(image, held, schedule)
             sha256 = hashlib.sha256(data).hexdigest()
             key = content_key(sha256, text, PREPARATION)
             with report.step("look"):
@@ -62,6 +62,13 @@ class Embedder:
         content = ready if isinstance(ready, Content) else self._call_model(ready, text, report, schedule)
         self._store(key, content, report, is_new=known is None)
         return self._record(image, sha256, text, content)
+
+    def _download(self, image: Image, held: ExitStack, schedule: Schedule) -> bytes:
+        try:
+            return held.enter_context(self._images.download(image, deadline=schedule.deadline))
+        except TimeoutError as error:
+            # As for a call without a place: another try is due, and nothing is known of the image.
+            raise RateLimited(str(error), status=503) from error
 
     def _prepare(self, data: bytes, report: ImageReport, schedule: Schedule) -> Prepared:
         """Prepare a picture that is new to this space; raises what a model call is known to end in."""

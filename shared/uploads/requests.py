@@ -9,7 +9,7 @@ from shared.settings import Settings
 from shared.storage.names import space_of
 from shared.storage.queues import UPLOADS_POISON, Queues
 
-_FIRST_BACKOFF, _MAX_BACKOFF = 30.0, 3600.0
+_FIRST_BACKOFF, _MAX_BACKOFF, _MAX_DOUBLINGS = 30.0, 3600.0, 7
 # Requests that were told to wait for the same moment come back spread over this share of the wait.
 _JITTER = 0.2
 # Azure names a whole day when a daily quota is spent; quotas are raised, so an hour is enough.
@@ -87,6 +87,8 @@ class RequestQueue:
 
 
 def _wait(attempt: int, retry_after: float | None) -> float:
-    backoff = random.uniform(1, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** max(0, attempt - 1)))  # noqa: S311 - jitter, not a secret
+    # A misconfigured app counts attempts for weeks: 2 to the power of them would outgrow a float.
+    doublings = min(max(0, attempt - 1), _MAX_DOUBLINGS)
+    backoff = random.uniform(1, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**doublings))  # noqa: S311 - jitter, not a secret
     asked = min(retry_after or 0.0, _MAX_RETRY_AFTER / (1 + _JITTER)) * random.uniform(1, 1 + _JITTER)  # noqa: S311 - the same
     return max(backoff, asked)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -407,3 +408,35 @@ def test_a_model_that_hangs_keeps_nobody_beyond_the_deadline_and_is_paid_for_onc
     assert len(ends) == 28
     assert ends.count(ModelTimedOut) == len(taken) == 8, "nobody's call is sent twice, nor into a model that hangs"
     assert ends.count(RateLimited) == 20
+
+
+def streaming(client: ModelClient, parts: Iterator[bytes]) -> None:
+    """Have the model answer with these parts."""
+
+    class Stream(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            return parts
+
+    client._client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Stream())))
+
+
+def test_an_answer_that_trickles_in_is_over_with_its_time(cloud: Cloud, clock: Clock) -> None:
+    def trickle() -> Iterator[bytes]:
+        for _ in range(100):
+            clock.pass_(10)
+            yield b" "
+
+    client = cloud.model_client()
+    streaming(client, trickle())
+    with pytest.raises(ModelTimedOut):
+        client.embed_text("red", ModelOptions("query"), within(120))
+    with pytest.raises(RateLimited, match="does not answer"):
+        client.check(Schedule.of(0, 60))
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_answer_without_end_does_not_fill_the_memory(cloud: Cloud) -> None:
+    client = cloud.model_client()
+    streaming(client, itertools.repeat(b"x" * 2**20, 100))
+    with pytest.raises(ModelUnavailable, match="more than 8,388,608 bytes"):
+        client.embed_text("red", ModelOptions("query"), within(60))

@@ -223,3 +223,11 @@ def test_a_call_is_not_sent_when_there_is_no_time_left_for_its_answer(clock: Clo
             pass
     with limiter.acquire(clock.monotonic() + 5, deadline=clock.monotonic() + 1):
         pass
+
+
+def test_a_picture_is_not_prepared_if_no_time_is_left_for_its_call() -> None:
+    limiter = RateLimiter(8)
+    for seconds in (60, 0.6):
+        limiter.check(soon(), deadline=Schedule.of(5, seconds).deadline)
+    with pytest.raises(RateLimited, match="no time left"):
+        limiter.check(soon(), deadline=Schedule.of(5, 0.4).deadline)

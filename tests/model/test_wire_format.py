@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from shared.model.wire_format import read_error
+from shared.model.wire_format import ServiceError, read_error, requested_wait
 
 NESTED = {"error": {"code": "no_model_name", "message": "No model specified in request.", "details": "No model …"}}
 FLAT_401 = {"statusCode": 401, "message": "Unauthorized. Access token is missing, invalid, …, or have expired."}
@@ -58,6 +58,34 @@ def test_any_other_body_is_kept_as_text_and_raises_nothing(body: bytes) -> None:
     error = read_error(body)
     assert error.code == ""
     assert len(error.message) <= len(body)
+
+
+FINDING = {"type": "string_type", "loc": ["body", "input"], "msg": "Input should be a string", "input": "s3cret"}
+AS_TEXT = """1 validation error for Request
+input.0
+  Input should be a string [type=string_type, input_value='s3cret, and more', input_type=str]"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [FINDING],
+        {"detail": [FINDING]},
+        {"message": msgspec.json.encode([FINDING]).decode()},
+        {"error": {"message": msgspec.json.encode({"detail": [FINDING]}).decode()}},
+        {"error": {"message": AS_TEXT}},
+        {"detail": AS_TEXT},
+    ],
+)
+def test_what_was_wrong_with_an_input_is_told_without_the_input(body: object) -> None:
+    error = read_error(msgspec.json.encode(body))
+    assert "Input should be a string" in error.message
+    assert "s3cret" not in error.message
+
+
+@pytest.mark.parametrize("name", ["retry-after", "retry-after-ms", "x-ms-retry-after-ms"])
+def test_a_wait_of_too_many_digits_is_none(name: str) -> None:
+    assert requested_wait({name: "9" * 5000}, ServiceError("", "")) is None
 
 
 def test_a_long_message_is_cut_and_loses_its_image_data() -> None:

@@ -17,6 +17,7 @@ from shared.operations.watch import Watch
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.triggers import routes
 from tests.conftest import CLIENT_ID, Clock, Cloud
+from tests.model.replay import EMBEDDING, Replay, replaying
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +110,17 @@ def test_a_model_that_rejects_every_call_is_misconfigured(cloud: Cloud) -> None:
     assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
+@pytest.mark.parametrize("refusal", [b"<html>Bad Request</html>", {"code": "content_filter", "message": "Filtered"}])
+def test_a_model_that_begins_to_refuse_a_harmless_word_is_misconfigured(cloud: Cloud, refusal: object) -> None:
+    answers: list[Replay] = [(200, EMBEDDING), (400, refusal)]
+    with (
+        replaying(lambda _: answers.pop(0)) as endpoint,
+        checks(cloud.with_settings(FOUNDRY_ENDPOINT=endpoint)) as check,
+    ):
+        assert check.run() == []
+        assert [problem.code for problem in check.run()] == ["model_misconfigured"]
+
+
 def test_an_endpoint_without_models_is_misconfigured(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "empty_200"})
     assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
@@ -128,7 +140,7 @@ def test_an_endpoint_that_does_not_answer_is_unreachable(cloud: Cloud) -> None:
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     "behaviour",
-    [{"throttle": {"calls": 0, "window_s": 60}}, {"fault": {"kind": "503"}}, {"fault": {"kind": "content_filter"}}],
+    [{"throttle": {"calls": 0, "window_s": 60}}, {"fault": {"kind": "503"}}],
 )
 def test_a_model_that_is_throttled_or_down_is_no_problem_of_the_deployment(
     cloud: Cloud, behaviour: dict[str, object]

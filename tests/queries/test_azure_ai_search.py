@@ -18,7 +18,7 @@ from azure.storage.blob import BlobServiceClient
 import function_app
 from local.azurite import Azurite
 from shared import application as process
-from shared.errors import StorageError
+from shared.errors import ModelUnavailable, StorageError
 from shared.pictures.limits import Limits, Prepared
 from shared.pictures.prepare import prepare
 from shared.queries.azure_ai_search import MAX_RECORDS, AzureAISearch, SearchRequest, SearchVector
@@ -285,7 +285,7 @@ def test_a_record_whose_turn_comes_too_late_gets_an_error_that_says_what_to_do(
 
 
 def test_failing_storage_is_a_503_if_every_record_needs_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object, **__: object) -> bytes:
         raise StorageError("Storage gave no answer")
 
     monkeypatch.setattr(Images, "read_blob", fail)
@@ -301,7 +301,7 @@ def test_failing_storage_is_a_503_if_every_record_needs_it(cloud: Cloud, monkeyp
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_busy_storage_is_not_the_record_s_fault(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    def fail(*_: object) -> bytes:
+    def fail(*_: object, **__: object) -> bytes:
         raise StorageError("server busy", status=status)
 
     monkeypatch.setattr(Images, "read_blob", fail)
@@ -422,7 +422,7 @@ def test_a_blob_that_is_too_large_is_not_downloaded(cloud: Cloud, monkeypatch: p
     monkeypatch.setenv("IMAGE_MAX_BYTES", "100")
     cloud.upload("large.png", picture() + b" " * 100)
     url = cloud.images.get_blob_client("large.png").url
-    monkeypatch.setattr(Images, "_read", lambda *_: 1 / 0)
+    monkeypatch.setattr(Images, "_read", lambda *_, **__: 1 / 0)
     status, _, answer = vectorizer({"imageUrl": url})
     assert (status, answer["error"]["code"]) == (413, "too_many_bytes")
     assert "IMAGE_MAX_BYTES allows 100" in answer["error"]["message"]
@@ -509,7 +509,7 @@ def urls_of_others(own: str, embeddings: str) -> dict[str, str]:
 def test_only_plain_urls_of_the_app_s_own_account_are_fetched(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(Images, "read_blob", lambda *_: 1 / 0)
+    monkeypatch.setattr(Images, "read_blob", lambda *_, **__: 1 / 0)
     own = cloud.settings.blob_service_uri
     for account in ("https://account.blob.core.windows.net", own):
         url = urls_of_others(account, cloud.settings.embeddings_container)[kind]
@@ -645,3 +645,15 @@ def test_every_placeholder_and_file_is_explained() -> None:
             assert f"`{placeholder}`" in guide, placeholder
             assert f"s|{placeholder}|" in guide or f's|\\"{placeholder}\\"|' in guide, placeholder
         assert f" {file.name}" in guide
+
+
+def test_a_picture_for_which_there_is_no_memory_is_waited_for_until_the_deadline(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    images = cloud.image_reader()
+    assert images._budget.try_reserve(images._budget._size)
+    search = AzureAISearch(replace(cloud.settings, foundry_timeout=1), images, cloud.queries())
+    url = f"{cloud.settings.blob_service_uri}/{cloud.settings.images_container}/a.png"
+    request = msgspec.convert(envelope({"imageUrl": url}), SearchRequest)
+    with pytest.raises(ModelUnavailable, match="FOUNDRY_TIMEOUT") as raised:
+        search.vectorizer(request, QueryReport())
+    assert raised.value.status == 504

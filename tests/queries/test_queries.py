@@ -12,8 +12,10 @@ import azure.functions as func
 import pytest
 
 import function_app
+from shared.errors import QueryError
 from shared.model.client import ModelClient
 from shared.model.wire_format import ModelAnswer
+from shared.queries import foundry_api
 from shared.queries.records import QueryRecord
 from tests.conftest import PATIENCE, Cloud
 from tests.test_function_app import data_url, picture, start_anew
@@ -263,3 +265,11 @@ def test_a_field_nested_too_deep_to_be_passed_through_is_refused(cloud: Cloud, d
     request = func.HttpRequest("POST", "/", body=body, headers={"extra-parameters": "pass-through"})
     function: Any = function_app.text_embeddings
     assert function(request).status_code in {400, 502}
+
+
+def test_the_error_for_a_wrong_choice_does_not_repeat_the_value() -> None:
+    wrong = {"input": ["red"], "input_type": f"data:image/png;base64,{'QUJD' * 1000}"}
+    with pytest.raises(QueryError, match="one of text, query and document") as raised:
+        foundry_api.read_texts(wrong, "error")
+    assert "QUJD" not in str(raised.value)
+    assert raised.value.target == "input_type"

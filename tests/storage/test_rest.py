@@ -1,23 +1,35 @@
 """Requests to storage: what is missing, retried, or an error, and what is too large for one request."""
 
 import gzip
+import json
+import math
+import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import urllib3
 from azure.storage.blob import ContentSettings
 
 from local import identity as identity_endpoint
-from local.azurite import Azurite
+from local.azurite import REPO_ROOT, Azurite
 from local.faults import FaultKind, StorageFaults
+from shared import identity as identity_module
 from shared.errors import Conflict, IdentityError, PictureError, StorageError
 from shared.identity import Identity
-from shared.storage.rest import Rest
-from tests.conftest import CLIENT_ID, Cloud
+from shared.model.wire_format import ModelOptions
+from shared.queries.queries import Query, QueryOptions, QueryReport
+from shared.storage import rest as rest_module
+from shared.storage.images import Images
+from shared.storage.rest import BRIEF, FULL, ONCE, Answer, Effort, Rest
+from shared.uploads.sync import _MAX_TIME
+from tests.conftest import CLIENT_ID, Clock, Cloud
 from tests.uploads.test_sync import picture
 
 
@@ -86,7 +98,7 @@ def test_the_error_of_an_unreachable_server_does_not_show_the_signature(cloud: C
     gone = azurite.connection_string.replace(azurite.blob_url, "https://127.0.0.1:1/devstoreaccount1")
     rest = cloud.with_settings(ImageStorage=gone).rest()
     with pytest.raises(StorageError, match=r"did not answer HEAD .*a\.png: .*refused") as raised:
-        rest.send("HEAD", url(cloud, rest), once=True)
+        rest.send("HEAD", url(cloud, rest), effort=ONCE)
     assert raised.value.status is None
     assert "sig=" not in str(raised.value)
 
@@ -222,7 +234,7 @@ def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud)
     reader._max_bytes = 10
     with (
         pytest.raises(PictureError, match="IMAGE_MAX_BYTES"),
-        reader.read_blob(cloud.settings.images_container, "a.png"),
+        reader.read_blob(cloud.settings.images_container, "a.png", deadline=math.inf),
     ):
         pass
 
@@ -247,3 +259,125 @@ def test_bytes_do_not_come_along_while_the_process_holds_too_much(cloud: Cloud) 
         assert found.content is None
     with reader.download(found) as data:
         assert data == picture()
+
+
+def test_the_room_of_bytes_that_did_not_arrive_is_given_back(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.upload("a.png", picture())
+    reader = cloud.image_reader()
+    opens = Rest.open
+
+    def broken(self: Rest, *arguments: Any) -> Any:
+        headers, _ = opens(self, *arguments) or ({}, b"")
+        return headers, None
+
+    monkeypatch.setattr(Rest, "open", broken)
+    image = reader.find("a.png", with_content=True)
+    assert image is not None
+    assert (image.content, reader._budget._free) == (None, reader._budget._size)
+
+
+def without_room(cloud: Cloud) -> Images:
+    reader = cloud.image_reader()
+    assert reader._budget.try_reserve(reader._budget._size)
+    return reader
+
+
+def test_an_image_for_which_there_is_no_memory_in_time_waits_on_the_queue(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.uploads.sync._MAX_TIME", 0.1)
+    cloud.upload("a.png", picture())
+    report = cloud.sync(images=without_room(cloud)).upload("a.png")
+    assert (report.outcome, "memory" in str(report.message)) == ("deferred", True)
+    assert cloud.failure("a.png") is None
+
+
+def test_a_blob_for_which_there_is_no_memory_in_time_is_not_waited_for(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    reader = without_room(cloud)
+    with (
+        pytest.raises(TimeoutError),
+        reader.read_blob(cloud.settings.images_container, "a.png", deadline=time.monotonic()),
+    ):
+        pass
+
+
+@contextmanager
+def hanging() -> Iterator[tuple[str, list[socket.socket]]]:
+    """The address of a server that takes connections and says nothing, and what it has taken."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", taken
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in taken:
+            connection.close()
+
+
+def time_left() -> float:
+    """The seconds of an invocation after all that a sync waits for the model."""
+    minutes = json.loads((REPO_ROOT / "host.json").read_text())["functionTimeout"].split(":")[1]
+    return int(minutes) * 60 - _MAX_TIME
+
+
+def reached_by_string(cloud: Cloud, address: str) -> Rest:
+    services = ";".join(f"{service}Endpoint={address}/account" for service in ("Blob", "Queue"))
+    string = f"AccountName=account;AccountKey=bm9uZQ==;{services}"
+    return cloud.with_settings(ImageStorage=string).rest()
+
+
+def test_storage_that_hangs_is_given_up_before_the_platform_gives_up_on_the_process(cloud: Cloud, clock: Clock) -> None:
+    with hanging() as (address, taken):
+        rest = reached_by_string(cloud, address)
+        with pytest.raises(StorageError):
+            rest.read(url(cloud, rest), effort=replace(FULL, timeout=urllib3.Timeout(0.1)))
+        assert len(taken) * float(FULL.timeout.read_timeout or math.inf) + sum(clock.waits) < time_left()
+
+
+def test_a_large_download_that_hangs_is_given_up_as_soon(
+    cloud: Cloud, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(large := dict(rest_module._LARGE_EFFORT), "read_timeout", 0.1)
+    seconds = rest_module._LARGE_EFFORT["read_timeout"]
+    monkeypatch.setattr(rest_module, "_LARGE_EFFORT", large)
+    with hanging() as (address, taken):
+        rest = reached_by_string(cloud, address)
+        with pytest.raises(StorageError):
+            rest.read_large(url(cloud, rest), "0x1")
+        assert len(taken) * seconds + sum(clock.waits) < time_left()
+
+
+def test_an_identity_that_hangs_is_given_up_as_soon(
+    cloud: Cloud, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = identity_module._TIMEOUTS["read_timeout"]
+    monkeypatch.setattr(identity_module, "_TIMEOUTS", {**identity_module._TIMEOUTS, "read_timeout": 0.1})
+    with hanging() as (address, taken):
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{address}/msi/token")
+        with pytest.raises(IdentityError):
+            cloud.app_identity().token("https://storage.azure.com/.default")
+        assert len(taken) * seconds + sum(clock.waits) < time_left()
+
+
+def test_a_query_waits_for_storage_briefly(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    efforts: list[Effort] = []
+    request = Rest._request
+
+    def noted(self: Rest, method: str, url: str, query: str, headers: Any, content: Any, effort: Effort) -> Answer:
+        efforts.append(effort)
+        return request(self, method, url, query, headers, content, effort)
+
+    monkeypatch.setattr(Rest, "_request", noted)
+    options = QueryOptions(ModelOptions("query"), time.monotonic() + 60)
+    [answer] = cloud.queries().answer([Query("input[0]", text="red")], options, QueryReport())
+    assert (answer.cached, len(efforts), set(map(id, efforts))) == (False, 3, {id(BRIEF)})

@@ -368,10 +368,10 @@ def test_an_image_changed_before_its_download_is_synced_again(cloud: Cloud, monk
     download = Images.download
     changed: list[str] = []
 
-    def change_first(reader: Images, image: StoredImage) -> AbstractContextManager[bytes]:
+    def change_first(reader: Images, image: StoredImage, **options: Any) -> AbstractContextManager[bytes]:
         if not changed:
             changed.append(cloud.upload("a.png", picture("blue")))
-        return download(reader, image)
+        return download(reader, image, **options)
 
     monkeypatch.setattr(Images, "download", change_first)
     assert cloud.sync().upload("a.png").outcome == "embedded"
