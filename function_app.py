@@ -2,33 +2,44 @@
 
 import logging
 import os
+from contextlib import suppress
 
 import azure.functions as func
 
-from shared.application import application
+from shared.application import application, keep_for_later
 from shared.audit.reconcile import ReconcileRequest
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
 from shared.operations.watch import SCHEDULE
-from shared.settings import read_settings
+from shared.settings import read_settings, read_storage_settings
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.triggers import http, openapi, routes
 from shared.triggers.blob_name import BlobName
 
 quiet_libraries()
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
-work = func.Blueprint()
-# The host resolves %NAME% from app settings and has no defaults, so they are repeated here.
-prefix = "%QUEUE_PREFIX%" if os.environ.get("QUEUE_PREFIX") else ""
-images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") else "images"
-audit_schedule = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
 problem: str | None = None
+try:
+    read_settings(os.environ)
+except SettingError as error:
+    problem = str(error)
+    Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+uploads, work, api = func.Blueprint(), func.Blueprint(), http.Routes()
+# The host resolves %NAME% from app settings and has no defaults, so they are repeated here. It takes no container that
+# cannot be one, and does not compare the container of an event with it.
+prefix = "%QUEUE_PREFIX%" if os.environ.get("QUEUE_PREFIX") else ""
+images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") and not problem else "images"
+audit_schedule = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
 
 
-@work.blob_trigger("image", path=images + "/{name}", connection="ImageStorage", source=func.BlobSource.EVENT_GRID)
+@uploads.blob_trigger("image", path=images + "/{name}", connection="ImageStorage", source=func.BlobSource.EVENT_GRID)
 def embed_uploaded_image(image: BlobName) -> None:
     """A blob was written: sync its record. The binding carries the name only, never the bytes."""
-    application().intake.uploaded(image.container, image.name)
+    try:
+        application().intake.uploaded(image.container, image.name)
+    except SettingError:
+        keep_for_later(image.container, image.name)
 
 
 @work.queue_trigger("message", queue_name=prefix + QUEUE, connection="ImageStorage")
@@ -49,37 +60,37 @@ def record_failed_request(message: func.QueueMessage) -> None:
     application().intake.failed_request(message.get_body())
 
 
-@work.route("models/images/embeddings", methods=["POST"])
+@api.route("models/images/embeddings", methods=["POST"])
 def image_embeddings(req: func.HttpRequest) -> func.HttpResponse:
     """Embed images as queries, each with or without a text: the API's own route."""
     return routes.image_embeddings(req, application().settings, application().queries)
 
 
-@work.route("models/embeddings", methods=["POST"])
+@api.route("models/embeddings", methods=["POST"])
 def text_embeddings(req: func.HttpRequest) -> func.HttpResponse:
     """Embed texts as queries, in the same space as the images: the API's own route."""
     return routes.text_embeddings(req, application().settings, application().queries)
 
 
-@work.route("models/info", methods=["GET"])
+@api.route("models/info", methods=["GET"])
 def model_info(req: func.HttpRequest) -> func.HttpResponse:
     """Return the name of the deployed model."""
     return routes.model_info(application().settings)
 
 
-@work.route("skill", methods=["POST"])
+@api.route("skill", methods=["POST"])
 def skill(req: func.HttpRequest) -> func.HttpResponse:
     """Embed documents for an Azure AI Search indexer: its custom skill."""
     return routes.azure_ai_search(req, application().azure_ai_search.skill)
 
 
-@work.route("vectorizer", methods=["POST"])
+@api.route("vectorizer", methods=["POST"])
 def vectorizer(req: func.HttpRequest) -> func.HttpResponse:
     """Embed a query for an Azure AI Search index: its custom vectorizer."""
     return routes.azure_ai_search(req, application().azure_ai_search.vectorizer)
 
 
-@work.route("reconcile", methods=["POST"])
+@api.route("reconcile", methods=["POST"])
 def reconcile(req: func.HttpRequest) -> func.HttpResponse:
     """Compare all images with their records, and queue those that need another sync."""
     return routes.reconcile(req, application().reconcile.start)
@@ -91,19 +102,22 @@ def reconcile_on_schedule(timer: func.TimerRequest) -> None:
     application().reconcile.start(ReconcileRequest())
 
 
-@work.timer_trigger("timer", schedule=SCHEDULE)
+@app.timer_trigger("timer", schedule=SCHEDULE)
 def watch(timer: func.TimerRequest) -> None:
     """Log every five minutes what is waiting and what is wrong with the deployment: alerts read this line."""
-    application().watch()
+    try:
+        application().watch()
+    except SettingError as error:
+        Report(outcome="error", message=str(error)).log("bad_settings", logging.ERROR)
 
 
-@work.route("status", methods=["GET"])
+@api.route("status", methods=["GET"])
 def status(req: func.HttpRequest) -> func.HttpResponse:
     """Return progress and failures."""
     return routes.status(application().status.read)
 
 
-@work.route("openapi.json", methods=["GET"])
+@api.route("openapi.json", methods=["GET"])
 def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
     """Return a description of these routes in OpenAPI 3.1."""
     return http.json_response(openapi.document())
@@ -112,19 +126,20 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(req: func.HttpRequest) -> func.HttpResponse:
     """Return whether the app works and, if not, what to fix."""
-    if problem:
-        # Logged again, because the line below belongs to no invocation and the host may drop it.
-        Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
-        return http.error_response(503, "bad_settings", problem)
-    return routes.health(application().checks())
+    try:
+        return routes.health(application().checks())
+    except SettingError as error:
+        return http.error_response(503, "bad_settings", str(error))
 
 
-try:
-    read_settings(os.environ)
-except SettingError as error:
-    # With invalid settings only health is registered: queue messages wait instead of failing one by one. Events that
-    # the webhook takes meanwhile are dropped, and the next audit finds their images (docs/operations.md).
-    problem = str(error)
-    Report(outcome="error", message=problem).log("bad_settings", logging.ERROR)
-else:
+# With an invalid setting the app does no work and loses none. A message waits on its queue while its function is not
+# there. An event of the webhook does not: the host drops what is for no function, and a function that fails has five
+# attempts within a second. So that function is there, and puts events on the queue. But where a setting of storage is
+# invalid, a blob trigger may keep the host from starting, and so health from answering. Without one the host has no
+# webhook: it answers 404, and Event Grid tries again.
+app.register_functions(api.blueprint)
+if problem is None:
     app.register_functions(work)
+with suppress(SettingError):
+    read_storage_settings(os.environ)
+    app.register_functions(uploads)

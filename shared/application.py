@@ -19,7 +19,7 @@ from shared.operations.watch import Watch
 from shared.queries.azure_ai_search import AzureAISearch
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
-from shared.settings import Settings, read_settings
+from shared.settings import Settings, read_settings, read_storage_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
 from shared.storage.queues import Queues
@@ -28,7 +28,7 @@ from shared.storage.space import Space
 from shared.triggers.intake import Intake
 from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
-from shared.uploads.requests import RequestQueue
+from shared.uploads.requests import RequestQueue, postpone
 from shared.uploads.sync import Sync
 
 _BUILDING = threading.Lock()
@@ -62,6 +62,22 @@ def application() -> Application:
     """The application of this process, built from the app settings on the first call."""
     with _BUILDING:
         return _build()
+
+
+def keep_for_later(container: str, name: str) -> None:
+    """Leave an upload on the queue while the application cannot be built, because a setting is missing or invalid.
+
+    Storage's own settings must be valid.
+    """
+    with _BUILDING:
+        queues = _queues()
+    postpone(queues, container, name)
+
+
+@functools.cache
+def _queues() -> Queues:
+    settings = read_storage_settings(os.environ)
+    return Queues(settings, Rest(settings, Identity(settings.client_id), httpx.create_ssl_context()))
 
 
 @functools.cache

@@ -33,12 +33,24 @@ _MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The checked app settings. Sizes are in bytes and pixels, times in seconds, names as in the README's table.
+class StorageSettings:
+    """Where images and queues are, and the identity to use there.
 
     ``storage_connection_string`` is set for emulators only; the two storage URIs are always set.
     ``host_queue_service_uri`` is where the Functions host keeps its own queues, ``None`` if that is not known.
     """
+
+    blob_service_uri: str
+    queue_service_uri: str
+    storage_connection_string: str | None = field(repr=False)
+    client_id: str | None
+    queue_prefix: str
+    host_queue_service_uri: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(StorageSettings):
+    """The checked app settings. Sizes are in bytes and pixels, times in seconds, names as in the README's table."""
 
     foundry_endpoint: str
     foundry_model: str
@@ -48,13 +60,8 @@ class Settings:
     foundry_concurrency: int
     foundry_timeout: int
     embedding_dimensions: int | None
-    blob_service_uri: str
-    queue_service_uri: str
-    storage_connection_string: str | None = field(repr=False)
-    client_id: str | None
     images_container: str
     embeddings_container: str
-    queue_prefix: str
     image_max_bytes: int
     image_max_pixels: int
     model_max_bytes: int
@@ -63,7 +70,6 @@ class Settings:
     query_records: QueryRecords
     query_retention_days: int
     reconcile_schedule: str
-    host_queue_service_uri: str | None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -71,6 +77,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     read = _Reader(environment)
     storage = _storage(read)
     settings = Settings(
+        **vars(storage),
         foundry_endpoint=read.text("FOUNDRY_ENDPOINT", check=_endpoint).rstrip("/"),
         foundry_model=read.text("FOUNDRY_MODEL", check=_deployment),
         foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview", check=_visible),
@@ -87,48 +94,49 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         model_max_pixels=read.number("MODEL_MAX_PIXELS", 2_458_624, at_least=3_136),
         images_container=read.text("IMAGES_CONTAINER", "images", check=_container),
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
-        queue_prefix=read.optional("QUEUE_PREFIX", check=_queue_prefix) or "",
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
         query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
         reconcile_schedule=read.text("RECONCILE_SCHEDULE", "0 0 3 * * *", check=_schedule),
-        host_queue_service_uri=_host_queue_service_uri(read),
-        storage_connection_string=storage.connection_string,
-        blob_service_uri=storage.blob_service_uri,
-        queue_service_uri=storage.queue_service_uri,
-        client_id=storage.client_id,
     )
     if settings.images_container == settings.embeddings_container:
         read.problems.append(
             "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER name the same container: they must differ, or every record would"
             " count as a new image"
         )
-    if read.problems:
-        raise SettingError("App settings to fix: " + "; ".join(read.problems) + ".")
+    read.raise_problems()
     return settings
 
 
-@dataclass(frozen=True)
-class _Storage:
-    """Where storage is, and the identity to use there."""
-
-    connection_string: str | None
-    blob_service_uri: str
-    queue_service_uri: str
-    client_id: str | None
+def read_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
+    """Read those of storage alone, whatever the others are; raises :class:`SettingError` as ``read_settings`` does."""
+    read = _Reader(environment)
+    settings = _storage(read)
+    read.raise_problems()
+    return settings
 
 
-def _storage(read: "_Reader") -> _Storage:
+def _storage(read: "_Reader") -> StorageSettings:
     """From a connection string (emulators), or from the four settings of an identity-based connection."""
     own_client_id = read.optional("AZURE_CLIENT_ID", check=_visible)
-    if connection_string := read.optional("ImageStorage", check=_connection_string):
+    connection_string = read.optional("ImageStorage", check=_connection_string)
+    if connection_string:
         parts = _parts(connection_string)
-        return _Storage(connection_string, _service_uri(parts, "Blob"), _service_uri(parts, "Queue"), own_client_id)
-    blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
-    queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
-    read.text("ImageStorage__credential", check=_managed_identity)
-    client_id = read.text("ImageStorage__clientId", check=_visible)
-    return _Storage(None, blob_service_uri, queue_service_uri, own_client_id or client_id)
+        blob_service_uri, queue_service_uri = _service_uri(parts, "Blob"), _service_uri(parts, "Queue")
+        client_id = None
+    else:
+        blob_service_uri = read.text("ImageStorage__blobServiceUri", check=_https).rstrip("/")
+        queue_service_uri = read.text("ImageStorage__queueServiceUri", check=_https).rstrip("/")
+        read.text("ImageStorage__credential", check=_managed_identity)
+        client_id = read.text("ImageStorage__clientId", check=_visible)
+    return StorageSettings(
+        blob_service_uri=blob_service_uri,
+        queue_service_uri=queue_service_uri,
+        storage_connection_string=connection_string,
+        client_id=own_client_id or client_id,
+        queue_prefix=read.optional("QUEUE_PREFIX", check=_queue_prefix) or "",
+        host_queue_service_uri=_host_queue_service_uri(read),
+    )
 
 
 def _parts(connection_string: str) -> dict[str, str]:
@@ -168,6 +176,10 @@ class _Reader:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self.problems: list[str] = []
+
+    def raise_problems(self) -> None:
+        if self.problems:
+            raise SettingError("App settings to fix: " + "; ".join(self.problems) + ".")
 
     def optional(self, name: str, *, check: _Check = lambda _: None) -> str | None:
         value = self._environment.get(name, "").strip() or None

@@ -219,6 +219,46 @@ def test_a_known_picture_under_a_new_name_costs_no_model_call(
     assert len(model.calls(200)) == 1
 
 
+def requests_queue(running: Stack, name: str = "embedding-requests") -> QueueClient:
+    return QueueClient.from_connection_string(
+        running.storage_connection_string, name, connection_verify=running.ca_file
+    )
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [lambda text: text, lambda text: base64.b64encode(text.encode()).decode()],
+    ids=["plain", "base64"],
+)
+def test_a_message_is_read_as_plain_json_and_as_base64(
+    running: Stack, storage: BlobServiceClient, encoded: Callable[[str], str]
+) -> None:
+    name = f"<asked & for> {len(encoded('x'))}.png"
+    upload(storage, name, picture("coral"))
+    eventually(lambda: read(storage, f"images/{name}"))
+    storage.get_blob_client("embeddings", f"{SPACE}/images/{name}.json").delete_blob()
+    with requests_queue(running) as queue:
+        queue.send_message(encoded(json.dumps({"name": name})))
+    assert eventually(lambda: read(storage, f"images/{name}"))["name"] == name
+
+
+@pytest.mark.parametrize("queue", ["embedding-requests", "embedding-requests-poison", "webjobs-blobtrigger-poison"])
+def test_a_message_that_nobody_can_read_is_kept_for_an_operator_and_does_not_stay_on_its_queue(
+    running: Stack, storage: BlobServiceClient, queue: str
+) -> None:
+    words = f"<no> base64 & no JSON, on {queue}"
+    with requests_queue(running, queue) as client:
+        client.send_message(words)
+
+    def dropped() -> bool | None:
+        container = storage.get_container_client("embeddings")
+        names = container.list_blob_names(name_starts_with=f"{SPACE}/dropped/")
+        return any(json.loads(container.download_blob(name).readall())["content"] == words for name in names) or None
+
+    eventually(dropped)
+    eventually(lambda: nothing_waits(running) or None)
+
+
 def test_an_audit_restores_a_lost_record(running: Stack, storage: BlobServiceClient) -> None:
     upload(storage, "lost.png", picture("gold"))
     eventually(lambda: read(storage, "images/lost.png"))
@@ -291,15 +331,20 @@ def test_no_log_holds_a_vector_a_token_a_key_or_image_data(running: Stack, logs:
     assert not re.search(r"\[-?0\.\d+,", written), "a vector"
 
 
-def test_an_app_with_a_missing_setting_serves_only_health_which_names_it(tmp_path: Path) -> None:
+def test_an_app_with_a_missing_setting_names_it_and_keeps_uploads_for_later(tmp_path: Path) -> None:
     with (
         stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started,
         httpx.Client(base_url=f"{started.functions_url}/api", timeout=PATIENCE) as http,
+        BlobServiceClient.from_connection_string(
+            started.storage_connection_string, connection_verify=started.ca_file
+        ) as storage,
+        requests_queue(started) as queue,
     ):
-        health = http.get("/health")
-        assert health.status_code == 503
-        assert "FOUNDRY_MODEL is missing" in health.json()["error"]["message"]
-        for method, path in (("POST", "/models/embeddings"), ("GET", "/openapi.json")):
-            other = http.request(method, path, headers={"x-functions-key": started.functions_key})
-            assert (other.status_code, other.content) == (404, b"")
+        for method, path in (("GET", "/health"), ("POST", "/models/embeddings"), ("GET", "/status")):
+            answer = http.request(method, path, headers={"x-functions-key": started.functions_key})
+            assert answer.status_code == 503
+            assert "FOUNDRY_MODEL is missing" in answer.json()["error"]["message"]
+        upload(storage, "early.png", picture("red"))
+        [kept] = eventually(lambda: queue.peek_messages() or None)
+        assert json.loads(base64.b64decode(kept.content)) == {"name": "early.png", "container": "images"}
     assert "FOUNDRY_MODEL is missing" in (tmp_path / "functions.log").read_text()

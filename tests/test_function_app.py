@@ -15,8 +15,9 @@ from PIL import Image
 
 import function_app
 from shared import application as process
+from shared.errors import StorageError
 from shared.triggers.blob_name import BlobName
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,7 @@ def _own_process() -> Iterator[None]:
 
 
 def start_anew() -> None:
+    process._queues.cache_clear()
     if process._build.cache_info().currsize:
         process.application().close()
         process._build.cache_clear()
@@ -69,7 +71,7 @@ def bindings(blueprint: func.Blueprint, name: str) -> dict[str, Any]:
 
 
 def test_the_blob_trigger_is_the_one_that_event_grid_calls() -> None:
-    trigger = bindings(function_app.work, "embed_uploaded_image")
+    trigger = bindings(function_app.uploads, "embed_uploaded_image")
     assert trigger["type"] == "blobTrigger"
     assert trigger["path"] in {"images/{name}", "%IMAGES_CONTAINER%/{name}"}
     assert trigger["connection"] == "ImageStorage"
@@ -85,7 +87,7 @@ def test_the_blob_trigger_is_the_one_that_event_grid_calls() -> None:
     ],
 )
 def test_the_routes_are_the_api_s_own_and_need_a_key(name: str, route: str, method: str) -> None:
-    trigger = bindings(function_app.work, name)
+    trigger = bindings(function_app.api.blueprint, name)
     assert trigger["route"] == route
     assert [str(getattr(m, "value", m)) for m in trigger["methods"]] == [method]
     assert "FUNCTION" in str(trigger["authLevel"]).upper()
@@ -402,16 +404,96 @@ def test_the_libraries_log_no_requests() -> None:
 # Health
 
 
-def test_health_of_a_working_app_is_ok(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function_app, "problem", None)
+def test_health_of_a_working_app_is_ok(cloud: Cloud) -> None:
     assert call(function_app.health, b"")[::2] == (200, {"status": "ok"})
 
 
-def test_health_names_the_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function_app, "problem", "FOUNDRY_MODEL is missing")
-    status, _, answer = call(function_app.health, b"")
-    assert status == 503
-    assert answer["error"] == {"code": "bad_settings", "message": "FOUNDRY_MODEL is missing"}
+# An app setting that is missing or invalid
+
+VALUE = "Not A Value?"
+
+
+def started_with(monkeypatch: pytest.MonkeyPatch, **settings: str) -> dict[str, Any]:
+    """What ``function_app`` holds in a process that starts with these settings."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    start_anew()
+    return runpy.run_path(function_app.__file__)
+
+
+def the_app(started: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The trigger of each function that the host is told of."""
+    return {f.get_function_name(): f.get_trigger().get_dict_repr() for f in started["app"].get_functions()}
+
+
+WAIT = {"embed_queued_image", "record_failed_upload", "record_failed_request", "reconcile_on_schedule"}
+
+
+@pytest.mark.parametrize("name", ["FOUNDRY_MODEL", "IMAGES_CONTAINER", "RECONCILE_SCHEDULE", "IMAGE_MAX_BYTES"])
+def test_with_an_invalid_setting_only_what_waits_by_itself_is_left_out(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    every_function = the_app(started_with(monkeypatch))
+    functions = the_app(started_with(monkeypatch, **{name: VALUE}))
+    assert every_function.keys() - functions.keys() == WAIT
+    # The host takes no other container, and compares none.
+    assert functions["embed_uploaded_image"]["path"] == "images/{name}"
+
+
+@pytest.mark.parametrize("name", ["ImageStorage__queueServiceUri", "ImageStorage__credential", "QUEUE_PREFIX"])
+def test_without_storage_there_is_no_blob_trigger_which_could_end_the_host(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    functions = the_app(started_with(monkeypatch, **{name: VALUE}))
+    assert not (WAIT | {"embed_uploaded_image"}) & functions.keys()
+    assert {"health", "status", "watch"} <= functions.keys()
+
+
+@pytest.mark.parametrize("name", ["FOUNDRY_MODEL", "IMAGES_CONTAINER"])
+def test_an_upload_while_a_setting_is_invalid_waits_on_the_queue_and_is_embedded_later(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    cloud.upload("a.png", picture())
+    started = started_with(monkeypatch, **{name: VALUE})
+    started["embed_uploaded_image"](BlobName(cloud.settings.images_container, "a.png"))
+    [message] = cloud.queue.receive_messages()
+    assert cloud.records() == []
+    started_with(monkeypatch, **{name: cloud.environment[name]})
+    function_app.embed_queued_image(func.QueueMessage(body=message.content.encode()))
+    assert cloud.record("a.png")["dimensions"] == 1024
+
+
+def test_an_upload_that_cannot_be_kept_fails_and_so_is_tried_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    started = started_with(monkeypatch, FOUNDRY_MODEL=VALUE, QUEUE_PREFIX="no-such-")
+    with pytest.raises(StorageError, match="404"):
+        started["embed_uploaded_image"](BlobName(cloud.settings.images_container, "a.png"))
+
+
+def test_with_an_invalid_setting_every_route_names_it_and_never_its_value(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = started_with(monkeypatch, FOUNDRY_MODEL=VALUE)
+    routes = {name for name, trigger in the_app(started).items() if trigger["type"] == "httpTrigger"}
+    for name in routes - {"openapi_document"}:
+        status, headers, answer = call(started[name], {})
+        assert (status, headers["x-ms-error-code"]) == (503, "bad_settings"), name
+        assert "FOUNDRY_MODEL" in answer["error"]["message"]
+        assert VALUE not in json.dumps(answer)
+        assert ("retry-after" in headers) == (name != "health")
+
+
+def test_with_an_invalid_setting_the_watch_says_so_for_the_alerts(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = started_with(monkeypatch, FOUNDRY_MODEL=VALUE)
+    caplog.clear()
+    started["watch"](None)
+    line = json.loads(caplog.records[-1].message)
+    assert line["event"] == "bad_settings"
+    assert "FOUNDRY_MODEL" in line["message"]
+    assert VALUE not in caplog.text
 
 
 def test_the_blob_function_embeds_an_upload(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:

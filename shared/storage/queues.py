@@ -13,7 +13,7 @@ from http import HTTPStatus
 import msgspec
 
 from shared.errors import StorageError
-from shared.settings import Settings
+from shared.settings import StorageSettings
 from shared.storage.rest import ONCE, Rest
 
 QUEUE = "embedding-requests"
@@ -43,7 +43,7 @@ class Queues:
     ``requests`` is the name of ``embedding-requests`` in this app, ``requests_poison`` that of its poison queue.
     """
 
-    def __init__(self, settings: Settings, rest: Rest) -> None:
+    def __init__(self, settings: StorageSettings, rest: Rest) -> None:
         self.requests = f"{settings.queue_prefix}{QUEUE}"
         self.requests_poison = f"{settings.queue_prefix}{REQUESTS_POISON}"
         self._account = settings.queue_service_uri
@@ -52,7 +52,7 @@ class Queues:
 
     def send(self, message: msgspec.Struct, *, queue: str | None = None, hidden_seconds: int = 0) -> None:
         """Put a message on ``embedding-requests`` or another queue, hidden for so many seconds (at most seven days)."""
-        # Base64 is what the trigger expects (messageEncoding in host.json), and needs no XML escapes.
+        # Base64, as Event Grid writes it: the app reads plain JSON, too, but XML does not hold every name.
         text = base64.b64encode(msgspec.json.encode(message)).decode()
         content = f"<QueueMessage><MessageText>{text}</MessageText></QueueMessage>".encode()
         query = f"visibilitytimeout={hidden_seconds}&messagettl={_NEVER_EXPIRES}"

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 
 from shared.errors import Conflict, IdentityError, StorageError
 from shared.identity import Identity
-from shared.settings import Settings
+from shared.settings import StorageSettings
 
 type Answer = urllib3.BaseHTTPResponse
 
@@ -95,7 +95,7 @@ class Rest:
     Raises :class:`~shared.errors.StorageError` if storage rejects a request or keeps failing it through all retries.
     """
 
-    def __init__(self, settings: Settings, identity: Identity, tls: SSLContext) -> None:
+    def __init__(self, settings: StorageSettings, identity: Identity, tls: SSLContext) -> None:
         self._account = settings.blob_service_uri
         self._connection_string = settings.storage_connection_string
         self._identity = identity

@@ -1,12 +1,14 @@
 """HTTP requests and responses: reads bodies, writes JSON, and gives errors the API's shape."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import azure.functions as func
 import msgspec
 
-from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
+from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError, SettingError
 
 # The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
@@ -28,6 +30,32 @@ class ErrorAnswer(msgspec.Struct, kw_only=True):
     """The body of every error."""
 
     error: ErrorBody
+
+
+type _Function = Callable[[func.HttpRequest], func.HttpResponse]
+
+
+class Routes:
+    """HTTP functions that answer 503 (``bad_settings``) while an app setting is missing or invalid."""
+
+    def __init__(self) -> None:
+        self.blueprint = func.Blueprint()
+
+    def route(self, route: str, *, methods: Sequence[str]) -> Callable[[_Function], Any]:
+        """Make a function one of them; it raises :class:`~shared.errors.SettingError` where it needs the settings."""
+        register = self.blueprint.route(route, methods=methods)
+        return lambda function: register(_answering_bad_settings(function))
+
+
+def _answering_bad_settings(function: _Function) -> _Function:
+    @functools.wraps(function)
+    def answer(req: func.HttpRequest) -> func.HttpResponse:
+        try:
+            return function(req)
+        except SettingError as error:
+            return error_response(503, "bad_settings", str(error), retry_after=DEFAULT_RETRY_AFTER)
+
+    return answer
 
 
 def read_body(request: func.HttpRequest) -> bytes:

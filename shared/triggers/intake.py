@@ -83,7 +83,7 @@ class Intake:
         try:
             messages = read(body)
         except UnreadableMessageError as error:
-            self._drop(body, str(error))
+            self._drop(decoded(body), str(error))
             return
         yield from filter(self._requests.is_ours, messages)
         for message in messages:

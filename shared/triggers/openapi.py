@@ -180,8 +180,8 @@ def _health() -> _Json:
         "responses": {
             "200": {"description": "The app works.", "content": {"application/json": {"schema": healthy}}},
             "503": _error(
-                "`bad_settings`: the other routes do not exist until the settings are fixed. Or a problem of the"
-                " deployment: `no_identity`, `missing_container`, `missing_queue`, `missing_role`, `unreachable`,"
+                "`bad_settings`: the message names each setting to fix; the other routes say the same. Or a problem of"
+                " the deployment: `no_identity`, `missing_container`, `missing_queue`, `missing_role`, `unreachable`,"
                 " `storage_unavailable`, `model_misconfigured`, `other_model`, `other_dimensions`, `unreadable_space`;"
                 " `details` lists every problem. Problems are cached for 15 seconds, and success for five minutes."
             ),
@@ -196,12 +196,12 @@ def _openapi_document() -> _Json:
 
 def _operation(name: str, summary: str, answers: dict[int, _Json]) -> _Json:
     """An operation that needs a key, with the answers that the host adds, none of which has a body."""
+    unavailable = answers[503]["description"] if 503 in answers else ""
     all_answers = {
         **answers,
+        503: _error(f"{unavailable} `bad_settings`: the message names each setting to fix.".strip(), "retry-after"),
         401: {"description": "The key is missing or wrong. No body."},
-        404: {
-            "description": "No such route or method; or the app's settings are wrong, and `health` names them. No body."
-        },
+        404: {"description": "No such route or method. No body."},
         500: {"description": "An unexpected error in the app, which is in its log. No body."},
     }
     responses = {str(status): all_answers[status] for status in sorted(all_answers)}

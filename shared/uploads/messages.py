@@ -11,6 +11,9 @@ from shared.uploads.requests import EmbeddingRequest
 _SUBJECT = "/blobServices/default/containers/"
 # Stands for a character that got lost.
 _REPLACED = "\ufffd"
+# How an object or a list begins.
+_JSON = {b"{", b"["}
+_MOST_ENCODINGS = 2
 
 
 class UnreadableMessageError(ValueError):
@@ -70,17 +73,20 @@ def read_failed_upload(body: bytes) -> list[EmbeddingRequest]:
 
 
 def decoded(body: bytes) -> bytes:
-    """The message as JSON text: some writers base64-encode it once more than the host decodes it.
+    """The JSON of a message, which most writers encode as base64, and some twice; a message without any as it is.
 
-    Raises :class:`UnreadableMessageError`.
+    The host decodes none (``messageEncoding`` in host.json): it would move what is not base64 to the poison queue, and
+    leave it there.
     """
-    body = body.strip()
-    if body[:1] in {b"{", b"["}:
-        return body
-    try:
-        return base64.b64decode(body, validate=True).strip()
-    except binascii.Error as error:
-        raise UnreadableMessageError("The message is neither JSON nor base64-encoded JSON.") from error
+    text = body.strip()
+    for _ in range(_MOST_ENCODINGS):
+        if text[:1] in _JSON:
+            break
+        try:
+            text = base64.b64decode(b"".join(text.split()), validate=True).strip()
+        except binascii.Error:
+            break
+    return text if text[:1] in _JSON else body
 
 
 def _named(events: list[_Event]) -> list[EmbeddingRequest]:

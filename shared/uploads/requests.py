@@ -1,5 +1,6 @@
 """Requests on the queue ``embedding-requests`` to sync an image, now or later; and what is on it for other apps."""
 
+import logging
 import random
 from datetime import datetime
 
@@ -8,6 +9,7 @@ import msgspec
 from shared.settings import Settings
 from shared.storage.names import space_of
 from shared.storage.queues import UPLOADS_POISON, Queues
+from shared.uploads.report import ImageReport
 
 _FIRST_BACKOFF, _MAX_BACKOFF, _MAX_DOUBLINGS = 30.0, 3600.0, 7
 # Requests that were told to wait for the same moment come back spread over this share of the wait.
@@ -84,6 +86,13 @@ class RequestQueue:
 
     def _ours(self, request: EmbeddingRequest) -> EmbeddingRequest:
         return msgspec.structs.replace(request, container=self._container, space=self._space)
+
+
+def postpone(queues: Queues, container: str, name: str) -> None:
+    """Leave an upload on the queue, for an app that does not know its own container and space yet."""
+    queues.send(EmbeddingRequest(name=name, container=container))
+    message = "An app setting is missing or invalid: the upload waits on the queue until that is fixed."
+    ImageReport(name=name, outcome="deferred", message=message).log("image", logging.WARNING)
 
 
 def _wait(attempt: int, retry_after: float | None) -> float:

@@ -40,7 +40,7 @@ def requests(body: bytes) -> list[EmbeddingRequest]:
     return read_requests(body)
 
 
-@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("encodings", [0, 1, 2])
 @pytest.mark.parametrize(
     "message",
     [
@@ -52,9 +52,12 @@ def requests(body: bytes) -> list[EmbeddingRequest]:
         cloud_event(),
     ],
 )
-def test_requests_and_events_of_both_schemas_name_the_image(message: Any, encoded: bool) -> None:
+def test_requests_and_events_of_both_schemas_name_the_image(message: Any, encodings: int) -> None:
     body = json.dumps(message).encode()
-    [request] = requests(base64.b64encode(body) if encoded else body)
+    for _ in range(encodings):
+        # In lines, as the usual tools write it.
+        body = base64.encodebytes(body)
+    [request] = requests(body)
     assert request.name == NAME
 
 
@@ -106,6 +109,16 @@ def test_an_unreadable_message_is_recorded_and_dropped_never_retried(
     record = json.loads(cloud.embeddings.download_blob(path).readall())
     assert (record["content"], set(record)) == ("hello", {"content", "reason", "seen_at"})
     assert caplog.text.count("message_dropped") == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [(b"abcd", "abcd"), (base64.b64encode(b'{"na": "me"}'), '{"na": "me"}'), (b"\xff", "\ufffd")],
+)
+def test_an_unreadable_message_is_recorded_as_an_operator_can_read_it(cloud: Cloud, body: bytes, content: str) -> None:
+    cloud.intake().queued(body)
+    [path] = cloud.records()
+    assert json.loads(cloud.embeddings.download_blob(path).readall())["content"] == content
 
 
 def test_a_deletion_event_removes_the_record(cloud: Cloud) -> None:

@@ -291,11 +291,14 @@ def test_a_key_is_needed_where_the_document_says_so(running: Stack, operation: s
     assert request(headers={"x-functions-key": running.functions_key}).status_code in {200, 400}
 
 
-def test_an_app_with_a_missing_setting_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function_app, "problem", "FOUNDRY_MODEL is missing")
-    health: Any = function_app.health
-    answer = health(func.HttpRequest(method="GET", url="/", body=b""))
-    assert as_documented("GET /health", over_http("GET /health", answer)).status_code == 503
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if one != "GET /openapi.json"])
+def test_an_app_with_a_missing_setting_is_documented(
+    in_this_process: Cloud, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setenv("FOUNDRY_MODEL", "")
+    function: Any = getattr(function_app, OPERATIONS[operation]["operationId"])
+    answer = function(func.HttpRequest(method=operation.split()[0], url="/", body=b""))
+    assert as_documented(operation, over_http(operation, answer)).status_code == 503
 
 
 # The examples of docs/api.md
