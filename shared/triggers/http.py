@@ -10,8 +10,8 @@ from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
 
 # The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
-# When the rate limiter lets a call through again at the latest: Azure names a whole day when a daily quota is spent, and
-# an SDK's client would sleep for that long.
+# By then the rate limiter lets a call through again: Azure names a whole day when a daily quota is spent, and an SDK's
+# client would sleep for that long.
 _MAX_RETRY_AFTER = 300
 # Room for 96 pictures of 512 x 512 pixels, or three of the largest that the model accepts. The host rejects much larger
 # bodies before they have arrived: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
