@@ -12,6 +12,9 @@ from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError
 
 # The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
+# By then the rate limiter lets a call through again: Azure names a whole day when a daily quota is spent, and an SDK's
+# client would sleep for that long.
+_MAX_RETRY_AFTER = 300
 # Room for 96 pictures of 512 x 512 pixels, or three of the largest that the model accepts. The host rejects much larger
 # bodies before they have arrived: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
 MAX_BODY_BYTES = 20 * 2**20
@@ -116,12 +119,16 @@ def classify(error: QueryError | ModelError) -> tuple[str, int, float | None]:
         case ModelRefused():
             return error.code, error.status or 400, None
         case ModelUnavailable(status=429):
-            return "too_many_requests", 429, error.retry_after or DEFAULT_RETRY_AFTER
+            return "too_many_requests", 429, _retry_after(error)
         case ModelUnavailable(status=504):
             return "model_timeout", 504, None
         case ModelUnavailable(status=None | 500 | 502 | 200):
             return "model_failed", 502, None
         case ModelUnavailable():
-            return "model_unavailable", 503, error.retry_after or DEFAULT_RETRY_AFTER
+            return "model_unavailable", 503, _retry_after(error)
         case _:
             return "model_misconfigured", 502, None
+
+
+def _retry_after(error: ModelUnavailable) -> float:
+    return min(error.retry_after or DEFAULT_RETRY_AFTER, _MAX_RETRY_AFTER)

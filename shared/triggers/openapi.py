@@ -26,6 +26,7 @@ _EXTRAS = "Other fields are rejected, unless the header `extra-parameters` is `d
 
 _BAD_QUERY = ", ".join(f"`{code}`" for code in ("invalid_json", "invalid_request", "unknown_model"))
 _BAD_PICTURE = ", ".join(f"`{code}`" for code in get_args(PictureCode) if not code.startswith("too_many"))
+_UNREADABLE_SPACE = "`model_misconfigured`: a space's `space.json` cannot be read."
 _REFUSED = ", ".join(f"`{code}`" for code in get_args(RefusalCode))
 
 
@@ -152,7 +153,7 @@ def _reconcile() -> _Json:
         202: _answer("The audit continues in the background. This is what it has found so far.", AuditReport),
         400: _error("`invalid_json`, `invalid_request`."),
         413: _too_large("`request_too_large`."),
-        502: _error("`model_misconfigured`: `space.json` must be fixed."),
+        502: _error(_UNREADABLE_SPACE),
         503: _error("`storage_unavailable`.", "retry-after"),
     }
     summary = "Compare all images with their records, and queue those that need a sync"
@@ -165,7 +166,7 @@ def _reconcile() -> _Json:
 def _status() -> _Json:
     answers = {
         200: _answer("The state of the app.", AppStatus),
-        502: _error("`model_misconfigured`: `space.json` must be fixed."),
+        502: _error(_UNREADABLE_SPACE),
         503: _error("`storage_unavailable`.", "retry-after"),
     }
     return _operation("status", "Report progress and failures", answers)
