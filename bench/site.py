@@ -22,7 +22,7 @@ from PIL import Image
 
 from local import stack
 from local.azurite import REPO_ROOT
-from local.events import Change, event
+from local.events import Change, Event, event
 from local.faults import StorageFaults
 from local.processes import wait_until
 from local.stack import REQUESTS_QUEUE, Stack
@@ -81,19 +81,25 @@ class Site:
         self.host_storage.queue(REQUESTS_QUEUE).put(text)
 
     def notify(self, name: str) -> None:
-        """Deliver the event that an image was written, as Event Grid does."""
-        one = event(Change("PutBlob", self.images.container_name, quote(name)), self.host_storage.blob_url)
+        """Deliver the event that an image was written to the webhook, as Event Grid does."""
         self.http.post(
             f"{self.stack.functions_url}/runtime/webhooks/blobs",
             params={"functionName": "Host.Functions.embed_uploaded_image", "code": self.stack.functions_key},
             headers={"aeg-event-type": "Notification"},
-            json=[one],
+            json=[self._written(name)],
         ).raise_for_status()
 
     def post(self, route: str, **body: object) -> httpx.Response:
         """Post JSON to a route of the app, with its key."""
         headers = {"x-functions-key": self.stack.functions_key}
         return self.http.post(f"{self.stack.functions_url}/api/{route}", json=body, headers=headers)
+
+    def notify_by_queue(self, name: str) -> None:
+        """Put the same event on the queue, as Event Grid does where UPLOAD_EVENTS is ``queue``."""
+        self.request(self._written(name))
+
+    def _written(self, name: str) -> Event:
+        return event(Change("PutBlob", self.images.container_name, quote(name)), self.host_storage.blob_url)
 
     def audit(self, **options: object) -> dict[str, Any]:
         """Have the app audit all images once, and wait for its report."""

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -94,13 +94,13 @@ class Done:
         return self.at[number - 1]
 
 
-def seconds(site: Site, done: Done, names: list[str]) -> float:
+def seconds(site: Site, done: Done, names: list[str], notify: Callable[[Site, str], None] = Site.notify) -> float:
     """The seconds from the first event to the last record, for images that are all new."""
     _forget(site)
     done.at.clear()
     done.lines.clear()
     start = time.perf_counter()
-    list(site.threads.map(site.notify, names))
+    list(site.threads.map(partial(notify, site), names))
     return done.wait(len(names)) - start
 
 
