@@ -106,7 +106,7 @@ class Site:
         before = self._latest_report()
         answer = self.post("reconcile", **options).raise_for_status()
         if answer.status_code == httpx.codes.ACCEPTED:
-            wait_until(lambda: self._latest_report() != before, seconds=PATIENCE)
+            wait_for("report of the audit", lambda: self._latest_report() != before)
             return self._latest_report()
         report: dict[str, Any] = answer.json()
         return report

@@ -36,7 +36,7 @@ def failing_site(switch: StorageFaults, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="package")
 def background() -> Iterator[ThreadPoolExecutor]:
     """Scenarios that mostly wait, under way while others run: what a test gets of them is a future."""
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(3) as threads:
         yield threads
 
 
@@ -106,6 +106,6 @@ def throttled(background: Executor, tmp_path_factory: pytest.TempPathFactory) ->
 def _begin_with_what_takes_longest(request: pytest.FixtureRequest) -> None:
     """Where its outcome is asked for at all."""
     asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    for name in ("hung", "model_faults", "refused", "shared", "throttled"):
+    for name in ("hung", "model_faults", "shared", "refused", "throttled"):
         if name in asked:
             request.getfixturevalue(name)
