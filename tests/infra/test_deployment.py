@@ -365,7 +365,7 @@ def told_of_upload(name: str) -> set[str]:
 def test_new_images_go_to_the_function_that_embeds_them() -> None:
     uploads = subscriptions()["uploads"]
     [name] = re.findall(r"functionName=Host\.Functions\.(\w+)&", uploads["destination"]["properties"]["endpointUrl"])
-    assert re.search(rf"@work\.blob_trigger\(.*\ndef {name}\(", (ROOT / "function_app.py").read_text())
+    assert re.search(rf"@uploads\.blob_trigger\(.*\ndef {name}\(", (ROOT / "function_app.py").read_text())
 
 
 @pytest.mark.parametrize("name", ["a b.jpg", "trip/a#1.jpg", "a..b/.c/d", "ü/図.png", "a&code=1+2=3"])
@@ -504,6 +504,7 @@ class _Queues(_Strict):
     max_dequeue_count: Annotated[int, msgspec.Meta(ge=1)]
     visibility_timeout: _Span
     max_polling_interval: _Span
+    message_encoding: Literal["base64", "none"]
 
 
 class _Extensions(_Strict):

@@ -75,7 +75,7 @@ def error_of(result: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", ["skill", "vectorizer"])
 def test_the_routes_are_posts_that_need_a_key(name: str) -> None:
-    trigger = bindings(function_app.work, name)
+    trigger = bindings(function_app.api.blueprint, name)
     assert trigger["route"] == name
     assert [str(getattr(m, "value", m)) for m in trigger["methods"]] == ["POST"]
     assert "FUNCTION" in str(trigger["authLevel"]).upper()
@@ -591,7 +591,7 @@ def test_the_vector_s_profile_leads_to_the_vectorizer() -> None:
     profile = named(search["profiles"])[vector["vectorSearchProfile"]]
     assert profile["algorithm"] in named(search["algorithms"])
     parameters = named(search["vectorizers"])[profile["vectorizer"]]["customWebApiParameters"]
-    route = bindings(function_app.work, "vectorizer")["route"]
+    route = bindings(function_app.api.blueprint, "vectorizer")["route"]
     assert parameters["uri"] == f"https://<function-app-host>/api/{route}"
     assert parameters["httpMethod"] == "POST"
 
@@ -627,7 +627,7 @@ def test_fields_that_are_also_blob_metadata_are_mapped_to_the_record_s_content(c
 
 def test_the_skill_of_the_skillset_is_this_app_s() -> None:
     [skill] = definition("skillset")["skills"]
-    assert skill["uri"] == f"https://<function-app-host>/api/{bindings(function_app.work, 'skill')['route']}"
+    assert skill["uri"] == f"https://<function-app-host>/api/{bindings(function_app.api.blueprint, 'skill')['route']}"
     assert {item["name"] for item in skill["inputs"]} <= {"text", "image", "imageUrl"}
     assert [item["name"] for item in skill["outputs"]] == list(SearchVector.__struct_fields__)
     assert skill["batchSize"] <= MAX_RECORDS
