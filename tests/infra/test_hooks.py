@@ -1,14 +1,13 @@
 """What happens before and after a deployment: hooks register, wait, subscribe, make sure, and never let the key out.
 
 `az` is a fake on PATH that answers line by line what a test has written down. PowerShell runs the same tests where it
-is installed; everywhere its scripts are parsed and held against the others.
+is installed; everywhere `test_scripts.py` parses its scripts and holds them against the others.
 """
 
 import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,17 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import tree_sitter
-import tree_sitter_powershell
-from tree_sitter import Node
 
 from tests.conftest import PATIENCE
-from tests.infra.deployments import INFRA, ROOT, parameters, snapshot
+from tests.infra.deployments import HOOK_NAMES, HOOKS, parameters, snapshot
 
-HOOKS = INFRA / "hooks"
-NAMES = ["preprovision", "postdeploy"]
 KEY = "the-key-that-nobody-may-see=="
-SCRIPTS = [*sorted(path for path in ROOT.rglob("*.sh") if ".venv" not in path.parts), ROOT / ".ci/run"]
 
 # Each call answers with the next line of its file, and with the last one for ever. What begins with ERROR goes to
 # stderr, and the call fails; escapes such as \\n and \\0377 are bytes.
@@ -277,7 +270,7 @@ def test_a_wait_says_what_az_was_refused_for_but_not_the_key(cloud: Cloud) -> No
     assert "code=(not shown)" in ran.stdout
 
 
-@pytest.mark.parametrize("hook", NAMES)
+@pytest.mark.parametrize("hook", HOOK_NAMES)
 def test_it_says_how_to_sign_in(cloud: Cloud, hook: str) -> None:
     cloud.answers("account", "ERROR: Please run az login")
     ran = cloud.run(hook, VNET_ENABLED="true")
@@ -402,56 +395,3 @@ def test_an_app_that_does_not_answer_is_told_as_such(cloud: Cloud) -> None:
 def test_the_apps_words_are_understood_however_they_are_laid_out(cloud: Cloud) -> None:
     cloud.health[:] = [Answer(200, b'{ "status": "ok" }\n')]
     assert cloud.run(POSTDEPLOY_TIMEOUT="0").returncode == 0
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_every_shell_script_passes_shellcheck(script: Path) -> None:
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    ran = subprocess.run([str(shellcheck), str(script)], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout
-
-
-@pytest.mark.parametrize("hook", NAMES)
-def test_the_powershell_hook_parses(hook: str) -> None:
-    def walk(node: Node) -> Iterator[Node]:
-        yield node
-        for child in node.children:
-            yield from walk(child)
-
-    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
-    root = parser.parse((HOOKS / f"{hook}.ps1").read_bytes()).root_node
-    assert [node.start_point for node in walk(root) if node.type == "ERROR" or node.is_missing] == []
-
-
-@pytest.mark.parametrize(("hook", "calls"), [("preprovision", 3), ("postdeploy", 5)])
-def test_both_shells_give_az_the_same_commands(hook: str, calls: int) -> None:
-    def commands(source: str, joined: str) -> list[set[str]]:
-        """The words of each call of az, names of variables in one spelling."""
-        source = source.replace(joined, " ").replace('"', "")
-        source = re.sub(r"\$env:(\w+)|\$\{?(\w+)\}?", lambda found: f"<{found[1] or found[2]}>", source)
-        found = re.findall(
-            r"^(?!#).*?\baz ((?:account|provider|rest|deployment) (?!show --namespace \S+;)[^\n]*)", source, re.M
-        )
-        return [{word.strip("'()") for word in re.split(r"\s+", call)} - {""} for call in found]
-
-    in_sh = commands((HOOKS / f"{hook}.sh").read_text(), "\\\n")
-    in_ps1 = commands((HOOKS / f"{hook}.ps1").read_text(), "`\n")
-    assert len(in_sh) == len(in_ps1) == calls
-    for ours, theirs in zip(sorted(in_sh, key=sorted), sorted(in_ps1, key=sorted), strict=True):
-        assert {word for word in ours if word.startswith("--")} == {word for word in theirs if word.startswith("--")}
-        assert {word for word in ours if "api-version" in word} == {word for word in theirs if "api-version" in word}
-        assert {word for word in ours if "=" in word and "<" in word} == {
-            word for word in theirs if "=" in word and "<" in word
-        }
-
-
-@pytest.mark.parametrize("hook", NAMES)
-def test_both_shells_say_the_same(hook: str) -> None:
-    def said(source: str) -> set[str]:
-        """What a person may read, without what is filled in."""
-        found = re.findall(r"""(?:echo|fail|Write-Host|Stop-Here)\s+["']([^"]{12,}?)["']\n""", source)
-        return {re.sub(r"\$env:\w+|\$\{?\w+\}?", "…", text).replace("`n", "").strip() for text in found}
-
-    in_sh, in_ps1 = (said((HOOKS / f"{hook}.{ending}").read_text()) for ending in ("sh", "ps1"))
-    assert len(in_sh) >= 5
-    assert in_sh == in_ps1
