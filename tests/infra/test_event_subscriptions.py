@@ -8,10 +8,7 @@ import pytest
 
 from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
 from shared.storage.queues import QUEUE
-from tests.infra.deployments import (
-    ROOT,
-    made,
-)
+from tests.infra.deployments import ROOT, made
 
 
 def subscriptions(deployment: str = "events") -> dict[str, Any]:

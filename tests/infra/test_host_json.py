@@ -5,11 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from tests.infra.deployments import (
-    ROOT,
-    app_settings,
-    made,
-)
+from tests.infra.deployments import ROOT, app_settings, made
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):

@@ -2,11 +2,7 @@
 
 import pytest
 
-from tests.infra.deployments import (
-    made,
-    names,
-    snapshot,
-)
+from tests.infra.deployments import made, names, snapshot
 
 
 @pytest.mark.parametrize(("deployment", "of_the_app"), [("private-network", set[str]()), ("queue-private", {"app"})])

@@ -8,13 +8,7 @@ import pytest
 
 from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
-from tests.infra.deployments import (
-    APPS,
-    INFRA,
-    SOURCES,
-    made,
-    snapshot,
-)
+from tests.infra.deployments import APPS, INFRA, SOURCES, made, snapshot
 
 # The roles that the code needs: who, which role, on what. Each has its reason beside it in the Bicep.
 NEEDED = {
