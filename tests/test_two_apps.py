@@ -23,8 +23,8 @@ from shared.clock import now
 from shared.storage.queues import REQUESTS_POISON, UPLOADS_POISON
 from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, _wait
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.queue_messages import queued
-from tests.uploads.test_sync import picture
 
 MODEL = "Cohere-embed-v3-english"
 PREFIX = "second-"

@@ -13,11 +13,11 @@ from shared import clock
 from shared.audit.report import AuditReport
 from shared.errors import StorageError
 from shared.triggers import routes
-from tests.audit.test_reconcile import audit, drain, embed, in_steps, later, take_steps
+from tests.audit.audits import audit, drain, embed, in_steps, later, take_steps
 from tests.conftest import Cloud
-from tests.operations.test_status import reconcile_request, status
+from tests.drawing import picture
+from tests.operations.asking import reconcile_request, status
 from tests.queue_messages import queued
-from tests.uploads.test_sync import picture
 
 NIGHT = 24
 

@@ -13,8 +13,8 @@ import urllib3
 from infra import plan
 from infra.plan import Backlog
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.infra.deployments import INFRA, ROOT
-from tests.uploads.test_sync import picture
 
 SCALING = (ROOT / "docs/scaling.md").read_text()
 

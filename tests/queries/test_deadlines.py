@@ -14,7 +14,7 @@ from shared.queries.cache import QueryCache
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.queries.records import QueryRecord
 from tests.conftest import Cloud
-from tests.uploads.test_sync import picture
+from tests.drawing import picture
 
 
 def options(seconds: float, **model: Any) -> QueryOptions:

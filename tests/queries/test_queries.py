@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,13 +16,7 @@ from shared.model.client import ModelClient
 from shared.model.wire_format import ModelAnswer
 from shared.queries.records import QueryRecord
 from tests.conftest import PATIENCE, Cloud
-from tests.test_function_app import data_url, picture, start_anew
-
-
-@pytest.fixture(autouse=True)
-def _own_process() -> Iterator[None]:
-    yield
-    start_anew()
+from tests.drawing import data_url, picture
 
 
 def embed(
@@ -208,7 +202,7 @@ def test_extra_fields_are_rejected_dropped_or_passed_through_as_the_header_says(
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "image/heic; q=1", "application/octet-stream"])
 def test_an_image_may_be_the_body(cloud: Cloud, kind: str) -> None:
-    data = picture("green", "JPEG")
+    data = picture("green", format="JPEG")
     answer = embed(data, headers={"Content-Type": kind}, params={"text": "at night", "code": "key"})
     wrapped = embed({"input": [{"image": base64.b64encode(data).decode(), "text": "at night"}]})
     assert vectors(answer) == vectors(wrapped)

@@ -18,7 +18,7 @@ from shared.errors import Conflict, IdentityError, PictureError, StorageError
 from shared.identity import Identity
 from shared.storage.rest import Rest
 from tests.conftest import CLIENT_ID, Cloud
-from tests.uploads.test_sync import picture
+from tests.drawing import picture
 
 
 @pytest.fixture

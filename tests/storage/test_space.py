@@ -16,8 +16,8 @@ from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.triggers import routes
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.model.replay import answering
-from tests.uploads.test_sync import picture
 
 VECTOR = [{"index": 0, "embedding": [0.5] * 1024}]
 

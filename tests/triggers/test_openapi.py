@@ -32,7 +32,7 @@ from shared.audit.report import AuditReport
 from shared.clock import now
 from shared.triggers import openapi, routes
 from tests.conftest import PATIENCE, Cloud, Model, model_at
-from tests.test_function_app import start_anew
+from tests.functions import start_anew
 
 DOCUMENT = openapi.document()
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}

@@ -12,8 +12,8 @@ from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.requests import EmbeddingRequest, _wait
 from tests.conftest import Clock, Cloud
+from tests.drawing import picture
 from tests.model.replay import answering
-from tests.uploads.test_sync import picture
 
 
 @pytest.fixture(autouse=True)
