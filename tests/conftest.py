@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -311,6 +312,14 @@ def identity() -> Iterator[Identity]:
     """The managed-identity endpoint, with one user-assigned identity."""
     with identity_endpoint.running([CLIENT_ID]) as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address, ``127.0.0.1:<port>``, that refuses every connection: it is taken, so nobody can listen there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 _numbers = itertools.count()

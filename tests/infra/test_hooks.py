@@ -300,12 +300,12 @@ def test_the_webhook_is_what_event_grid_is_told_of_otherwise(cloud: Cloud) -> No
     assert " uploadEvents=webhook" in deployed
 
 
-def test_a_private_app_is_not_called_and_it_says_from_where_to_call_it(cloud: Cloud) -> None:
+def test_a_private_app_is_not_called_and_it_says_from_where_to_call_it(cloud: Cloud, nobody: str) -> None:
     private = snapshot("queue-private")["outputs"]["PRIVATE_APP"]
-    ran = cloud.run(UPLOAD_EVENTS="queue", PRIVATE_APP=private, FUNCTION_APP_URL="http://127.0.0.1:9")
+    ran = cloud.run(UPLOAD_EVENTS="queue", PRIVATE_APP=private, FUNCTION_APP_URL=f"http://{nobody}")
     assert ran.returncode == 0, ran.stderr
     assert len(cloud.asked("az deployment group create")) == 1
-    assert "From a machine in its network: curl http://127.0.0.1:9/api/health" in ran.stdout
+    assert f"From a machine in its network: curl http://{nobody}/api/health" in ran.stdout
 
 
 def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
@@ -385,8 +385,8 @@ def test_only_the_apps_own_words_say_that_it_is_well(cloud: Cloud, strange: Answ
     assert "\x1b" not in ran.stderr
 
 
-def test_an_app_that_does_not_answer_is_told_as_such(cloud: Cloud) -> None:
-    ran = cloud.run(POSTDEPLOY_TIMEOUT="0", FUNCTION_APP_URL="http://127.0.0.1:9")
+def test_an_app_that_does_not_answer_is_told_as_such(cloud: Cloud, nobody: str) -> None:
+    ran = cloud.run(POSTDEPLOY_TIMEOUT="0", FUNCTION_APP_URL=f"http://{nobody}")
     assert ran.returncode == 1
     assert re.search("refused|connect", ran.stderr)
     assert "status 000" in ran.stderr

@@ -1,4 +1,4 @@
-"""The queries of alerts and workbook are right Kusto, and name just what the app's log lines hold."""
+"""The queries of alerts and workbook are valid Kusto, and name just what the app's log lines hold."""
 
 import ast
 import dataclasses
@@ -131,7 +131,7 @@ def diagnostics() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_every_query_is_right_kusto(name: str) -> None:
+def test_every_query_is_valid_kusto(name: str) -> None:
     assert diagnostics()[name] == []
 
 
@@ -213,11 +213,11 @@ def steps_of(*modules: str) -> set[str]:
 
 
 def messages_of_a_spent_quota() -> list[str]:
-    """What the model client says where the model refuses a call, and where its gate spares it one."""
-    gate = RateLimiter(1)
-    gate.throttled(100)
+    """What the model client says where the model refuses a call, and where the rate limiter spares it one."""
+    limiter = RateLimiter(1)
+    limiter.throttled(100)
     with pytest.raises(RateLimited) as busy:
-        gate.check(time.monotonic())
+        limiter.check(time.monotonic())
     return [str(failure(429, {}, b"", has_text=False)), str(busy.value)]
 
 

@@ -2,21 +2,22 @@
 
 import base64
 import json
+import math
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import azure.functions as func
+import httpx
 import pytest
 
 import function_app
 from shared.model.client import ModelClient
 from shared.model.wire_format import ModelAnswer
-from shared.queries.records import QueryRecord
 from tests.conftest import PATIENCE, Cloud
 from tests.drawing import data_url, picture
+from tests.queries.single_flight import waiting_callers
 
 
 def embed(
@@ -60,19 +61,13 @@ def before_each_call(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], obje
 
 def answers_of(monkeypatch: pytest.MonkeyPatch, callers: int) -> list[func.HttpResponse]:
     """What so many are answered who ask the same, all of them before the model has answered the first."""
-    waiting = threading.Semaphore(0)
-
-    class Waited(Future[QueryRecord]):
-        def result(self, timeout: float | None = None) -> QueryRecord:
-            waiting.release()
-            return super().result(timeout)
-
-    def all_others_wait() -> None:
-        for _ in range(callers - 1):
-            assert waiting.acquire(timeout=PATIENCE)
-
     with monkeypatch.context() as together, ThreadPoolExecutor(callers) as pool:
-        together.setattr("shared.queries.cache.Future", Waited)
+        waiting = waiting_callers(together)
+
+        def all_others_wait() -> None:
+            for _ in range(callers - 1):
+                assert waiting.acquire(timeout=PATIENCE)
+
         before_each_call(together, all_others_wait)
         return list(pool.map(lambda _: embed({"input": ["red"]}), range(callers)))
 
@@ -243,11 +238,20 @@ def test_each_failure_of_the_model_has_its_own_status_and_code(cloud: Cloud, kin
 def test_an_answer_comes_in_time_even_if_the_model_hangs(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_TIMEOUT", "5")
     cloud.model.behave(fault={"kind": "hang"})
-    start = time.monotonic()
+    given: list[float] = []
+    post = httpx.Client.post
+
+    def noted(client: httpx.Client, *arguments: Any, timeout: httpx.Timeout, **options: Any) -> httpx.Response:
+        given.append(timeout.read or math.inf)
+        return post(client, *arguments, timeout=timeout, **options)
+
+    monkeypatch.setattr(httpx.Client, "post", noted)
     answer = embed({"input": [f"word {number}" for number in range(20)]})
     assert (answer.status_code, error(answer)["code"]) == (504, "model_timeout")
-    # One call after the other would be given up after a minute each.
-    assert time.monotonic() - start < 60
+    assert max(given, default=0) <= 5, (
+        "no call has more time than its caller has left, which is less than a call's own minute"
+    )
+    assert len(given) <= cloud.settings.foundry_concurrency, "none is sent after those that took all the time there was"
 
 
 @pytest.mark.parametrize("depth", range(9_980, 10_000, 3))

@@ -82,8 +82,10 @@ def test_an_image_is_embedded_even_if_connections_break_while_its_bytes_arrive(
     assert len(behind.model.calls(200)) == 1
 
 
-def test_the_error_of_an_unreachable_server_does_not_show_the_signature(cloud: Cloud, azurite: Azurite) -> None:
-    gone = azurite.connection_string.replace(azurite.blob_url, "https://127.0.0.1:1/devstoreaccount1")
+def test_the_error_of_an_unreachable_server_does_not_show_the_signature(
+    cloud: Cloud, azurite: Azurite, nobody: str
+) -> None:
+    gone = azurite.connection_string.replace(azurite.blob_url, f"https://{nobody}/devstoreaccount1")
     rest = cloud.with_settings(ImageStorage=gone).rest()
     with pytest.raises(StorageError, match=r"did not answer HEAD .*a\.png: .*refused") as raised:
         rest.send("HEAD", url(cloud, rest), once=True)
