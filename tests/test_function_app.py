@@ -24,11 +24,14 @@ def _own_process() -> Iterator[None]:
 # Names that must not change
 
 
-def test_the_blob_trigger_is_the_one_that_event_grid_calls() -> None:
-    trigger = bindings(function_app.work, "embed_uploaded_image")
-    assert trigger["type"] == "blobTrigger"
-    assert trigger["path"] == "%IMAGES_CONTAINER%/{name}"
-    assert trigger["connection"] == "ImageStorage"
+@pytest.mark.parametrize(("container", "path"), [("", "images/{name}"), ("photographs", "%IMAGES_CONTAINER%/{name}")])
+def test_the_blob_trigger_is_the_one_that_event_grid_calls_for_the_container_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, container: str, path: str
+) -> None:
+    monkeypatch.setenv("IMAGES_CONTAINER", container)
+    started = runpy.run_path(function_app.__file__)["work"]
+    trigger = bindings(started, "embed_uploaded_image")
+    assert (trigger["type"], trigger["path"], trigger["connection"]) == ("blobTrigger", path, "ImageStorage")
     assert str(trigger["source"]).endswith(("EventGrid", "EVENT_GRID"))
 
 

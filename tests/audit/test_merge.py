@@ -100,7 +100,7 @@ def test_few_images_are_held_back_however_many_come_in_between() -> None:
 
 
 @pytest.mark.parametrize(("listed", "right"), [(["\uff01", "\U0001f600"], 0), (["\U0001f600", "\uff01"], 1)])
-def test_emoji_and_full_width_letters_tell_two_orders_apart(listed: list[str], right: int) -> None:
+def test_emoji_and_full_width_letters_distinguish_two_orders(listed: list[str], right: int) -> None:
     def stream(order: int) -> list[Found]:
         page = Page("", [Listed(name, "", {}) for name in listed], "")
         empty = Page("", [], "")

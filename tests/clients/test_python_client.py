@@ -316,7 +316,7 @@ def test_every_bad_input_is_among_the_details(client: Client, model: Model, red:
         (lambda client: client.images(ImageEmbeddingInput(image="https://example.com/a.png")), 400, "invalid_request"),
     ],
 )
-def test_what_the_caller_can_mend_is_not_asked_again(
+def test_what_the_caller_can_fix_is_not_asked_again(
     client: Client, ask: Callable[[Client], EmbeddingsResult], status: int, code: str
 ) -> None:
     with pytest.raises(HttpResponseError) as raised:
@@ -341,14 +341,14 @@ def test_what_the_model_says_comes_through(client: Client, model: Model, fault: 
 # Retries
 
 
-def test_it_asks_again_when_the_model_is_down(client: Client, model: Model) -> None:
+def test_the_client_asks_again_when_the_model_is_down(client: Client, model: Model) -> None:
     model.behave(fault={"kind": "503", "times": 4})
     assert len(vectors(client.texts(f"down for the {client.kind} client"))) == 1
     assert client.waits == [5], "once, after the wait that the app named; the client waits only where it was told to"
     assert [call["status"] for call in model.calls()] == [503] * 4 + [200]
 
 
-def test_throttled_it_asks_again_when_it_was_told_to_and_by_then_there_is_an_answer(
+def test_a_throttled_client_asks_again_when_it_was_told_to_and_gets_an_answer(
     running: Stack, endpoint: str, model: Model
 ) -> None:
     """With a real wait: the model, the app and the client each have a clock of their own."""

@@ -234,7 +234,7 @@ def test_it_tries_again_where_event_grid_got_no_answer(cloud: Cloud) -> None:
     assert "attempt 2 of 5) ... ERROR: Webhook validation handshake failed" in ran.stdout
 
 
-def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud) -> None:
+def test_it_shows_why_event_grid_did_not_subscribe_but_not_the_key(cloud: Cloud) -> None:
     cloud.answers("deployment", HANDSHAKE)
     ran = cloud.run()
     assert ran.returncode == 1
@@ -244,7 +244,7 @@ def test_it_shows_why_event_grid_could_not_be_told_but_not_the_key(cloud: Cloud)
     assert len(cloud.asked("az deployment")) == 5
 
 
-def test_a_host_that_never_comes_up_ends_with_where_to_look(cloud: Cloud) -> None:
+def test_a_host_that_never_starts_ends_with_where_to_look(cloud: Cloud) -> None:
     cloud.answers("function", "false")
     cloud.answers("key", "false")
     ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
@@ -294,7 +294,7 @@ def test_with_uploads_over_the_queue_there_is_no_key_to_ask_or_wait_for(cloud: C
     assert " uploadEvents=queue" in deployed
 
 
-def test_the_webhook_is_what_event_grid_is_told_of_otherwise(cloud: Cloud) -> None:
+def test_event_grid_is_given_the_webhook_unless_uploads_go_to_the_queue(cloud: Cloud) -> None:
     assert cloud.run().returncode == 0
     [deployed] = cloud.asked("az deployment group create")
     assert " uploadEvents=webhook" in deployed
@@ -308,14 +308,14 @@ def test_a_private_app_is_not_called_and_it_says_from_where_to_call_it(cloud: Cl
     assert f"From a machine in its network: curl http://{nobody}/api/health" in ran.stdout
 
 
-def test_it_waits_until_roles_are_seen(cloud: Cloud) -> None:
+def test_it_waits_until_the_app_s_roles_take_effect(cloud: Cloud) -> None:
     cloud.health[:] = [UNWELL, UNWELL, WELL]
     ran = cloud.run()
     assert ran.returncode == 0
     assert ran.stdout.count("Waiting for the app to be well") == 2
 
 
-def test_an_app_that_does_not_get_well_says_why(cloud: Cloud) -> None:
+def test_an_app_that_stays_unhealthy_says_why(cloud: Cloud) -> None:
     cloud.health[:] = [UNWELL]
     ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
     assert ran.returncode == 1
@@ -345,7 +345,7 @@ def test_only_a_true_of_az_counts(cloud: Cloud, strange: str) -> None:
 
 
 @pytest.mark.parametrize("strange", ["a page", "a page and an error"])
-def test_a_page_that_az_shows_is_told_in_one_line(cloud: Cloud, strange: str) -> None:
+def test_a_page_that_az_shows_is_reported_in_one_line(cloud: Cloud, strange: str) -> None:
     cloud.answers("key", STRANGE[strange])
     ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
     assert ran.returncode == 1
@@ -376,7 +376,7 @@ STRANGE_HEALTH = {
 
 
 @pytest.mark.parametrize(("strange", "said"), STRANGE_HEALTH.values(), ids=STRANGE_HEALTH)
-def test_only_the_apps_own_words_say_that_it_is_well(cloud: Cloud, strange: Answer, said: str) -> None:
+def test_only_the_app_s_own_answer_counts_as_healthy(cloud: Cloud, strange: Answer, said: str) -> None:
     cloud.health[:] = [strange]
     ran = cloud.run(POSTDEPLOY_TIMEOUT="0")
     assert ran.returncode == 1
@@ -385,13 +385,13 @@ def test_only_the_apps_own_words_say_that_it_is_well(cloud: Cloud, strange: Answ
     assert "\x1b" not in ran.stderr
 
 
-def test_an_app_that_does_not_answer_is_told_as_such(cloud: Cloud, nobody: str) -> None:
+def test_an_app_that_does_not_answer_is_reported_as_such(cloud: Cloud, nobody: str) -> None:
     ran = cloud.run(POSTDEPLOY_TIMEOUT="0", FUNCTION_APP_URL=f"http://{nobody}")
     assert ran.returncode == 1
     assert re.search("refused|connect", ran.stderr)
     assert "status 000" in ran.stderr
 
 
-def test_the_apps_words_are_understood_however_they_are_laid_out(cloud: Cloud) -> None:
+def test_the_app_s_answer_is_understood_however_its_json_is_laid_out(cloud: Cloud) -> None:
     cloud.health[:] = [Answer(200, b'{ "status": "ok" }\n')]
     assert cloud.run(POSTDEPLOY_TIMEOUT="0").returncode == 0

@@ -43,7 +43,7 @@ def test_every_private_endpoint_has_a_name_in_the_network(deployment: str, of_th
     assert "appSubnetId" in app["properties"]["virtualNetworkSubnetId"]
 
 
-def test_a_private_network_closes_everything_but_the_way_of_event_grid_and_of_the_addresses_let_in() -> None:
+def test_a_private_network_closes_everything_but_what_event_grid_and_the_allowed_addresses_use() -> None:
     host, data = (account["properties"] for account in made("private-network", "Microsoft.Storage/storageAccounts"))
     [foundry] = made("private-network", "Microsoft.CognitiveServices/accounts")
     assert host["publicNetworkAccess"] == foundry["properties"]["publicNetworkAccess"] == "Disabled"

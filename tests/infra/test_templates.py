@@ -147,7 +147,7 @@ def test_storage_deletes_the_retired_spaces_and_nothing_whose_name_only_begins_l
 
 
 @pytest.mark.parametrize("deployment", [name for name in APPS if name != "retired-spaces"])
-def test_storage_deletes_nothing_that_it_was_not_told_to(deployment: str) -> None:
+def test_storage_deletes_no_space_that_is_not_retired(deployment: str) -> None:
     assert deleted(deployment) == []
 
 

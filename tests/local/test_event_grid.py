@@ -182,7 +182,7 @@ def dead_letters(azurite: Azurite) -> Iterator[ContainerClient]:
         yield container
 
 
-def test_what_a_cold_or_wrongly_keyed_app_refuses_is_written_to_the_container_of_dead_letters(
+def test_what_an_app_refuses_for_its_key_is_written_to_the_container_of_dead_letters(
     host: Host, storage: Storage, dead_letters: ContainerClient
 ) -> None:
     webhook = to_webhook(urllib3.PoolManager(), f"{host.http.base_url}/runtime/webhooks/blobs?code=wrong")

@@ -46,7 +46,7 @@ def test_an_upload_waits_while_the_functions_are_switched_off(own_azurite: Azuri
         eventually(lambda: host.succeeded("while off"))
 
 
-def test_a_function_that_is_switched_off_is_listed_so(own_azurite: Azurite, tmp_path: Path) -> None:
+def test_a_function_that_is_switched_off_is_listed_as_disabled(own_azurite: Azurite, tmp_path: Path) -> None:
     with running_host(own_azurite, tmp_path / "log", settings={"AzureWebJobs.by_name.Disabled": "true"}) as host:
         listed = host.http.get("/admin/functions", params={"code": "the key"}).json()
     assert {one["name"] for one in listed if one["isDisabled"]} == {"by_name"}

@@ -80,9 +80,7 @@ def test_all_uploads_can_come_as_messages(tmp_path: Path) -> None:
         assert not runs(running, "a.png")
 
 
-def test_a_way_of_announcing_uploads_that_there_is_not_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_way_of_announcing_uploads_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPLOAD_EVENTS", "pigeon")
     with pytest.raises(StackError, match="UPLOAD_EVENTS is 'pigeon'"), stack.running(app=APP, logs=tmp_path):
         pass

@@ -50,7 +50,7 @@ def test_pictures_that_do_not_fit_into_memory_are_prepared_again_when_their_turn
     assert all(answer.record.preparation for answer in answers)
 
 
-def test_what_was_kept_for_a_request_is_given_back_however_it_ends(cloud: Cloud) -> None:
+def test_the_memory_that_a_request_holds_is_released_however_it_ends(cloud: Cloud) -> None:
     queries = cloud.queries()
     budget = queries._kept_pngs
     queries.answer([Query("a", picture()), Query("b", picture("blue"))], options(PATIENCE), QueryReport())
@@ -78,7 +78,7 @@ def record() -> QueryRecord:
 
 
 @pytest.mark.parametrize("ends", [ModelTimedOut("late", status=504), RateLimited("no time", status=503)])
-def test_one_who_waits_for_another_that_runs_out_of_time_asks_itself(
+def test_a_query_that_waits_for_another_that_runs_out_of_time_asks_the_model_itself(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, ends: Exception
 ) -> None:
     cache = QueryCache(cloud.settings, cloud.blobs())
@@ -99,7 +99,7 @@ def test_one_who_waits_for_another_that_runs_out_of_time_asks_itself(
         assert second.result()[0] == record()
 
 
-def test_one_who_waits_for_another_does_so_until_its_own_deadline(cloud: Cloud) -> None:
+def test_a_query_waits_for_another_until_its_own_deadline(cloud: Cloud) -> None:
     cache = QueryCache(cloud.settings, cloud.blobs())
     asking, over = threading.Event(), threading.Event()
     deadline = time.monotonic() + PATIENCE

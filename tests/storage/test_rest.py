@@ -229,7 +229,7 @@ def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud)
         pass
 
 
-def test_bytes_that_nobody_takes_are_let_go_too(cloud: Cloud) -> None:
+def test_bytes_that_nobody_takes_are_released_too(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     reader = cloud.image_reader()
     found = reader.find("a.png", with_content=True)

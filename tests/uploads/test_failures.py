@@ -17,7 +17,7 @@ def test_a_sync_that_fails_after_another_embedded_the_image_leaves_no_failure(cl
     assert cloud.failure("a.png") is None
 
 
-def test_attempts_count_for_their_own_code_alone(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_are_counted_for_each_code_by_itself(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", b"words")
     sync = cloud.sync()
     for _ in range(3):

@@ -133,7 +133,7 @@ def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
     assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
 
 
-def test_an_image_of_an_older_preparation_is_embedded_again_on_request_alone(
+def test_an_image_of_an_older_preparation_is_embedded_again_only_on_request(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outdated(cloud, monkeypatch)

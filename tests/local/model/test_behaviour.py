@@ -145,7 +145,7 @@ def test_an_answer_can_be_withheld(model: Client) -> None:
 
 
 @pytest.mark.parametrize("match", [V4, "boat", hashlib.sha256(png("blue")).hexdigest()[:12]])
-def test_a_fault_can_be_kept_to_one_model_text_or_image(model: Client, match: str) -> None:
+def test_a_fault_can_be_limited_to_one_model_text_or_image(model: Client, match: str) -> None:
     model.behave(fault={"kind": "500", "match": match})
 
     answers = {
