@@ -33,6 +33,7 @@ from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
 from shared.model import rate_limiter
 from shared.model.client import ModelClient
+from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetters
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
@@ -249,6 +250,12 @@ class Cloud:
     def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
         """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""
         return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
+
+    def checks(self, client_id: str = CLIENT_ID) -> Checks:
+        """The health checks of an app with this identity."""
+        images, records, queues = self.image_reader(), self.record_store(), self.queues()
+        identity = self.app_identity(client_id)
+        return Checks(self.settings, identity, self.space(), images, records, queues, self.model_client())
 
     def intake(self) -> Intake:
         records, requests = self.record_store(), self.request_queue()

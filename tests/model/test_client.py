@@ -366,7 +366,8 @@ def test_a_model_that_hangs_is_paid_for_once_a_place_and_keeps_nobody_else(
 
         def post_together(url: str, **request: Any) -> httpx.Response:
             sent.append(url)
-            all_places.wait(PATIENCE)
+            if len(sent) <= 8:
+                all_places.wait(PATIENCE)
             return post(url, **request)
 
         monkeypatch.setattr(client._client, "post", post_together)

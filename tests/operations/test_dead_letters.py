@@ -10,7 +10,6 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 
 from local.azurite import Azurite
 from shared.errors import StorageError
-from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetterCounts
 from shared.operations.watch import Watch
 from shared.storage.blobs import JsonBlobs
@@ -121,7 +120,7 @@ def test_the_watch_requeues_dead_letters_and_logs_how_many(
     leave(container, "1", [event("a.png", cloud.settings.images_container)])
     leave(container, "2", b"<html>")
     found = cloud.dead_letters(container.container_name)
-    report = Watch(checks_that_pass(cloud), cloud.queues(), found)()
+    report = Watch(cloud.checks(), cloud.queues(), found)()
     assert report.dead_letters == {"requeued": 1, "unreadable": 1}
     assert queued_names(cloud) == ["a.png"]
     assert json.loads(caplog.records[-1].getMessage())["dead_letters"] == {"requeued": 1, "unreadable": 1}
@@ -134,18 +133,6 @@ def test_dead_letters_that_the_app_may_not_read_are_a_problem_with_a_role_to_giv
         raise StorageError("403 AuthorizationPermissionMismatch", status=403)
 
     monkeypatch.setattr(JsonBlobs, "pages", refuse)
-    report = Watch(checks_that_pass(cloud), cloud.queues(), cloud.dead_letters(container.container_name))()
+    report = Watch(cloud.checks(), cloud.queues(), cloud.dead_letters(container.container_name))()
     assert (report.outcome, report.problems) == ("misconfigured", ["dead_letters_out_of_reach"])
     assert "Storage Blob Data Contributor" in (report.message or "")
-
-
-def checks_that_pass(cloud: Cloud) -> Checks:
-    return Checks(
-        cloud.settings,
-        cloud.app_identity(),
-        cloud.space(),
-        cloud.image_reader(),
-        cloud.record_store(),
-        cloud.queues(),
-        cloud.model_client(),
-    )
