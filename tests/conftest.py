@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -32,6 +33,7 @@ from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
 from shared.model import rate_limiter
 from shared.model.client import ModelClient
+from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetters
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
@@ -249,6 +251,12 @@ class Cloud:
         """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""
         return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
 
+    def checks(self, client_id: str = CLIENT_ID) -> Checks:
+        """The health checks of an app with this identity."""
+        images, records, queues = self.image_reader(), self.record_store(), self.queues()
+        identity = self.app_identity(client_id)
+        return Checks(self.settings, identity, self.space(), images, records, queues, self.model_client())
+
     def intake(self) -> Intake:
         records, requests = self.record_store(), self.request_queue()
         return Intake(self.settings, records, requests, self.sync(), self.reconcile())
@@ -311,6 +319,14 @@ def identity() -> Iterator[Identity]:
     """The managed-identity endpoint, with one user-assigned identity."""
     with identity_endpoint.running([CLIENT_ID]) as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address, ``127.0.0.1:<port>``, that refuses every connection: it is taken, so nobody can listen there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 _numbers = itertools.count()

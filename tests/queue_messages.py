@@ -8,8 +8,8 @@ from tests.conftest import Cloud
 
 
 def queued(cloud: Cloud) -> list[dict[str, Any]]:
-    """Every visible message, in no order; they stay on the queue, hidden for half a minute."""
-    return [json.loads(base64.b64decode(message.content)) for message in cloud.queue.receive_messages()]
+    """The visible messages, 32 at most; they stay on the queue as they are."""
+    return [json.loads(base64.b64decode(message.content)) for message in cloud.queue.peek_messages(32)]
 
 
 def queued_names(cloud: Cloud) -> list[str]:

@@ -1,23 +1,20 @@
 """The functions as the platform sees them: names, triggers, routes and HTTP responses."""
 
-import base64
-import io
 import json
 import logging
 import runpy
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import azure.functions as func
 import pytest
-from PIL import Image
 
 import function_app
-from shared import application as process
 from shared.errors import StorageError
 from shared.triggers.blob_name import BlobName
 from tests.conftest import Clock, Cloud
+from tests.drawing import picture
+from tests.functions import bindings, call, start_anew
 
 
 @pytest.fixture(autouse=True)
@@ -27,54 +24,17 @@ def _own_process() -> Iterator[None]:
     start_anew()
 
 
-def start_anew() -> None:
-    process._queues.cache_clear()
-    if process._build.cache_info().currsize:
-        process.application().close()
-        process._build.cache_clear()
-
-
-def picture(colour: str = "red", format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (80, 60), colour).save(file, format)
-    return file.getvalue()
-
-
-def data_url(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
-
-
-def call(function: Any, body: object) -> tuple[int, dict[str, str], Any]:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    response: func.HttpResponse = function(func.HttpRequest(method="POST", url="/", body=content))
-    return response.status_code, dict(response.headers), json.loads(response.get_body())
-
-
-def image_query(body: object) -> tuple[int, dict[str, str], Any]:
-    return call(function_app.image_embeddings, body)
-
-
-def text_query(body: object) -> tuple[int, dict[str, str], Any]:
-    return call(function_app.text_embeddings, body)
-
-
 # Names that must not change
 
 
-def bindings(blueprint: func.Blueprint, name: str) -> dict[str, Any]:
-    app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
-    app.register_functions(blueprint)
-    functions = {function.get_function_name(): function for function in app.get_functions()}
-    trigger = functions[name].get_trigger()
-    assert trigger is not None
-    return dict(trigger.get_dict_repr())
-
-
-def test_the_blob_trigger_is_the_one_that_event_grid_calls() -> None:
-    trigger = bindings(function_app.uploads, "embed_uploaded_image")
-    assert trigger["type"] == "blobTrigger"
-    assert trigger["path"] in {"images/{name}", "%IMAGES_CONTAINER%/{name}"}
-    assert trigger["connection"] == "ImageStorage"
+@pytest.mark.parametrize(("container", "path"), [("", "images/{name}"), ("photographs", "%IMAGES_CONTAINER%/{name}")])
+def test_the_blob_trigger_is_the_one_that_event_grid_calls_for_the_container_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, container: str, path: str
+) -> None:
+    monkeypatch.setenv("IMAGES_CONTAINER", container)
+    started = runpy.run_path(function_app.__file__)["uploads"]
+    trigger = bindings(started, "embed_uploaded_image")
+    assert (trigger["type"], trigger["path"], trigger["connection"]) == ("blobTrigger", path, "ImageStorage")
     assert str(trigger["source"]).endswith(("EventGrid", "EVENT_GRID"))
 
 
@@ -102,7 +62,7 @@ def test_the_routes_are_the_api_s_own_and_need_a_key(name: str, route: str, meth
     ],
 )
 def test_the_queue_triggers_read_the_queues_that_others_write_to(name: str, queue: str) -> None:
-    trigger = bindings(function_app.work, name)
+    trigger = bindings(function_app.api.blueprint, name)
     assert (trigger["type"], trigger["queueName"], trigger["connection"]) == ("queueTrigger", queue, "ImageStorage")
 
 
@@ -127,278 +87,6 @@ def test_each_queue_has_its_own_effect(cloud: Cloud) -> None:
     assert cloud.failure("a.png") is None
     function_app.record_failed_upload(func.QueueMessage(body=b"not an event"))
     assert any("/dropped/" in name for name in cloud.embeddings.list_blob_names())
-
-
-# The wire format
-
-
-def test_an_image_query_is_answered_in_the_api_s_shape(cloud: Cloud) -> None:
-    status, _, body = image_query({"input": [{"image": data_url(picture())}]})
-    assert status == 200
-    [item] = body.pop("data")
-    assert (item["index"], item["object"], len(item["embedding"])) == (0, "embedding", 1024)
-    assert body.pop("id")
-    assert body == {
-        "object": "list",
-        "model": "Cohere-embed-v3-english",
-        "usage": {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000},
-    }
-    assert cloud.model.calls()[0]["input_type"] == "query"
-
-
-def test_an_image_and_a_text_are_one_query(cloud: Cloud) -> None:
-    status, _, _ = image_query({"input": [{"image": data_url(picture()), "text": "a red thing"}]})
-    assert status == 200
-    assert cloud.model.calls()[0]["text"] == "a red thing"
-
-
-@pytest.mark.parametrize("texts", ["a red thing", ["a red thing"]])
-def test_a_text_query_takes_a_string_or_a_list(cloud: Cloud, texts: object) -> None:
-    status, _, body = text_query({"input": texts, "model": "Cohere-embed-v3-english", "input_type": "document"})
-    assert (status, len(body["data"])) == (200, 1)
-    [call] = cloud.model.calls()
-    assert (call["route"], call["text"], call["input_type"]) == ("/models/embeddings", "a red thing", "document")
-
-
-def test_several_inputs_are_answered_in_order_one_call_each(cloud: Cloud) -> None:
-    _, _, one = text_query({"input": ["red"]})
-    status, headers, body = text_query({"input": ["blue", "red", "blue"]})
-    assert status == 200
-    assert [item["index"] for item in body["data"]] == [0, 1, 2]
-    assert body["data"][1]["embedding"] == one["data"][0]["embedding"]
-    assert body["data"][0]["embedding"] == body["data"][2]["embedding"]
-    assert headers["x-embedding-cache"] == "mixed"
-    assert len(cloud.model.calls()) == 2
-
-
-def test_any_format_and_bare_base64_are_accepted(cloud: Cloud) -> None:
-    bare = base64.b64encode(picture("red", "JPEG")).decode()
-    assert image_query({"input": [{"image": bare}]})[0] == 200
-
-
-def test_base64_answers_are_little_endian_float32(cloud: Cloud) -> None:
-    _, _, floats = text_query({"input": "red"})
-    _, headers, packed = text_query({"input": "red", "encoding_format": "base64"})
-    assert headers["x-embedding-cache"] == "hit"
-    unpacked = struct.unpack("<1024f", base64.b64decode(packed["data"][0]["embedding"]))
-    assert unpacked == pytest.approx(floats["data"][0]["embedding"], abs=1e-7)
-
-
-def test_other_dimensions_belong_to_another_space(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
-    _, headers, body = text_query({"input": "red", "dimensions": 256})
-    assert len(body["data"][0]["embedding"]) == 256
-    assert headers["x-embedding-record"].startswith("embed-v-4-0-256/queries/")
-
-
-def test_info_names_the_deployed_model(cloud: Cloud) -> None:
-    status, _, body = call(function_app.model_info, b"")
-    assert (status, body) == (
-        200,
-        {"model_name": "Cohere-embed-v3-english", "model_type": "embeddings", "model_provider_name": "Cohere"},
-    )
-
-
-# The cache
-
-
-def test_a_repeated_query_is_answered_from_storage_without_a_call_to_the_model(cloud: Cloud) -> None:
-    query = {"input": [{"image": data_url(picture()), "text": "a red thing"}]}
-    _, first_headers, first = image_query(query)
-    _, headers, again = image_query(query)
-    assert (first_headers["x-embedding-cache"], headers["x-embedding-cache"]) == ("miss", "hit")
-    assert again["data"] == first["data"]
-    assert again["usage"]["total_tokens"] == 0
-    assert len(cloud.model.calls()) == 1
-
-
-def test_the_response_names_the_record_of_a_query(cloud: Cloud) -> None:
-    _, headers, body = text_query({"input": "a red thing"})
-    path = headers["x-embedding-record"]
-    record = json.loads(cloud.embeddings.download_blob(path).readall())
-    assert path == f"Cohere-embed-v3-english/queries/{record['id'][:2]}/{record['id']}.json"
-    assert record["embedding"] == body["data"][0]["embedding"]
-    assert (record["text"], record["image_sha256"], record["input_type"]) == ("a red thing", None, "query")
-
-
-def test_whatever_changes_the_embedding_changes_the_record(cloud: Cloud) -> None:
-    image = data_url(picture())
-    paths = {
-        image_query({"input": [item], **options})[1]["x-embedding-record"]
-        for item in ({"image": image}, {"image": image, "text": "red"}, {"image": data_url(picture("blue"))})
-        for options in ({}, {"input_type": "document"})
-    }
-    assert len(paths) == 6
-
-
-def test_vector_records_do_not_hold_the_text_of_a_query(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUERY_RECORDS", "vector")
-    _, headers, _ = text_query({"input": "a private thing"})
-    assert b"private" not in cloud.embeddings.download_blob(headers["x-embedding-record"]).readall()
-    assert text_query({"input": "a private thing"})[1]["x-embedding-cache"] == "hit"
-
-
-def test_nothing_of_a_query_is_stored_if_records_are_off(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUERY_RECORDS", "off")
-    for _ in range(2):
-        _, headers, _ = text_query({"input": "red"})
-        assert headers["x-embedding-cache"] == "miss"
-        assert "x-embedding-record" not in headers
-    assert cloud.records() == []
-
-
-def test_a_query_is_answered_when_storage_fails_and_the_failure_is_logged(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture
-) -> None:
-    cloud.embeddings.delete_container()
-    assert text_query({"input": "red"})[0] == 200
-    assert '"event":"query_record","outcome":"error"' in caplog.text
-
-
-def test_an_unreadable_record_of_a_query_is_replaced(cloud: Cloud) -> None:
-    _, headers, _ = text_query({"input": "red"})
-    cloud.embeddings.upload_blob(headers["x-embedding-record"], b"{", overwrite=True)
-    start_anew()
-    assert text_query({"input": "red"})[1]["x-embedding-cache"] == "miss"
-    assert text_query({"input": "red"})[1]["x-embedding-cache"] == "hit"
-
-
-# Errors of the caller
-
-
-@pytest.mark.parametrize(
-    ("body", "target", "message"),
-    [
-        (b"{", None, "not JSON"),
-        (b"\xff", None, "not JSON"),
-        (b'{"input":' + b"[" * 100_000, None, "not JSON"),
-        (b'{"other":' + b"[" * 100_000, None, "not JSON"),
-        ([], None, "JSON object"),
-        ({}, None, "missing required field `input`"),
-        ({"input": "data:"}, "input", "Expected `array`"),
-        ({"input": []}, "input", "1 to 96"),
-        ({"input": [{}]}, "input[0]", "missing required field `image`"),
-        ({"input": [{"image": 1}]}, "input[0].image", "Expected `str`"),
-        ({"input": [{"image": "?"}]}, "input[0].image", "base64"),
-        ({"input": [{"image": ""}]}, "input[0].image", "no bytes"),
-        ({"input": [{"image": "data:image/png,abc"}]}, "input[0].image", "data:image/png;base64"),
-        ({"input": [{"image": "https://example.com/a.png"}]}, "input[0].image", "links are not followed"),
-        ({"input": [{"image": "aGVsbG8="}]}, "input[0].image", "not a picture"),
-        ({"input": [{"image": "aGk=", "size": 1}]}, "input[0].size", "Extra parameters [input[0].size]"),
-        ({"input": [{"image": "aGk="}], "input_type": "search_query"}, "input_type", "text, query and document"),
-        ({"input": [{"image": "aGk="}], "dimensions": 0}, "dimensions", ">= 1"),
-        ({"input": [{"image": "aGk="}], "encoding_format": "int4"}, "encoding_format", "float, base64, int8"),
-        ({"input": [{"image": "aGk="}], "truncate": "END"}, "truncate", "Extra parameters [truncate]"),
-        ({"input": [{"image": "aGk="}], "extras": {"truncate": "END"}}, "extras", "Extra parameters [extras]"),
-    ],
-)
-def test_a_bad_image_query_is_400_and_names_the_field(
-    cloud: Cloud, body: object, target: str | None, message: str
-) -> None:
-    status, headers, answer = image_query(body)
-    assert status == 400
-    assert message in answer["error"]["message"]
-    assert answer["error"].get("target") == target
-    assert headers["x-ms-error-code"] == answer["error"]["code"]
-    assert "retry-after" not in headers
-    assert cloud.model.calls() == []
-
-
-@pytest.mark.parametrize(
-    ("body", "target", "message"),
-    [
-        ({"input": []}, "input", "1 to 96"),
-        ({"input": ["red", " "]}, "input[1]", "empty"),
-        ({"input": "data:image/png;base64,AAAA"}, "input[0]", "images/embeddings"),
-        ({"input": "red", "model": "embed-v-4-0"}, "model", "Unknown model: embed-v-4-0"),
-    ],
-)
-def test_a_bad_text_query_is_400_and_names_the_field(cloud: Cloud, body: object, target: str, message: str) -> None:
-    status, _, answer = text_query(body)
-    assert status == 400
-    assert message in answer["error"]["message"]
-    assert answer["error"]["target"] == target
-    assert cloud.model.calls() == []
-
-
-def test_too_many_inputs_or_too_many_bytes_are_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, _, answer = text_query({"input": ["x"] * 97})
-    assert (status, answer["error"]["target"]) == (413, "input")
-    monkeypatch.setattr("shared.triggers.http.MAX_BODY_BYTES", 1000)
-    status, _, answer = text_query({"input": ["x" * 1000]})
-    assert (status, answer["error"]["code"]) == (413, "request_too_large")
-    assert cloud.model.calls() == []
-
-
-def test_one_bad_input_of_several_means_no_call_to_the_model(cloud: Cloud) -> None:
-    inputs = [{"image": data_url(picture())}, {"image": base64.b64encode(picture("red", "JPEG")[:300]).decode()}]
-    status, _, answer = image_query({"input": inputs})
-    assert (status, answer["error"]["code"], answer["error"]["target"]) == (400, "damaged_image", "input[1].image")
-    assert cloud.model.calls() == []
-
-
-def test_an_image_too_large_is_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMAGE_MAX_PIXELS", "4000")
-    status, _, answer = image_query({"input": [{"image": data_url(picture())}]})
-    assert (status, answer["error"]["code"]) == (413, "too_many_pixels")
-    start_anew()
-    monkeypatch.setenv("IMAGE_MAX_BYTES", "100")
-    status, _, answer = image_query({"input": [{"image": data_url(picture())}]})
-    assert (status, answer["error"]["code"]) == (413, "too_many_bytes")
-
-
-# Errors of the model
-
-
-@pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize(
-    ("behaviour", "status", "code", "retry_after"),
-    [
-        ({"throttle": {"calls": 0, "window_s": 60}}, 429, "too_many_requests", True),
-        ({"fault": {"kind": "503"}}, 503, "model_unavailable", True),
-        ({"fault": {"kind": "unauthorized"}}, 502, "model_misconfigured", False),
-        ({"fault": {"kind": "content_filter"}}, 400, "content_filtered", False),
-    ],
-)
-def test_the_model_s_errors_become_the_api_s_errors(
-    cloud: Cloud, behaviour: dict[str, Any], status: int, code: str, retry_after: bool
-) -> None:
-    cloud.model.behave(**behaviour)
-    actual, headers, answer = text_query({"input": "red"})
-    assert (actual, answer["error"]["code"]) == (status, code)
-    assert ("retry-after" in headers) == retry_after
-
-
-def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    text_query({"input": "a private thing"})
-    text_query({"input": [" "]})
-    answered, rejected = (json.loads(record.message) for record in caplog.records if "query" in record.message)
-    assert set(answered.pop("ms")) == {"prepare", "embed", "total"}
-    assert answered == {
-        "event": "query",
-        "outcome": "answered",
-        "status": 200,
-        "inputs": 1,
-        "cache": "miss",
-        "total_tokens": 3,
-    }
-    assert (rejected["outcome"], rejected["status"], rejected["code"]) == ("refused", 400, "invalid_request")
-    assert "private" not in caplog.text
-
-
-def test_an_unexpected_exception_is_logged_and_raised(
-    cloud: Cloud, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.queries.queries.now", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        text_query({"input": "red"})
-    assert '"outcome":"error","message":"ZeroDivisionError: division by zero"' in caplog.text
-
-
-def test_the_libraries_log_no_requests() -> None:
-    for library in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "httpx"):
-        assert not logging.getLogger(library).isEnabledFor(logging.INFO)
 
 
 # Health
@@ -496,6 +184,9 @@ def test_with_an_invalid_setting_the_watch_says_so_for_the_alerts(
     assert VALUE not in caplog.text
 
 
+# Uploads and logs
+
+
 def test_the_blob_function_embeds_an_upload(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     cloud.upload("a.png", picture())
@@ -505,12 +196,6 @@ def test_the_blob_function_embeds_an_upload(cloud: Cloud, caplog: pytest.LogCapt
         assert secret not in caplog.text
 
 
-def test_the_header_with_the_records_stays_below_what_clients_take(cloud: Cloud) -> None:
-    body = {"input": [f"text {index}" for index in range(96)]}
-    status, headers, answer = call(function_app.text_embeddings, body)
-    assert (status, len(answer["data"])) == (200, 96)
-    named = headers["x-embedding-record"]
-    assert len(named) <= 4096
-    *records, rest = named.split(", ")
-    assert all(cloud.embeddings.get_blob_client(record).exists() for record in records[:3])
-    assert rest == f"and {96 - len(records)} more"
+def test_the_libraries_log_no_requests() -> None:
+    for library in ("azure.core.pipeline.policies.http_logging_policy", "azure.identity", "httpx"):
+        assert not logging.getLogger(library).isEnabledFor(logging.INFO)

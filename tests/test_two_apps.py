@@ -23,8 +23,8 @@ from shared.clock import now
 from shared.storage.queues import REQUESTS_POISON, UPLOADS_POISON
 from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, _wait
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.queue_messages import queued
-from tests.uploads.test_sync import picture
 
 MODEL = "Cohere-embed-v3-english"
 PREFIX = "second-"
@@ -160,7 +160,7 @@ def without_claim(cloud: Cloud, *names: str) -> None:
         record.set_blob_metadata({key: value for key, value in metadata.items() if key != "images_container"})
 
 
-def test_records_of_before_claim_the_space_for_their_own_app(cloud: Cloud, second: Cloud) -> None:
+def test_records_older_than_claims_claim_the_space_for_their_own_app(cloud: Cloud, second: Cloud) -> None:
     cloud.upload("a.png", picture())
     cloud.sync().upload("a.png")
     without_claim(cloud, "a.png")
@@ -169,7 +169,7 @@ def test_records_of_before_claim_the_space_for_their_own_app(cloud: Cloud, secon
     assert cloud.sync().upload("a.png").outcome == "unchanged"
 
 
-def test_a_record_of_before_is_only_removed_by_the_app_that_it_names(cloud: Cloud, second: Cloud) -> None:
+def test_a_record_older_than_claims_is_removed_only_by_the_app_that_it_names(cloud: Cloud, second: Cloud) -> None:
     for name in ("a.png", "b.png"):
         cloud.upload(name, picture())
         cloud.sync().upload(name)
@@ -242,7 +242,7 @@ def test_a_message_says_whose_it_is(cloud: Cloud) -> None:
     assert queued(cloud) == [{"container": container, "space": MODEL, "name": "a.png"}]
 
 
-def test_a_message_of_an_operator_is_for_whichever_app_takes_it(cloud: Cloud) -> None:
+def test_an_operator_s_message_is_for_whichever_app_takes_it(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     cloud.intake().queued(b'{"name": "a.png"}')
     assert cloud.record("a.png")
@@ -290,7 +290,7 @@ def test_the_step_of_another_app_s_audit_goes_back_on_the_queue(cloud: Cloud, se
     assert blobs(second, f"{folder(second)}/reports/")
 
 
-def test_it_comes_back_later_and_later(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_for_another_app_comes_back_later_and_later(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.uploads.requests.random.uniform", lambda least, most: most)
     requests = cloud.request_queue()
     assert requests.put_back(EmbeddingRequest(name="a.png", container="another", returned=7), requests.queue)

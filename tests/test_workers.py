@@ -10,7 +10,7 @@ def test_every_name_is_that_of_tests(name: str) -> None:
     assert list(TESTS.glob(f"{name}*"))
 
 
-def test_who_names_files_waits_for_no_other_process() -> None:
+def test_a_run_of_named_files_starts_no_other_process() -> None:
     assert processes([f"{__file__}::test_every_name_is_that_of_tests", __file__]) == 0
     assert processes([str(TESTS)]) >= 2
 

@@ -3,42 +3,23 @@
 import base64
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from shared.audit.merge import Found
-from shared.audit.reconcile import ReconcileRequest, classify
+from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
-from shared.audit.used_contents import UsedContents
 from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.records import FailureRecord
+from tests.audit.audits import audit, drain, embed, in_steps, later, take_steps
 from tests.conftest import Cloud
-from tests.uploads.test_sync import outdated, picture
+from tests.drawing import picture
+from tests.uploads.outdated import outdated
 
 TEXT = b"This is no picture."
-
-
-def drain(cloud: Cloud) -> list[dict[str, Any]]:
-    """Process the messages on the queue, as the trigger does; returns them."""
-    intake = cloud.intake()
-    messages = []
-    while message := cloud.queue.receive_message():
-        body = base64.b64decode(message.content)
-        messages.append(msgspec.json.decode(body))
-        intake.queued(body)
-        cloud.queue.delete_message(message)
-    return messages
-
-
-def embed(cloud: Cloud, *names: str) -> None:
-    sync = cloud.sync()
-    for index, name in enumerate(names):
-        cloud.upload(name, picture(size=(16 + index, 16)))
-        assert sync.upload(name).outcome == "embedded"
 
 
 def fail(cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: int = 1, etag: str = "") -> None:
@@ -55,10 +36,6 @@ def fail(cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: 
         last_seen=now(),
     )
     cloud.record_store().write_failure(failure, preparation)
-
-
-def audit(cloud: Cloud, **request: Any) -> AuditReport:
-    return cloud.reconcile().start(ReconcileRequest(**request))
 
 
 def names(messages: list[dict[str, Any]]) -> list[str]:
@@ -248,26 +225,6 @@ def test_a_name_that_no_url_can_carry_is_counted_as_ignored() -> None:
     assert (audited.report.images, audited.report.ignored, audited.calls) == (1, 1, 0)
 
 
-def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each step end at its first check of the clock, and make storage's pages short."""
-    monkeypatch.setattr("shared.audit.reconcile._STEP_SECONDS", -1)
-    monkeypatch.setattr("shared.audit.merge._CLOCK_INTERVAL", 3)
-    monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 2)
-
-
-def take_steps(cloud: Cloud) -> int:
-    """Take the steps of an audit from the queue until it ends; returns how many there were."""
-    steps = 0
-    reconcile = cloud.reconcile()
-    while message := cloud.queue.receive_message():
-        body = msgspec.json.decode(base64.b64decode(message.content))
-        cloud.queue.delete_message(message)
-        if "audit" in body:
-            steps += 1
-            reconcile.resume(msgspec.convert(body["audit"], Audit))
-    return steps
-
-
 def test_an_audit_too_large_for_one_invocation_continues_through_the_queue(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,96 +300,3 @@ def test_an_audit_fails_if_it_cannot_queue_a_sync(cloud: Cloud, monkeypatch: pyt
     with pytest.raises(StorageError):
         audit(cloud)
     assert cloud.stored("reports/latest.json") is None
-
-
-# Contents: the vectors kept for images with the same bytes
-
-
-def contents(cloud: Cloud) -> list[str]:
-    return [name for name in cloud.embeddings.list_blob_names() if "/contents/" in name]
-
-
-def later(monkeypatch: pytest.MonkeyPatch, **by: float) -> None:
-    for module in ("reconcile", "running"):
-        monkeypatch.setattr(f"shared.audit.{module}.now", lambda: now() + timedelta(**by))
-
-
-def test_a_vector_that_no_record_uses_is_removed_by_the_next_day_s_audit(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embed(cloud, "a.png", "b.png")
-    cloud.images.delete_blob("a.png")
-    audit(cloud)
-    drain(cloud)
-    audit(cloud)
-    later(monkeypatch, hours=1)
-    assert audit(cloud).contents == 2
-    later(monkeypatch, hours=24)
-    report = audit(cloud)
-    assert (report.contents, report.contents_removed) == (1, 1)
-    assert len(contents(cloud)) == 1
-
-
-def test_a_vector_that_is_used_again_is_kept(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed(cloud, "a.png")
-    cloud.images.delete_blob("a.png")
-    cloud.sync().upload("a.png")
-    audit(cloud)
-    cloud.upload("b.png", picture(size=(16, 16)))
-    assert cloud.sync().upload("b.png").outcome == "copied"
-    later(monkeypatch, hours=24)
-    assert audit(cloud).contents_removed == 0
-    cloud.images.delete_blob("b.png")
-    cloud.sync().upload("b.png")
-    later(monkeypatch, hours=48)
-    assert audit(cloud).contents_removed == 0, "it has not been unused for a night yet"
-
-
-@pytest.mark.parametrize("request_", [{"dry_run": True}, {"prefix": "b"}])
-def test_a_dry_run_or_an_audit_of_a_prefix_removes_no_vector(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any]
-) -> None:
-    embed(cloud, "a.png")
-    cloud.images.delete_blob("a.png")
-    cloud.sync().upload("a.png")
-    for days in range(3):
-        later(monkeypatch, days=days)
-        assert audit(cloud, **request_).contents_removed == 0
-    assert len(contents(cloud)) == 1
-
-
-def test_the_vectors_in_use_are_remembered_over_all_steps_of_an_audit(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    everything = ["a", "b", "c", "d", "e", "f", "g"]
-    embed(cloud, *everything)
-    cloud.images.delete_blob("c")
-    cloud.sync().upload("c")
-    in_steps(monkeypatch)
-    for hours in (0, 24):
-        later(monkeypatch, hours=hours)
-        audit(cloud)
-        assert take_steps(cloud) >= 2
-    assert len(contents(cloud)) == 6
-    assert [name for name in cloud.embeddings.list_blob_names() if name.endswith(".filter")] == []
-
-
-def test_if_the_filter_is_lost_no_vector_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed(cloud, "a", "b", "c", "d", "e")
-    in_steps(monkeypatch)
-    audit(cloud)
-    for name in list(cloud.embeddings.list_blob_names()):
-        if name.endswith(".filter"):
-            cloud.embeddings.delete_blob(name)
-    take_steps(cloud)
-    assert cloud.stored("reports/latest.json")["contents"] == 0
-    assert len(contents(cloud)) == 5
-
-
-def test_the_filter_holds_every_key_added_and_claims_few_others() -> None:
-    used = UsedContents()
-    keys = [f"{(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128:032x}" for number in range(40_000)]
-    for key in keys[:20_000]:
-        used.add(key)
-    assert all(key in used for key in keys[:20_000])
-    assert sum(key in used for key in keys[20_000:]) <= 2

@@ -13,11 +13,11 @@ from shared import clock
 from shared.audit.report import AuditReport
 from shared.errors import StorageError
 from shared.triggers import routes
-from tests.audit.test_reconcile import audit, drain, embed, in_steps, later, take_steps
+from tests.audit.audits import audit, drain, embed, in_steps, later, take_steps
 from tests.conftest import Cloud
-from tests.operations.test_status import reconcile_request, status
+from tests.drawing import picture
+from tests.operations.asking import reconcile_request, status
 from tests.queue_messages import queued
-from tests.uploads.test_sync import picture
 
 NIGHT = 24
 
@@ -139,7 +139,7 @@ def test_a_call_while_an_audit_runs_is_a_202_and_starts_none(cloud: Cloud, monke
     assert len([message for message in queued(cloud) if "audit" in message]) == 1
 
 
-def test_a_dry_run_and_an_audit_of_a_folder_leave_the_running_one_alone(
+def test_a_dry_run_and_an_audit_of_a_folder_do_not_touch_the_running_one(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
@@ -167,7 +167,7 @@ def test_a_call_that_asks_for_more_takes_over_and_does_what_both_are_asked(
     assert cloud.stored("reports/running.json") is None
 
 
-def test_the_step_of_an_audit_whose_place_was_taken_does_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_of_an_audit_that_was_superseded_does_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
     in_steps(monkeypatch)
     audit(cloud)
@@ -183,9 +183,7 @@ def test_the_step_of_an_audit_whose_place_was_taken_does_nothing(cloud: Cloud, m
     assert len(queued(cloud)) == 1, "the step of the second audit alone"
 
 
-def test_an_audit_whose_place_is_taken_during_its_step_stops_there(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_audit_that_is_superseded_during_its_step_stops_there(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
     in_steps(monkeypatch)
     other = AuditReport(id="other", started_at=clock.now())
@@ -204,7 +202,7 @@ def test_an_audit_whose_place_is_taken_during_its_step_stops_there(
     assert queued(cloud) == []
 
 
-def test_an_audit_that_died_in_its_first_step_is_in_nobody_s_way_after_a_quarter_of_an_hour(
+def test_an_audit_that_died_in_its_first_step_blocks_no_other_after_a_quarter_of_an_hour(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = AuditReport(id="dead", started_at=clock.now(), progressed_at=clock.now(), waiting=0)
@@ -217,7 +215,7 @@ def test_an_audit_that_died_in_its_first_step_is_in_nobody_s_way_after_a_quarter
     assert audit(cloud).finished_at is not None
 
 
-def test_an_audit_that_storage_failed_is_in_nobody_s_way(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_that_storage_failed_blocks_no_other(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", picture())
     with monkeypatch.context() as broken:
         broken.setattr("shared.storage.queues.QUEUE", "no-such-queue")
@@ -227,7 +225,7 @@ def test_an_audit_that_storage_failed_is_in_nobody_s_way(cloud: Cloud, monkeypat
     assert audit(cloud).requested == 1
 
 
-def test_an_audit_given_up_after_another_took_its_place_leaves_that_one_alone(
+def test_an_audit_given_up_after_it_was_superseded_does_not_touch_the_other(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
@@ -243,7 +241,7 @@ def test_an_audit_given_up_after_another_took_its_place_leaves_that_one_alone(
     assert [record for record in caplog.records if record.levelno == logging.ERROR] == []
 
 
-def test_a_running_audit_of_an_older_release_is_told_by_when_it_started(
+def test_a_running_audit_of_an_older_release_is_identified_by_its_start(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = {"started_at": clock.now().isoformat(), "finished_at": None, "images": 7}
@@ -320,7 +318,7 @@ def test_an_audit_that_the_platform_gave_up_on_leaves_nothing(cloud: Cloud, monk
     assert cloud.stored("reports/running.json") is None
 
 
-def test_an_audit_whose_place_was_taken_leaves_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_that_was_superseded_leaves_nothing(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     embed(cloud, "a", "b", "c", "d", "e")
     in_steps(monkeypatch)
     audit(cloud)

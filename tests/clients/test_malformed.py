@@ -382,7 +382,7 @@ def test_each_of_two_thousand_is_refused_in_our_shape_and_leaves_no_trace(
     assert is_answered(http)
 
 
-def test_a_body_that_ends_before_its_time_does_no_harm(running: Stack, http: httpx.Client, model: Model) -> None:
+def test_a_body_that_ends_too_early_does_no_harm(running: Stack, http: httpx.Client, model: Model) -> None:
     """The connection may just close: nobody is there to read an answer. What comes first must not be a 5xx."""
     chance = random.Random(SEED)
     address = urlsplit(running.functions_url)

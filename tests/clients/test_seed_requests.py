@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +14,6 @@ from PIL import Image
 from local import stack
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model
-
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 HOST = "https://<resource>.services.ai.azure.com"
 SHORTENED = "iVBORw0KGgoAAAANSUh..."

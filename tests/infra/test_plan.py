@@ -13,8 +13,8 @@ import urllib3
 from infra import plan
 from infra.plan import Backlog
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.infra.deployments import INFRA, ROOT
-from tests.uploads.test_sync import picture
 
 SCALING = (ROOT / "docs/scaling.md").read_text()
 
@@ -115,7 +115,7 @@ def test_the_examples_in_the_documentation_are_what_the_program_prints() -> None
     ("given", "said"),
     [(["--images=0", "--tpm=1"], "images=0"), (["--images=1", "--tpm=1", "--known=1"], "known=1"), ([], "required")],
 )
-def test_what_makes_no_sense_is_named(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_option_is_named(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         status = plan.main(given)
     except SystemExit as stopped:

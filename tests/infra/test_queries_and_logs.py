@@ -1,4 +1,4 @@
-"""The queries of alerts and workbook are right Kusto, and name just what the app's log lines hold."""
+"""The queries of alerts and workbook are valid Kusto, and name just what the app's log lines hold."""
 
 import ast
 import dataclasses
@@ -131,7 +131,7 @@ def diagnostics() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_every_query_is_right_kusto(name: str) -> None:
+def test_every_query_is_valid_kusto(name: str) -> None:
     assert diagnostics()[name] == []
 
 
@@ -266,7 +266,7 @@ def test_every_query_is_used_and_every_placeholder_is_filled_with_a_number() -> 
     assert left == []
 
 
-def test_no_alert_looks_back_further_than_azure_lets_it() -> None:
+def test_no_alert_looks_back_further_than_azure_allows() -> None:
     assert {rule["properties"]["windowSize"] for rule in ALERTS} <= {"PT30M", "PT1H", "P2D"}
     [overdue] = [query for query in deployed_queries() if query.startswith("// No audit of all images")]
     assert {int(hours) for hours in re.findall(r"ago\((\d+)h\)", overdue)} == {26}

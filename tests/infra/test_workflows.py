@@ -1,7 +1,9 @@
-"""The pipelines store no secret, and what azd is told to run is there."""
+"""The pipelines store no secret, what azd is told to run is there, and the package holds the app alone."""
 
 import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,3 +82,25 @@ def test_the_hooks_that_azd_runs_are_there() -> None:
 
 def test_an_azd_that_is_too_old_to_build_on_the_server_is_refused() -> None:
     assert read("azure.yaml")["requiredVersions"] == {"azd": ">= 1.23.5"}
+
+
+def test_the_package_holds_the_app_and_nothing_else(tmp_path: Path) -> None:
+    # .funcignore has the syntax of .gitignore, so git itself says what it leaves out.
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    (tmp_path / ".git").mkdir()
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    subprocess.run(["git", "init", "-q", tmp_path], check=True, env=environment)
+    (tmp_path / ".gitignore").write_text((ROOT / ".funcignore").read_text())
+    told = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        cwd=tmp_path,
+        input="\n".join(filter(None, files)),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    kept = set(filter(None, files)) - set(told.stdout.splitlines())
+    top = {path for path in kept if not path.startswith("shared/")}
+    assert top == {"function_app.py", "host.json", "requirements.txt", "LICENSE"}
+    assert all(path.endswith(".py") for path in kept - top)

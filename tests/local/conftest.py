@@ -77,6 +77,11 @@ class Host:
         """Let so many runs end that are held, now or later."""
         self.http.post("/api/release", params={"runs": runs}).raise_for_status()
 
+    def ends(self) -> int:
+        """Wait until the process ends by itself; its exit status."""
+        eventually(lambda: not self.process.alive)
+        return self.process.wait()
+
     def queue(self, name: str) -> QueueClient:
         return self.queues.get_queue_client(name)
 

@@ -45,7 +45,7 @@ def test_a_write_or_deletion_of_a_blob_is_a_change(request_line: str, status: in
         ("DELETE /devstoreaccount1/queue/messages/1?popreceipt=x", 204),
     ],
 )
-def test_nothing_else_is(request_line: str, status: int) -> None:
+def test_no_other_request_is_a_change(request_line: str, status: int) -> None:
     assert change(line(request_line, status)) is None
     assert change("Azurite Blob service is successfully listening at https://127.0.0.1:1") is None
 
@@ -109,7 +109,7 @@ def test_an_upload_whose_name_the_webhook_loses_is_announced_apart(name: str) ->
 
 
 @pytest.mark.parametrize("name", ["a/", "a/.", "a/..", ".."])
-def test_so_is_one_whose_name_ends_in_what_the_webhook_loses(name: str) -> None:
+def test_an_upload_whose_name_ends_in_what_the_webhook_loses_is_announced_on_the_queue(name: str) -> None:
     assert takers("PutBlob", name) == ["uploads-unsafe-ending"]
 
 

@@ -100,7 +100,7 @@ def test_the_host_says_that_it_is_up(host: Host, verb: str) -> None:
     assert host.http.request(verb, "/admin/host/ping").status_code == 200
 
 
-def test_its_functions_are_listed_with_settings_resolved_for_who_has_the_key(host: Host) -> None:
+def test_its_functions_are_listed_with_settings_resolved_to_whoever_has_the_key(host: Host) -> None:
     assert host.http.get("/admin/functions").status_code == 401
     functions = host.http.get("/admin/functions", headers={"x-functions-key": KEY}).json()
     triggers = {function["name"]: function["config"]["bindings"][0] for function in functions}

@@ -52,10 +52,10 @@ def test_a_function_that_fails_is_a_500_with_its_exception(worker: Host) -> None
     assert run_message(worker, b"fails always, too").status_code == 500
 
 
-def test_a_function_that_there_is_not_is_a_404(worker: Host) -> None:
+def test_a_function_that_does_not_exist_is_a_404(worker: Host) -> None:
     assert run_blob(worker, "a", function="nobody").status_code == 404
     assert run_blob(worker, "a", function="hello").status_code == 404
 
 
-def test_events_have_to_go_to_the_program(worker: Host) -> None:
+def test_with_the_extension_elsewhere_the_host_has_no_webhook(worker: Host) -> None:
     assert worker.webhook("[]").status_code == 404

@@ -46,7 +46,7 @@ def test_an_upload_waits_while_the_functions_are_switched_off(own_azurite: Azuri
         eventually(lambda: host.succeeded("while off"))
 
 
-def test_a_function_that_is_switched_off_is_listed_so(own_azurite: Azurite, tmp_path: Path) -> None:
+def test_a_function_that_is_switched_off_is_listed_as_disabled(own_azurite: Azurite, tmp_path: Path) -> None:
     with running_host(own_azurite, tmp_path / "log", settings={"AzureWebJobs.by_name.Disabled": "true"}) as host:
         listed = host.http.get("/admin/functions", params={"code": "the key"}).json()
     assert {one["name"] for one in listed if one["isDisabled"]} == {"by_name"}
@@ -72,9 +72,9 @@ def test_a_message_without_a_name_ends_every_process_that_takes_it_until_it_has_
 ) -> None:
     with running_host(own_azurite, tmp_path / "0.log", app=two_attempts, options=SHORT_LEASE) as host:
         host.announce(f"{host.images.url}{WITHOUT_A_NAME[1]}")
-        assert host.process.wait() != 0
+        assert host.ends() != 0
     with running_host(own_azurite, tmp_path / "1.log", app=two_attempts, options=SHORT_LEASE) as host:
-        assert host.process.wait() != 0
+        assert host.ends() != 0
     with running_host(own_azurite, tmp_path / "2.log", app=two_attempts, options=SHORT_LEASE) as host:
         eventually(lambda: host.waiting() == 0)
         (message,) = messages(host.queue("webjobs-blobtrigger-poison"))
@@ -87,5 +87,5 @@ def test_a_message_for_no_function_at_all_ends_the_process(own_azurite: Azurite,
         blob = host.images.upload_blob("for nobody", b"")
         body = json.dumps([{"data": {"url": blob.url, "blobType": "BlockBlob"}}])
         assert host.webhook(body, function_name=None).status_code == 202
-        assert host.process.wait() != 0
+        assert host.ends() != 0
         host.queue("azure-webjobs-blobtrigger-local").clear_messages()

@@ -40,7 +40,7 @@ def test_an_app_gets_a_token_for_the_resource_it_names() -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_an_unknown_identity_gets_none() -> None:
+def test_an_unknown_identity_gets_no_token() -> None:
     with (
         ManagedIdentityCredential(client_id="ffffffff-0000-0000-0000-000000000000") as credential,
         pytest.raises(ClientAuthenticationError),
@@ -63,7 +63,7 @@ def test_the_lifetime_of_a_token_can_be_set() -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_storage_lets_in_who_has_a_token_and_nobody_else(azurite: Azurite) -> None:
+def test_storage_lets_in_only_those_with_a_token(azurite: Azurite) -> None:
     verify = str(azurite.ca_file)
     with (
         ManagedIdentityCredential(client_id=CLIENT_ID) as credential,

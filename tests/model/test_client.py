@@ -1,10 +1,10 @@
 """The model client: needs no key, retries what is transient, and accepts no answer without an embedding."""
 
 import contextlib
-import io
 import itertools
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from PIL import Image
 
 from local import identity as identity_endpoint
 from shared.errors import (
@@ -29,7 +28,8 @@ from shared.errors import (
 from shared.identity import Identity
 from shared.model.client import MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
 from shared.model.wire_format import ModelOptions, ServiceError, requested_wait
-from tests.conftest import CLIENT_ID, Clock, Cloud
+from tests.conftest import CLIENT_ID, PATIENCE, Clock, Cloud
+from tests.drawing import picture
 from tests.model.replay import answering
 
 
@@ -37,14 +37,8 @@ def within(seconds: float) -> Schedule:
     return Schedule.of(MAX_TOTAL_WAIT, seconds)
 
 
-def png() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(file, "PNG")
-    return file.getvalue()
-
-
 def embed(client: ModelClient, text: str | None = None) -> int:
-    return len(client.embed_image(png(), text, ModelOptions("document"), within(60)).embedding)
+    return len(client.embed_image(picture(), text, ModelOptions("document"), within(60)).embedding)
 
 
 # Against the model stand-in, which checks what it is sent
@@ -165,7 +159,7 @@ def test_a_vector_of_another_length_is_a_setting_to_fix(cloud: Cloud) -> None:
 
 def test_dimensions_that_the_model_does_not_support_are_a_setting_to_fix(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
-        cloud.model_client().embed_image(png(), None, ModelOptions("document", 512), within(60))
+        cloud.model_client().embed_image(picture(), None, ModelOptions("document", 512), within(60))
 
 
 def test_an_unknown_model_is_a_setting_to_fix(cloud: Cloud) -> None:
@@ -182,9 +176,9 @@ def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> No
 
 
 @pytest.mark.usefixtures("clock")
-def test_an_unreachable_model_is_unavailable(cloud: Cloud) -> None:
-    with pytest.raises(ModelUnavailable, match=r"did not answer at http://127\.0\.0\.1:9/models/embeddings"):
-        cloud.with_settings(FOUNDRY_ENDPOINT="http://127.0.0.1:9/models").model_client().embed_text(
+def test_an_unreachable_model_is_unavailable(cloud: Cloud, nobody: str) -> None:
+    with pytest.raises(ModelUnavailable, match=f"did not answer at http://{nobody}/models/embeddings"):
+        cloud.with_settings(FOUNDRY_ENDPOINT=f"http://{nobody}/models").model_client().embed_text(
             "red", ModelOptions("query"), within(60)
         )
 
@@ -196,7 +190,7 @@ def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **
     with answering(status, body, {name.replace("_", "-"): value for name, value in headers.items()}) as endpoint:
         client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
         with pytest.raises(ModelError) as raised:
-            client.embed_image(png(), text, ModelOptions("document"), within(60))
+            client.embed_image(picture(), text, ModelOptions("document"), within(60))
     assert raised.value.status == status
     return raised.value
 
@@ -366,48 +360,43 @@ def test_an_answer_in_a_broken_encoding_is_no_answer(cloud: Cloud) -> None:
 
 
 @contextlib.contextmanager
-def hanging() -> Iterator[tuple[str, list[socket.socket]]]:
-    """A server that takes every connection and never says a word; and the connections it took."""
-    taken: list[socket.socket] = []
+def hanging() -> Iterator[str]:
+    """A server that takes every connection and never says a word."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    taken.append(server.accept()[0])
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/models", taken
-        server.shutdown(socket.SHUT_RDWR)
-    for connection in taken:
-        connection.close()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/models"
 
 
-def test_a_model_that_hangs_keeps_nobody_beyond_the_deadline_and_is_paid_for_once_a_place(
+def test_a_model_that_hangs_is_paid_for_once_a_place_and_keeps_nobody_else(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """28 calls for 8 places, with a hundredth of the real times: 0.6 s for a call and 1.5 s in all."""
-    monkeypatch.setattr("shared.model.client._TIMEOUT", 0.6)
-    monkeypatch.setattr("shared.model.client._HANGS_AFTER", 0.2)
-    ends: list[type[Exception]] = []
-    with hanging() as (endpoint, taken):
+    """28 calls for 8 places; none times out before all places are taken, and the model hangs until the end."""
+    monkeypatch.setattr("shared.model.client._TIMEOUT", 0.2)
+    monkeypatch.setattr("shared.model.client._HANGS_AFTER", 0.1)
+    monkeypatch.setattr("shared.model.rate_limiter._FIRST_HANGING_WAIT", 2 * PATIENCE)
+    all_places = threading.Barrier(8)
+    sent: list[str] = []
+
+    with hanging() as endpoint:
         client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+        stream = client._client.stream
 
-        def call() -> None:
-            try:
-                client.embed_image(png(), None, ModelOptions("document"), Schedule.of(0.05, 1.5))
-            except ModelUnavailable as error:
-                ends.append(type(error))
+        def sent_together(method: str, url: str, **request: Any) -> contextlib.AbstractContextManager[httpx.Response]:
+            sent.append(url)
+            if len(sent) <= 8:
+                all_places.wait(PATIENCE)
+            return stream(method, url, **request)
 
-        threads = [threading.Thread(target=call) for _ in range(28)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in threads)
-    assert len(ends) == 28
-    assert ends.count(ModelTimedOut) == len(taken) == 8, "nobody's call is sent twice, nor into a model that hangs"
-    assert ends.count(RateLimited) == 20
+        monkeypatch.setattr(client._client, "stream", sent_together)
+
+        def call(_: int) -> type[Exception]:
+            with pytest.raises(ModelUnavailable) as raised:
+                client.embed_image(picture(), None, ModelOptions("document"), Schedule.of(0, PATIENCE))
+            return raised.type
+
+        with ThreadPoolExecutor(28) as threads:
+            ends = Counter(threads.map(call, range(28)))
+    assert ends == {ModelTimedOut: 8, RateLimited: 20}
+    assert len(sent) == 8, "nobody's call is sent twice, nor into a model that hangs"
 
 
 def streaming(client: ModelClient, parts: Iterator[bytes]) -> None:

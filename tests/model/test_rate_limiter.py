@@ -36,6 +36,13 @@ def places(limiter: RateLimiter) -> int:
     raise AssertionError("the limiter lets everybody through")
 
 
+def throttle(limiter: RateLimiter, clock: Clock, calls: int = 1) -> None:
+    """Have the model answer 429 to calls in flight together, and the second that it named pass."""
+    for _ in range(calls):
+        limiter.throttled(1)
+    clock.pass_(1)
+
+
 @contextmanager
 def waiting(limiter: RateLimiter, *calls: tuple[str, bool]) -> Iterator[list[str]]:
     """Calls by name, urgent or not, that wait for a place one after the other; the names of those that got one."""
@@ -65,7 +72,7 @@ def waiting(limiter: RateLimiter, *calls: tuple[str, bool]) -> Iterator[list[str
             thread.result()
 
 
-def test_no_more_than_limit_are_inside() -> None:
+def test_no_more_calls_than_the_limit_are_in_flight() -> None:
     assert places(RateLimiter(3)) == 3
 
 
@@ -114,8 +121,7 @@ def test_no_call_waits_for_a_place_beyond_its_deadline(clock: Clock) -> None:
 
 def test_a_429_halves_the_limit_and_answers_raise_it_again(clock: Clock) -> None:
     limiter = RateLimiter(8)
-    limiter.throttled(1)
-    clock.pass_(1)
+    throttle(limiter, clock)
     assert places(limiter) == 4
     for _ in range(40):
         limiter.succeeded()
@@ -124,9 +130,7 @@ def test_a_429_halves_the_limit_and_answers_raise_it_again(clock: Clock) -> None
 
 def test_calls_throttled_together_count_once(clock: Clock) -> None:
     limiter = RateLimiter(8)
-    for _ in range(8):
-        limiter.throttled(1)
-    clock.pass_(1)
+    throttle(limiter, clock, calls=8)
     assert places(limiter) == 4
 
 
@@ -141,8 +145,7 @@ def test_after_a_429_without_a_wait_a_single_call_probes(clock: Clock) -> None:
 def test_the_in_flight_limit_never_falls_below_one(clock: Clock) -> None:
     limiter = RateLimiter(2)
     for _ in range(5):
-        limiter.throttled(1)
-        clock.pass_(1)
+        throttle(limiter, clock)
     assert places(limiter) == 1
 
 
@@ -171,9 +174,7 @@ def test_answers_raise_the_limit_quickly_up_to_half_of_what_was_too_many() -> No
     assert opened == [2, 3, 4, 4, 4, 4]
 
 
-def test_closures_one_after_the_other_do_not_add_up_to_more_than_a_call_may_wait(
-    clock: Clock,
-) -> None:
+def test_closures_one_after_the_other_do_not_add_up_to_more_than_a_call_may_wait(clock: Clock) -> None:
     limiter = RateLimiter(8)
     limiter.throttled(55)
     clock.meanwhile = lambda: limiter.throttled(55)

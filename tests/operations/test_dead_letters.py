@@ -10,7 +10,6 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 
 from local.azurite import Azurite
 from shared.errors import StorageError
-from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetterCounts
 from shared.operations.watch import Watch
 from shared.storage.blobs import JsonBlobs
@@ -78,7 +77,7 @@ def test_each_image_that_a_dead_letter_names_is_put_on_the_queue_and_the_dead_le
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[{}]", b'[{"subject": "/elsewhere"}]'])
-def test_one_that_nobody_can_read_is_kept_counted_and_read_only_once(
+def test_a_dead_letter_that_nobody_can_read_is_kept_counted_and_read_only_once(
     cloud: Cloud, container: ContainerClient, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     leave(container, "1", content)
@@ -88,7 +87,7 @@ def test_one_that_nobody_can_read_is_kept_counted_and_read_only_once(
     assert len(list(container.list_blob_names())) == 1
 
 
-def test_those_of_another_container_are_left_for_the_app_that_watches_it(
+def test_dead_letters_of_another_container_are_left_for_the_app_that_watches_it(
     cloud: Cloud, container: ContainerClient
 ) -> None:
     leave(container, "1", [event("a.png", "another")])
@@ -97,7 +96,7 @@ def test_those_of_another_container_are_left_for_the_app_that_watches_it(
     assert queued_names(cloud) == []
 
 
-def test_a_run_takes_so_many_and_the_next_one_the_others(
+def test_a_run_requeues_so_many_dead_letters_and_the_next_run_the_others(
     cloud: Cloud, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.operations.dead_letters._MAX_BLOBS", 2)
@@ -109,19 +108,19 @@ def test_a_run_takes_so_many_and_the_next_one_the_others(
     assert sorted(queued_names(cloud)) == ["0.png", "1.png", "2.png"]
 
 
-def test_a_deployment_without_the_container_has_none(cloud: Cloud) -> None:
+def test_a_deployment_without_the_container_has_no_dead_letters(cloud: Cloud) -> None:
     missing = cloud.dead_letters()
     assert missing.requeue() == missing.count() == DeadLetterCounts()
 
 
-def test_the_watch_takes_them_and_says_how_many(
+def test_the_watch_requeues_dead_letters_and_logs_how_many(
     cloud: Cloud, container: ContainerClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "image_embeddings")
     leave(container, "1", [event("a.png", cloud.settings.images_container)])
     leave(container, "2", b"<html>")
     found = cloud.dead_letters(container.container_name)
-    report = Watch(checks_that_pass(cloud), cloud.queues(), found)()
+    report = Watch(cloud.checks(), cloud.queues(), found)()
     assert report.dead_letters == {"requeued": 1, "unreadable": 1}
     assert queued_names(cloud) == ["a.png"]
     assert json.loads(caplog.records[-1].getMessage())["dead_letters"] == {"requeued": 1, "unreadable": 1}
@@ -134,18 +133,6 @@ def test_dead_letters_that_the_app_may_not_read_are_a_problem_with_a_role_to_giv
         raise StorageError("403 AuthorizationPermissionMismatch", status=403)
 
     monkeypatch.setattr(JsonBlobs, "pages", refuse)
-    report = Watch(checks_that_pass(cloud), cloud.queues(), cloud.dead_letters(container.container_name))()
+    report = Watch(cloud.checks(), cloud.queues(), cloud.dead_letters(container.container_name))()
     assert (report.outcome, report.problems) == ("misconfigured", ["dead_letters_out_of_reach"])
     assert "Storage Blob Data Contributor" in (report.message or "")
-
-
-def checks_that_pass(cloud: Cloud) -> Checks:
-    return Checks(
-        cloud.settings,
-        cloud.app_identity(),
-        cloud.space(),
-        cloud.image_reader(),
-        cloud.record_store(),
-        cloud.queues(),
-        cloud.model_client(),
-    )

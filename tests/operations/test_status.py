@@ -15,24 +15,11 @@ from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
 from shared.clock import now
 from shared.errors import StorageError
-from shared.operations.status import Status
 from shared.triggers import routes
 from shared.uploads.requests import EmbeddingRequest
-from tests.audit.test_reconcile import audit, drain, embed
+from tests.audit.audits import audit, drain, embed
 from tests.conftest import Cloud
-
-
-def status(cloud: Cloud) -> Any:
-    return msgspec.to_builtins(
-        Status(
-            cloud.settings,
-            cloud.blobs(),
-            cloud.record_store(),
-            cloud.report_store(),
-            cloud.queues(),
-            cloud.dead_letters(),
-        ).read()
-    )
+from tests.operations.asking import reconcile_request, status
 
 
 def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
@@ -83,10 +70,6 @@ def test_the_status_lists_the_spaces_and_how_complete_each_is(cloud: Cloud) -> N
     drain(new)
     audit(new)
     assert status(new)["spaces"][1]["current"] == 2
-
-
-def reconcile_request(body: bytes) -> func.HttpRequest:
-    return func.HttpRequest("POST", "/api/reconcile", body=body)
 
 
 def answer(body: bytes, report: AuditReport | None = None) -> tuple[func.HttpResponse, list[ReconcileRequest]]:

@@ -13,8 +13,9 @@ from shared.model.wire_format import ModelOptions
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.queries.records import QueryRecord
-from tests.conftest import Cloud
-from tests.uploads.test_sync import picture
+from tests.conftest import PATIENCE, Cloud
+from tests.drawing import picture
+from tests.queries.single_flight import waiting_callers
 
 
 def options(seconds: float, **model: Any) -> QueryOptions:
@@ -44,18 +45,18 @@ def test_pictures_that_do_not_fit_into_memory_are_prepared_again_when_their_turn
     monkeypatch.setattr("shared.queries.queries._MAX_KEPT_PNGS", 0)
     queries = cloud.queries()
     asked = [Query(f"input[{index}]", picture(colour)) for index, colour in enumerate(("red", "green", "blue"))]
-    answers = queries.answer(asked, options(60), QueryReport())
+    answers = queries.answer(asked, options(PATIENCE), QueryReport())
     assert len({tuple(answer.record.embedding) for answer in answers}) == 3
     assert all(answer.record.preparation for answer in answers)
 
 
-def test_what_was_kept_for_a_request_is_given_back_however_it_ends(cloud: Cloud) -> None:
+def test_the_memory_that_a_request_holds_is_released_however_it_ends(cloud: Cloud) -> None:
     queries = cloud.queries()
     budget = queries._kept_pngs
-    queries.answer([Query("a", picture()), Query("b", picture("blue"))], options(60), QueryReport())
+    queries.answer([Query("a", picture()), Query("b", picture("blue"))], options(PATIENCE), QueryReport())
     cloud.model.behave(fault={"kind": "503"})
     with pytest.raises(ModelUnavailable):
-        queries.answer([Query("a", picture("green"))], options(60), QueryReport())
+        queries.answer([Query("a", picture("green"))], options(PATIENCE), QueryReport())
     assert budget._free == budget._size
 
 
@@ -77,39 +78,40 @@ def record() -> QueryRecord:
 
 
 @pytest.mark.parametrize("ends", [ModelTimedOut("late", status=504), RateLimited("no time", status=503)])
-def test_one_who_waits_for_another_that_runs_out_of_time_asks_itself(cloud: Cloud, ends: Exception) -> None:
+def test_a_query_that_waits_for_another_that_runs_out_of_time_asks_the_model_itself(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, ends: Exception
+) -> None:
     cache = QueryCache(cloud.settings, cloud.blobs())
-    asking, waiting = threading.Event(), threading.Event()
+    asking, waiting = threading.Event(), waiting_callers(monkeypatch)
+    deadline = time.monotonic() + PATIENCE
 
     def runs_out() -> QueryRecord:
         asking.set()
-        waiting.wait(30)
+        assert waiting.acquire(timeout=PATIENCE)
         raise ends
 
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(cache.single_flight, "f", "key", runs_out, deadline=time.monotonic() + 60, fresh=False)
-        asking.wait(30)
-        second = threads.submit(cache.single_flight, "f", "key", record, deadline=time.monotonic() + 60, fresh=False)
-        while not second.running():
-            time.sleep(0.01)
-        waiting.set()
+        first = threads.submit(cache.single_flight, "f", "key", runs_out, deadline=deadline, fresh=False)
+        assert asking.wait(PATIENCE)
+        second = threads.submit(cache.single_flight, "f", "key", record, deadline=deadline, fresh=False)
         with pytest.raises(type(ends)):
             first.result()
         assert second.result()[0] == record()
 
 
-def test_one_who_waits_for_another_does_so_until_its_own_deadline(cloud: Cloud) -> None:
+def test_a_query_waits_for_another_until_its_own_deadline(cloud: Cloud) -> None:
     cache = QueryCache(cloud.settings, cloud.blobs())
     asking, over = threading.Event(), threading.Event()
+    deadline = time.monotonic() + PATIENCE
 
     def takes_long() -> QueryRecord:
         asking.set()
-        over.wait(60)
+        assert over.wait(PATIENCE)
         return record()
 
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(cache.single_flight, "f", "key", takes_long, deadline=time.monotonic() + 60, fresh=False)
-        asking.wait(30)
+        first = threads.submit(cache.single_flight, "f", "key", takes_long, deadline=deadline, fresh=False)
+        assert asking.wait(PATIENCE)
         with pytest.raises(ModelTimedOut) as late:
             cache.single_flight("f", "key", record, deadline=time.monotonic() + 0.1, fresh=False)
         assert late.value.status == 504

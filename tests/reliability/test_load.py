@@ -1,11 +1,10 @@
 """More than the model takes, more events than there are changes, and changes faster than events: nothing is lost."""
 
-import statistics
 from typing import Literal
 
 import pytest
 
-from bench.site import Site
+from bench.site import PATIENCE, Site
 from proof import changes, quota
 
 FOUNDRY_CONCURRENCY = 8
@@ -15,10 +14,10 @@ FOUNDRY_CONCURRENCY = 8
 def test_a_quota_delays_images_but_loses_none_and_is_spent_on_answers(
     quiet_site: Site, retry_after: Literal["seconds", "none"]
 ) -> None:
-    spent = quota.quota(quiet_site, images=60, retry_after=retry_after, calls=20, window_s=3)
-    assert (spent.lost, spent.answered) == (0, 60)
+    spent = quota.quota(quiet_site, images=24, retry_after=retry_after, calls=8, window_s=3)
+    assert (spent.lost, spent.answered) == (0, 24)
     # In each window those in flight together; where no wait is named, also one that asks again, and once more.
-    windows = spent.allowed // 20
+    windows = spent.allowed // 8
     assert 0 < spent.refused <= windows * (FOUNDRY_CONCURRENCY + 2)
 
 
@@ -30,6 +29,6 @@ def test_whatever_the_order_of_changes_and_events_every_record_is_of_its_image(q
 
 def test_requests_that_need_nothing_do_not_hold_up_an_upload(quiet_site: Site) -> None:
     outcome = changes.starvation(quiet_site, uploads=10, rate=100)
-    # Behind them they would wait for ever: they come as long as there are uploads.
-    assert statistics.median(outcome.loaded_ms) < 60_000
+    # Behind them each would wait for ever: they come as long as there are uploads.
+    assert max(outcome.loaded_ms) < PATIENCE * 1000
     assert outcome.lost == 0

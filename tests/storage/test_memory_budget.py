@@ -4,14 +4,13 @@ import gzip
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from azure.storage.blob import ContentSettings
 
 from local.azurite import REPO_ROOT
 from shared.storage.memory_budget import MemoryBudget
-from tests.conftest import Cloud
+from tests.conftest import PATIENCE, Cloud
 
 BOMBS = 12
 MIB = 2**20
@@ -41,6 +40,15 @@ def test_many_gzip_bombs_at_once_leave_the_process_far_below_its_memory(cloud: C
 def test_a_reservation_waits_until_it_fits() -> None:
     budget = MemoryBudget(100)
     order: list[str] = []
+    waits = threading.Event()
+    wait = budget._changed.wait
+
+    def noted_wait(timeout: float | None = None) -> bool:
+        # The budget is locked until the wait has begun.
+        waits.set()
+        return wait(timeout)
+
+    budget._changed.wait = noted_wait  # type: ignore[method-assign] # it is how a test knows that a thread waits
 
     def large() -> None:
         with budget.reserve(80):
@@ -51,7 +59,7 @@ def test_a_reservation_waits_until_it_fits() -> None:
         assert budget.try_reserve(40)
         thread = threading.Thread(target=large)
         thread.start()
-        time.sleep(0.05)
+        assert waits.wait(PATIENCE)
         order.append("small")
         budget.release(40)
     thread.join()

@@ -30,7 +30,7 @@ from shared.storage.images import Images
 from shared.storage.rest import BRIEF, FULL, ONCE, Answer, Effort, Rest
 from shared.uploads.sync import _MAX_TIME
 from tests.conftest import CLIENT_ID, Clock, Cloud
-from tests.uploads.test_sync import picture
+from tests.drawing import picture
 
 
 @pytest.fixture
@@ -94,8 +94,10 @@ def test_an_image_is_embedded_even_if_connections_break_while_its_bytes_arrive(
     assert len(behind.model.calls(200)) == 1
 
 
-def test_the_error_of_an_unreachable_server_does_not_show_the_signature(cloud: Cloud, azurite: Azurite) -> None:
-    gone = azurite.connection_string.replace(azurite.blob_url, "https://127.0.0.1:1/devstoreaccount1")
+def test_the_error_of_an_unreachable_server_does_not_show_the_signature(
+    cloud: Cloud, azurite: Azurite, nobody: str
+) -> None:
+    gone = azurite.connection_string.replace(azurite.blob_url, f"https://{nobody}/devstoreaccount1")
     rest = cloud.with_settings(ImageStorage=gone).rest()
     with pytest.raises(StorageError, match=r"did not answer HEAD .*a\.png: .*refused") as raised:
         rest.send("HEAD", url(cloud, rest), effort=ONCE)
@@ -239,7 +241,7 @@ def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud)
         pass
 
 
-def test_bytes_that_nobody_takes_are_let_go_too(cloud: Cloud) -> None:
+def test_bytes_that_nobody_takes_are_released_too(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     reader = cloud.image_reader()
     found = reader.find("a.png", with_content=True)

@@ -11,13 +11,12 @@ import pytest
 from shared.clock import now
 from shared.errors import WrongSpace
 from shared.model.wire_format import ModelOptions
-from shared.operations.checks import Checks
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.triggers import routes
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.model.replay import answering
-from tests.uploads.test_sync import picture
 
 VECTOR = [{"index": 0, "embedding": [0.5] * 1024}]
 
@@ -29,10 +28,7 @@ def describe(cloud: Cloud, **fields: Any) -> None:
 
 
 def health(cloud: Cloud) -> Any:
-    identity = cloud.app_identity()
-    images, records, queues = cloud.image_reader(), cloud.record_store(), cloud.queues()
-    checks = Checks(cloud.settings, identity, cloud.space(), images, records, queues, cloud.model_client())
-    return json.loads(routes.health(checks()).get_body())
+    return json.loads(routes.health(cloud.checks()()).get_body())
 
 
 def ask(cloud: Cloud, text: str) -> int:

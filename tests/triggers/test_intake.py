@@ -10,7 +10,7 @@ import pytest
 from shared.uploads.messages import UnreadableMessageError, read_failed_upload, read_requests
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Cloud
-from tests.uploads.test_sync import picture
+from tests.drawing import picture
 
 NAME = "Zoë/a b#1?&blobs/x.png"
 

@@ -1,7 +1,6 @@
 """The OpenAPI document is valid and complete, the app conforms to it, and the examples of docs/api.md work."""
 
 import copy
-import io
 import json
 import os
 import re
@@ -21,7 +20,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from PIL import Image
 from schemathesis.specs.openapi import checks
 
 import function_app
@@ -32,7 +30,8 @@ from shared.audit.report import AuditReport
 from shared.clock import now
 from shared.triggers import openapi, routes
 from tests.conftest import PATIENCE, Cloud, Model, model_at
-from tests.test_function_app import start_anew
+from tests.drawing import picture
+from tests.functions import start_anew
 
 DOCUMENT = openapi.document()
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}
@@ -43,12 +42,6 @@ OPERATIONS = {
     if method in METHODS
 }
 HOST_LIMIT = 22 * 2**20
-
-
-def picture(format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (80, 60), "red").save(file, format)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +135,7 @@ def test_the_app_serves_the_document(http: httpx.Client) -> None:
 
 schemathesis.openapi.media_type(
     "image/*",
-    st.sampled_from([picture(), picture("JPEG"), picture("JPEG")[:300]]) | st.binary(),
+    st.sampled_from([picture(), picture(format="JPEG"), picture(format="JPEG")[:300]]) | st.binary(),
     aliases=["application/octet-stream"],
 )
 api = schemathesis.openapi.from_dict(DOCUMENT)
@@ -266,7 +259,7 @@ def test_a_space_that_cannot_be_read_is_documented(in_this_process: Cloud, opera
 def test_a_body_that_is_an_image_is_documented(http: httpx.Client, kind: str) -> None:
     query = {"text": "a red thing", "input_type": "document", "encoding_format": "base64"}
     answer = http.post(
-        "/models/images/embeddings", content=picture("JPEG"), headers={"content-type": kind}, params=query
+        "/models/images/embeddings", content=picture(format="JPEG"), headers={"content-type": kind}, params=query
     )
     assert as_documented("POST /models/images/embeddings", answer).status_code == 200
 

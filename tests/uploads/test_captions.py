@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from shared.audit.reconcile import ReconcileRequest
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.model.replay import EMBEDDING, Replay, replaying
-from tests.uploads.test_sync import picture
 
 REFUSAL = {"message": "texts must be empty when input_type=image"}
 

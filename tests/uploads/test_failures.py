@@ -1,39 +1,23 @@
 """A failure record is true of the image as it is now, never lies next to an embedding, and counts its own attempts."""
 
-from collections.abc import Callable
-
 import pytest
 
-from shared.uploads.record_store import RecordStore
-from shared.uploads.records import FailureRecord
 from tests.conftest import Cloud
+from tests.drawing import picture
 from tests.model.replay import answering
-from tests.uploads.test_sync import picture
-
-
-class Meanwhile(RecordStore):
-    """The real store; something else happens right before a failure is written."""
-
-    happens: Callable[[], object] = staticmethod(lambda: None)
-
-    def write_failure(self, failure: FailureRecord, preparation: int) -> None:
-        happens, self.happens = self.happens, lambda: None
-        happens()
-        super().write_failure(failure, preparation)
+from tests.uploads.interfering import interfered
 
 
 def test_a_sync_that_fails_after_another_embedded_the_image_leaves_no_failure(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
-    records = Meanwhile(cloud.space(), cloud.blobs())
-    records.happens = lambda: cloud.sync().upload("a.png")
     with answering(400, {"error": {"code": "content_filter", "message": "filtered"}}) as endpoint:
-        refused = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync(records=records)
+        refused = interfered(cloud.with_settings(FOUNDRY_ENDPOINT=endpoint), lambda: cloud.sync().upload("a.png"))
         assert refused.upload("a.png").outcome != "failed"
     assert cloud.record("a.png") is not None
     assert cloud.failure("a.png") is None
 
 
-def test_attempts_count_for_their_own_code_alone(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_are_counted_for_each_code_by_itself(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.upload("a.png", b"words")
     sync = cloud.sync()
     for _ in range(3):

@@ -1,16 +1,15 @@
 """Records in storage: every image has its own, however odd its name."""
 
 import hashlib
-import io
 
 import pytest
-from PIL import Image as Picture
 
 from local.azurite import Azurite
 from shared.errors import Conflict
 from shared.storage.images import Image
 from shared.storage.names import record_path, space
 from tests.conftest import Cloud
+from tests.drawing import picture
 
 ODD_NAMES = [
     "plain.png",
@@ -27,12 +26,6 @@ ODD_NAMES = [
 ]
 
 
-def png() -> bytes:
-    file = io.BytesIO()
-    Picture.new("RGB", (64, 64), "red").save(file, "PNG")
-    return file.getvalue()
-
-
 def test_a_space_is_named_after_its_model_and_dimensions() -> None:
     assert space("embed-v-4-0", None) == "embed-v-4-0"
     assert space("embed-v-4-0", 512) == "embed-v-4-0-512"
@@ -40,7 +33,7 @@ def test_a_space_is_named_after_its_model_and_dimensions() -> None:
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_an_image_of_any_name_is_embedded_under_that_name(cloud: Cloud, name: str) -> None:
-    cloud.upload(name, png())
+    cloud.upload(name, picture())
     assert cloud.sync().upload(name).outcome == "embedded"
     assert cloud.records() == [f"Cohere-embed-v3-english/images/{name}.json"]
     assert cloud.record(name)["name"] == name
@@ -49,7 +42,7 @@ def test_an_image_of_any_name_is_embedded_under_that_name(cloud: Cloud, name: st
 def test_a_name_too_long_for_a_key_is_cut_and_hashed_and_stored_in_the_record(cloud: Cloud) -> None:
     name = "folder/" + "x" * 1013 + ".png"
     assert len(name) == 1024
-    cloud.upload(name, png())
+    cloud.upload(name, picture())
     cloud.sync().upload(name)
     [blob] = cloud.records()
     assert len(blob) == 1022  # a failure's is two longer: 1,024, the maximum
@@ -88,11 +81,11 @@ def test_the_text_in_the_metadata_may_be_plain_utf_8() -> None:
 
 def test_only_the_record_that_was_found_is_removed(cloud: Cloud) -> None:
     sync, store = cloud.sync(), cloud.record_store()
-    cloud.upload("a.png", png())
+    cloud.upload("a.png", picture())
     sync.upload("a.png")
     found = store.find_record("a.png")
     assert found is not None
-    cloud.upload("a.png", png() + b"more")
+    cloud.upload("a.png", picture() + b"more")
     sync.upload("a.png")
     with pytest.raises(Conflict):
         store.remove_record("a.png", found)
@@ -107,12 +100,12 @@ def test_only_the_record_that_was_found_is_removed(cloud: Cloud) -> None:
 
 def test_an_emulator_works_by_its_connection_string(cloud: Cloud, azurite: Azurite) -> None:
     cloud = cloud.with_settings(ImageStorage=azurite.connection_string)
-    cloud.upload("a.png", png())
+    cloud.upload("a.png", picture())
     assert cloud.sync().upload("a.png").outcome == "embedded"
 
 
 def test_an_error_of_storage_is_not_taken_for_a_missing_record(cloud: Cloud) -> None:
-    cloud.upload("a.png", png())
+    cloud.upload("a.png", picture())
     cloud.embeddings.delete_container()
     with pytest.raises(Exception, match="ContainerNotFound") as raised:
         cloud.sync().upload("a.png")

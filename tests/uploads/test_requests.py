@@ -12,8 +12,8 @@ from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.requests import EmbeddingRequest, _wait
 from tests.conftest import Clock, Cloud
+from tests.drawing import picture
 from tests.model.replay import answering
-from tests.uploads.test_sync import picture
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(
     }
 
 
-def test_nobody_gets_the_message_before_its_time(cloud: Cloud) -> None:
+def test_no_function_gets_a_deferred_message_before_its_time(cloud: Cloud) -> None:
     cloud.request_queue().put_later(EmbeddingRequest(name="a.png"), 3600)
     assert waiting(cloud) == 1
     assert cloud.queue.receive_message() is None

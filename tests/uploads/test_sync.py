@@ -4,12 +4,7 @@ import hashlib
 import io
 import logging
 import random
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,20 +12,12 @@ from PIL import Image
 
 from shared.clock import now
 from shared.errors import StorageError
-from shared.storage.images import Image as StoredImage
-from shared.storage.images import Images
-from shared.uploads.record_store import RecordState, RecordStore
 from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
-from shared.uploads.sync import Sync
 from tests.conftest import Clock, Cloud
+from tests.drawing import picture
 from tests.queue_messages import queued
-
-
-def picture(colour: str = "red", size: tuple[int, int] = (80, 60), format: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, format)
-    return file.getvalue()
+from tests.uploads.outdated import outdated
 
 
 def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None:
@@ -146,15 +133,7 @@ def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
     assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
 
 
-def outdated(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str = "a.png") -> None:
-    """Embed an image, and then run a release that prepares pictures in another way."""
-    cloud.upload(name, picture())
-    assert cloud.sync().upload(name).outcome == "embedded"
-    for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
-        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
-
-
-def test_an_image_of_an_older_preparation_is_embedded_again_on_request_alone(
+def test_an_image_of_an_older_preparation_is_embedded_again_only_on_request(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outdated(cloud, monkeypatch)
@@ -299,102 +278,6 @@ def test_an_image_overwritten_by_something_unusable_loses_its_record(cloud: Clou
     assert cloud.failure("a.png")["code"] == "not_an_image"
 
 
-class Interfering(RecordStore):
-    """The real store, with something else happening right before a record or failure is written."""
-
-    def meanwhile(self, happens: Callable[[], object]) -> None:
-        self._happens: Callable[[], object] | None = happens
-
-    def _interfere(self) -> None:
-        happens, self._happens = self._happens, None
-        if happens:
-            happens()
-
-    def write_record(self, record: Any, replaces: RecordState | None) -> RecordState:
-        self._interfere()
-        return super().write_record(record, replaces)
-
-    def write_failure(self, failure: Any, preparation: int) -> None:
-        self._interfere()
-        super().write_failure(failure, preparation)
-
-
-def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
-    records = Interfering(cloud.space(), cloud.blobs())
-    records.meanwhile(happens)
-    return cloud.sync(records=records)
-
-
-def test_the_newest_image_wins_when_two_writers_race(cloud: Cloud) -> None:
-    cloud.upload("a.png", picture("red"))
-
-    def overwritten_and_embedded() -> None:
-        cloud.upload("a.png", picture("blue"))
-        cloud.sync().upload("a.png")
-
-    interfered(cloud, overwritten_and_embedded).upload("a.png")
-    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
-    assert len(cloud.model.calls()) == 2
-
-
-def test_an_image_overwritten_during_its_embedding_is_embedded_again_even_without_an_event(cloud: Cloud) -> None:
-    cloud.upload("a.png", picture("red"))
-    interfered(cloud, lambda: cloud.upload("a.png", picture("blue"))).upload("a.png")
-    assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
-
-
-def test_an_image_deleted_during_its_embedding_leaves_no_record(cloud: Cloud) -> None:
-    for data in (picture("red"), b"words"):
-        cloud.upload("a.png", data)
-        report = interfered(cloud, lambda: cloud.images.delete_blob("a.png")).upload("a.png")
-        assert report.outcome == "removed"
-        assert cloud.records() == []
-
-
-def test_a_late_failure_of_an_old_version_does_not_remain_next_to_the_new_record(cloud: Cloud) -> None:
-    cloud.upload("a.png", b"words")
-
-    def fixed_and_embedded() -> None:
-        cloud.upload("a.png", picture())
-        cloud.sync().upload("a.png")
-
-    interfered(cloud, fixed_and_embedded).upload("a.png")
-    assert cloud.record("a.png") is not None
-    assert cloud.failure("a.png") is None
-
-
-def test_an_image_changed_before_its_download_is_synced_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud.upload("a.png", picture("red"))
-    download = Images.download
-    changed: list[str] = []
-
-    def change_first(reader: Images, image: StoredImage, **options: Any) -> AbstractContextManager[bytes]:
-        if not changed:
-            changed.append(cloud.upload("a.png", picture("blue")))
-        return download(reader, image, **options)
-
-    monkeypatch.setattr(Images, "download", change_first)
-    assert cloud.sync().upload("a.png").outcome == "embedded"
-    assert cloud.record("a.png")["etag"] == changed[0]
-
-
-def test_many_threads_that_sync_one_image_agree(cloud: Cloud) -> None:
-    sync = cloud.sync()
-    colours = ["red", "green", "blue", "yellow", "white", "black"]
-
-    def overwrite_and_sync(colour: str) -> None:
-        cloud.upload("a.png", picture(colour))
-        sync.upload("a.png")
-
-    threads = [threading.Thread(target=overwrite_and_sync, args=(colour,)) for colour in colours]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    etag = cloud.images.get_blob_client("a.png").get_blob_properties().etag.strip('"')
-    assert cloud.record("a.png")["etag"] == etag
-
-
 def test_a_blob_of_another_container_is_ignored(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.upload("a.png", picture())
     cloud.intake().uploaded("another", "a.png")
@@ -429,66 +312,6 @@ def test_a_sync_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog
     [line] = [msgspec.json.decode(record.message) for record in caplog.records if record.name == "image_embeddings"]
     assert (line["name"], line["outcome"]) == ("a.png", "error")
     assert "ContainerNotFound" in line["message"]
-
-
-def test_images_of_the_same_bytes_and_text_are_embedded_once(cloud: Cloud) -> None:
-    data = picture()
-    sync = cloud.sync()
-    cloud.upload("a.png", data, text="red")
-    assert sync.upload("a.png").outcome == "embedded"
-    cloud.upload("b.png", data, text="red")
-    report = sync.upload("b.png")
-    assert (report.outcome, report.total_tokens) == ("copied", None)
-    assert len(cloud.model.calls(200)) == 1
-    first, second = cloud.record("a.png"), cloud.record("b.png")
-    assert (second["name"], second["etag"] == first["etag"]) == ("b.png", False)
-    own = {"id", "name", "url", "etag", "embedded_at"}
-    assert {k: v for k, v in second.items() if k not in own} == {k: v for k, v in first.items() if k not in own}
-
-
-@pytest.mark.parametrize("deleted_first", [True, False])
-def test_a_renamed_image_is_not_sent_to_the_model_again(cloud: Cloud, deleted_first: bool) -> None:
-    data = picture()
-    sync = cloud.sync()
-    cloud.upload("old/a.png", data)
-    sync.upload("old/a.png")
-    cloud.upload("new/a.png", data)
-    cloud.images.delete_blob("old/a.png")
-    for name in ("old/a.png", "new/a.png") if deleted_first else ("new/a.png", "old/a.png"):
-        sync.upload(name)
-    assert cloud.record("old/a.png") is None
-    assert cloud.record("new/a.png")["name"] == "new/a.png"
-    assert len(cloud.model.calls(200)) == 1
-
-
-@pytest.mark.parametrize("change", ["text", "bytes", "preparation"])
-def test_another_text_picture_or_preparation_is_sent_to_the_model(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
-    sync = cloud.sync()
-    cloud.upload("a.png", picture(), text="red")
-    sync.upload("a.png")
-    if change == "preparation":
-        for module in ("embed", "sync"):
-            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", 2)
-    cloud.upload(
-        "b.png", picture(size=(30, 30)) if change == "bytes" else picture(), text="blue" if change == "text" else "red"
-    )
-    assert sync.upload("b.png").outcome == "embedded"
-    assert len(cloud.model.calls(200)) == 2
-
-
-def test_an_embedding_is_not_lost_if_the_process_dies_before_the_record_is_written(cloud: Cloud) -> None:
-    cloud.upload("a.png", picture())
-
-    def dies() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interfered(cloud, dies).upload("a.png")
-    assert cloud.record("a.png") is None
-    assert cloud.sync().upload("a.png").outcome == "copied"
-    assert len(cloud.model.calls(200)) == 1
 
 
 @pytest.mark.usefixtures("clock")
@@ -528,42 +351,3 @@ def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(clou
     cloud.model.behave()
     assert sync.request(EmbeddingRequest(name="1.png")).outcome == "embedded"
     assert clock.waits == [8]
-
-
-def test_an_embedding_that_storage_rejected_needs_no_second_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync = cloud.sync()
-    cloud.upload("a.png", picture())
-
-    def reject(*_: object) -> None:
-        raise StorageError("401")
-
-    with monkeypatch.context() as fault:
-        fault.setattr(RecordStore, "write_content", reject)
-        with pytest.raises(StorageError):
-            sync.upload("a.png")
-    assert sync.upload("a.png").outcome == "copied"
-    assert len(cloud.model.calls(200)) == 1
-
-
-def test_an_event_delivered_several_times_at_once_costs_one_call(cloud: Cloud) -> None:
-    cloud.model.behave(latency_ms=100)
-    cloud.upload("a.png", picture())
-    sync = cloud.sync()
-    with ThreadPoolExecutor(4) as threads:
-        reports = list(threads.map(sync.upload, ["a.png"] * 4))
-    assert sorted(report.outcome for report in reports) == ["embedded", "unchanged", "unchanged", "unchanged"]
-    assert len(cloud.model.calls()) == 1
-    assert sync._turns == {}
-
-
-def test_the_process_keeps_a_limited_number_of_unstored_embeddings(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.uploads.embed._MAX_UNSTORED", 2)
-    monkeypatch.setattr(RecordStore, "write_content", lambda *_: 1 / 0)
-    sync = cloud.sync()
-    for number in range(4):
-        cloud.upload(f"{number}.png", picture(size=(20 + number, 20)))
-        with pytest.raises(ZeroDivisionError):
-            sync.upload(f"{number}.png")
-    assert len(sync._embedder._unstored) == 2

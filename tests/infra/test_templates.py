@@ -1,0 +1,170 @@
+"""What Bicep says would be deployed is what the code needs: settings, containers, queues, spaces and models.
+
+``infra/snapshots`` holds what Bicep says; ``make snapshots`` writes it anew.
+"""
+
+import re
+
+import pytest
+
+from infra import bicep
+from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
+from shared.settings import read_settings
+from shared.storage.names import space_of
+from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from tests.infra.deployments import (
+    APPS,
+    IDENTITY,
+    INFRA,
+    ROOT,
+    app_settings,
+    known_settings,
+    made,
+    names,
+    parameters,
+    snapshot,
+)
+
+
+def test_the_snapshots_are_made_from_the_templates_as_they_are() -> None:
+    assert bicep.DIGEST.read_text() == bicep.digest(), "infra has changed since its snapshots were made: make snapshots"
+
+
+def test_every_deployment_of_the_snapshots_has_one() -> None:
+    folder = INFRA / "snapshots"
+    deployments = {path.stem for path in folder.glob("*.bicepparam")}
+    assert {path.name.removesuffix(".snapshot.json") for path in folder.glob("*.snapshot.json")} == deployments
+
+
+def test_no_snapshot_names_a_subscription_that_could_be_real() -> None:
+    for path in (INFRA / "snapshots").glob("*.*"):
+        for subscription in re.findall(r"/subscriptions/([^/\"']+)", path.read_text()):
+            assert len(set(subscription.replace("-", ""))) == 1, path.name
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_deployed_settings_are_complete_and_right(deployment: str) -> None:
+    settings = read_settings(app_settings(deployment))
+    host = app_settings(deployment)["AzureWebJobsStorage__queueServiceUri"]
+    assert settings.host_queue_service_uri == host
+    assert settings.foundry_api_key is None
+    assert settings.storage_connection_string is None
+    assert settings.client_id == IDENTITY
+
+
+# What Flex Consumption takes of siteConfig. A site that names another property is refused, with code 51021, even where
+# its value is null. These are in the schema of the Terraform provider's azurerm_function_app_flex_consumption.
+SITE_CONFIG = {"appSettings", "http20Enabled", "minTlsVersion", "scmMinTlsVersion"}
+
+# What the platform and the host read of the app settings; all else is the app's own.
+PLATFORM = {
+    "AzureWebJobsStorage__blobServiceUri",
+    "AzureWebJobsStorage__queueServiceUri",
+    "AzureWebJobsStorage__tableServiceUri",
+    "AzureWebJobsStorage__credential",
+    "AzureWebJobsStorage__clientId",
+    "ImageStorage__credential",
+    "ImageStorage__clientId",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "PYTHON_THREADPOOL_THREAD_COUNT",
+    "AzureFunctionsJobHost__extensions__blobs__maxDegreeOfParallelism",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
+}
+# https://learn.microsoft.com/azure/azure-functions/functions-app-settings#flex-consumption-plan-deprecations
+NOT_ON_FLEX = re.compile(
+    "ENABLE_ORYX_BUILD|FUNCTIONS_(EXTENSION_VERSION|WORKER_.*|MAX_HTTP_CONCURRENCY)|SCM_DO_BUILD_DURING_DEPLOYMENT|WEBSITE_.*"
+)
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_site_has_only_what_flex_consumption_takes(deployment: str) -> None:
+    [app] = made(deployment, "Microsoft.Web/sites")
+    assert set(app["properties"]["siteConfig"]) <= SITE_CONFIG
+    assert [name for name in {*app_settings(deployment), *PLATFORM} if NOT_ON_FLEX.fullmatch(name)] == []
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_deployed_setting_is_known_to_the_code_or_the_platform(deployment: str) -> None:
+    assert set(app_settings(deployment)) - known_settings() - PLATFORM == set()
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_accounts_that_the_settings_name_are_those_that_are_made(deployment: str) -> None:
+    settings = app_settings(deployment)
+    accounts = names(deployment, "Microsoft.Storage/storageAccounts")
+    for connection, account in zip(("AzureWebJobsStorage", "ImageStorage"), accounts, strict=True):
+        for service in ("blob", "queue"):
+            uri = settings[f"{connection}__{service}ServiceUri"]
+            assert uri == f"https://{account}.{service}.core.windows.net"
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_container_that_the_code_uses_is_created(deployment: str) -> None:
+    settings = read_settings(app_settings(deployment))
+    containers = names(deployment, "Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert containers == ["app-package", settings.images_container, settings.embeddings_container, DEAD_LETTERS]
+    [app] = made(deployment, "Microsoft.Web/sites")
+    assert "'app-package'" in app["properties"]["functionAppConfig"]["deployment"]["storage"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "region", "redundancy"),
+    [("defaults", "westeurope", "Standard_ZRS"), ("multilingual", "westus", "Standard_LRS")],
+)
+def test_images_are_kept_across_zones_where_the_region_has_them(deployment: str, region: str, redundancy: str) -> None:
+    _, data = made(deployment, "Microsoft.Storage/storageAccounts")
+    assert (data["location"], data["sku"]["name"]) == (region, redundancy)
+
+
+def test_soft_delete_is_decided_by_the_template_alone() -> None:
+    for blobs in made("defaults", "Microsoft.Storage/storageAccounts/blobServices"):
+        kept = {"enabled": True, "days": parameters()["softDeleteDays"]["defaultValue"]}
+        assert blobs["properties"]["deleteRetentionPolicy"] == kept
+        assert "isVersioningEnabled" not in blobs["properties"], "an indexer would see no deletion"
+    docs = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    assert [path.name for path in docs if "delete-retention" in path.read_text()] == []
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_every_queue_that_the_code_uses_is_created_and_no_other(deployment: str) -> None:
+    queues = names(deployment, "Microsoft.Storage/storageAccounts/queueServices/queues")
+    prefix = read_settings(app_settings(deployment)).queue_prefix
+    assert sorted(queues) == sorted([prefix + QUEUE, prefix + REQUESTS_POISON, UPLOADS_POISON])
+
+
+def deleted(deployment: str) -> list[str]:
+    """The beginnings of paths (container/name) that storage is told to delete, in any account."""
+    policies = made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies")
+    rules = [rule for policy in policies for rule in policy["properties"]["policy"]["rules"]]
+    assert rules, "without a rule, one of an earlier deployment would stay"
+    return [prefix for rule in rules if rule["enabled"] for prefix in rule["definition"]["filters"]["prefixMatch"]]
+
+
+def test_storage_deletes_the_retired_spaces_and_nothing_whose_name_only_begins_like_theirs() -> None:
+    assert deleted("retired-spaces") == ["embeddings/Cohere-embed-v3-english/", "embeddings/embed-v-4-0-256/"]
+    assert snapshot("retired-spaces")["outputs"]["EMBEDDING_SPACE"] == "embed-v-4-0"
+
+
+@pytest.mark.parametrize("deployment", [name for name in APPS if name != "retired-spaces"])
+def test_storage_deletes_no_space_that_is_not_retired(deployment: str) -> None:
+    assert deleted(deployment) == []
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_space_that_the_deployment_names_is_the_apps(deployment: str) -> None:
+    assert snapshot(deployment)["outputs"]["EMBEDDING_SPACE"] == space_of(read_settings(app_settings(deployment)))
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_the_app_asks_for_the_deployment_of_the_model_that_is_made(deployment: str) -> None:
+    deployed = names(deployment, "Microsoft.CognitiveServices/accounts/deployments")
+    assert deployed in ([], [app_settings(deployment)["FOUNDRY_MODEL"]])
+
+
+def test_the_hooks_are_given_the_names_of_what_is_made() -> None:
+    outputs = snapshot("defaults")["outputs"]
+    assert outputs["FUNCTION_APP_NAME"] in names("defaults", "Microsoft.Web/sites")
+    assert outputs["EVENT_TOPIC_NAME"] in names("defaults", "Microsoft.EventGrid/systemTopics")
+    assert outputs["DATA_ACCOUNT_NAME"] in names("defaults", "Microsoft.Storage/storageAccounts")
+    assert outputs["AZURE_RESOURCE_GROUP"] in names("defaults", "Microsoft.Resources/resourceGroups")

@@ -1,0 +1,26 @@
+"""The status and the reconcile route, as a test asks them."""
+
+from typing import Any
+
+import azure.functions as func
+import msgspec
+
+from shared.operations.status import Status
+from tests.conftest import Cloud
+
+
+def status(cloud: Cloud) -> Any:
+    return msgspec.to_builtins(
+        Status(
+            cloud.settings,
+            cloud.blobs(),
+            cloud.record_store(),
+            cloud.report_store(),
+            cloud.queues(),
+            cloud.dead_letters(),
+        ).read()
+    )
+
+
+def reconcile_request(body: bytes) -> func.HttpRequest:
+    return func.HttpRequest("POST", "/api/reconcile", body=body)
