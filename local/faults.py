@@ -12,6 +12,7 @@ have a Content-Length, as those of the storage SDKs do.
 import http.client
 import math
 import random
+import re
 import socket
 import ssl
 import threading
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 
 from local.azurite import Azurite
 
-FaultKind = Literal["cut", "lost", "slow", "401", "no_role", "firewall", "500", "503"]
+FaultKind = Literal["cut", "lost", "slow", "401", "no_role", "firewall", "changed", "immutable", "500", "503"]
 
 _ERRORS: dict[str, tuple[int, str, str]] = {
     "401": (401, "InvalidAuthenticationInfo", "Authentication information is not given in the correct format."),
@@ -35,6 +36,12 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
         "This request is not authorized to perform this operation using this permission.",
     ),
     "firewall": (403, "AuthorizationFailure", "This request is not authorized to perform this operation."),
+    "changed": (412, "ConditionNotMet", "The condition specified using HTTP conditional header(s) is not met."),
+    "immutable": (
+        409,
+        "BlobImmutableDueToPolicy",
+        "This operation is not permitted as the blob is immutable due to a policy.",
+    ),
     "500": (500, "InternalError", "The server encountered an internal error. Please retry the request."),
     "503": (503, "ServerBusy", "The server is busy."),
 }
@@ -51,6 +58,7 @@ class _Fault:
     share: float
     times: float
     seconds: float
+    requests: str
 
 
 class StorageFaults:
@@ -64,15 +72,25 @@ class StorageFaults:
         """How many requests have met the fault since it began."""
 
     def begin(
-        self, kind: FaultKind, *, share: float = 1.0, times: float = math.inf, seconds: float = 1.0, seed: int = 0
+        self,
+        kind: FaultKind,
+        *,
+        share: float = 1.0,
+        times: float = math.inf,
+        seconds: float = 1.0,
+        seed: int = 0,
+        requests: str = "",
     ) -> None:
         """From now on, fail that share of the requests in this way, at most `times` of them.
+
+        Only requests whose verb and path match the pattern `requests` count, such as "PUT .*/images/".
 
         `cut` drops the connection before anything is forwarded. `lost` drops it once storage has answered: the request
         is done, and its sender never learns of it. `slow` waits `seconds` first. The rest are answers of storage.
         """
         with self._lock:
-            self._fault, self._random, self.met = _Fault(kind, share, times, seconds), random.Random(seed), 0
+            self._fault = _Fault(kind, share, times, seconds, requests)
+            self._random, self.met = random.Random(seed), 0
 
     def end(self) -> int:
         """Let every request through from now on. Returns how many met the fault."""
@@ -80,11 +98,13 @@ class StorageFaults:
             self._fault = None
             return self.met
 
-    def next(self) -> _Fault | None:
-        """The fault that the next request meets."""
+    def next(self, request: str) -> _Fault | None:
+        """The fault that this request, its verb and path, meets."""
         with self._lock:
             fault = self._fault
-            if fault is None or self.met >= fault.times or self._random.random() >= fault.share:
+            if fault is None or not re.match(fault.requests, request):
+                return None
+            if self.met >= fault.times or self._random.random() >= fault.share:
                 return None
             self.met += 1
             return fault
@@ -144,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def answer(self) -> None:
-        fault = self.faults.next()
+        fault = self.faults.next(f"{self.command} {self.path}")
         match fault.kind if fault else None:
             case "cut":
                 self._hang_up()

@@ -10,6 +10,7 @@ ModelError               the model returned no embedding
     ModelTimedOut        it did not answer in time, and may have charged for the call
     RateLimited          the call was never sent: the model is throttled for longer than the call may wait
 StorageError             storage rejected a request or did not answer: a later retry may succeed
+  BlobHeld               a lease, a policy or snapshots keep a blob from being changed until an operator lifts that
 IdentityError            the managed identity returned no token
 ForeignRecord            the record in the image's place is of another app's image: left alone
 Conflict                 another writer was first: start again from the current state
@@ -23,8 +24,9 @@ PictureCode = Literal[
 ]
 RefusalCode = Literal["content_filtered", "refused_by_model", "text_not_supported"]
 GivenUpCode = Literal["crashed", "gave_up"]
+HeldCode = Literal["blob_leased", "blob_immutable", "blob_has_snapshots"]
 SpaceCode = Literal["other_model", "other_dimensions", "unreadable_space"]
-FailureCode = PictureCode | RefusalCode | GivenUpCode
+FailureCode = PictureCode | RefusalCode | GivenUpCode | HeldCode
 
 
 class SettingError(ValueError):
@@ -104,6 +106,14 @@ class StorageError(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+class BlobHeld(StorageError):
+    """A blob may not be written or deleted until an operator lifts what holds it: ``reason``. The message says how."""
+
+    def __init__(self, reason: HeldCode, message: str, *, status: int, code: str) -> None:
+        super().__init__(message, status=status, code=code)
+        self.reason: HeldCode = reason
 
 
 class IdentityError(Exception):

@@ -1,5 +1,6 @@
 """Turn JSON from outside into typed data, with errors that name the field at fault."""
 
+import math
 import re
 from typing import Any
 
@@ -14,12 +15,37 @@ _CHOICES = {
     "retry_failures": "It must be false or a list of failure codes such as damaged_image.",
 }
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# An escaped surrogate that no other one follows or precedes, after anything else; no part is looked at twice.
+_LONE_SURROGATE = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![Dd][89A-Fa-f])|\\u[Dd][89ABab]..\\u[Dd][C-Fc-f]..)*+\\u[Dd][89A-Fa-f]", re.DOTALL
+)
+# Up to here a float holds every integer exactly.
+_MAX_EXACT = 2**53
+_DECODER = msgspec.json.Decoder(float_hook=lambda text: _number(text))
+
 
 def read_json(body: bytes) -> object:
-    """The decoded JSON; raises :class:`~shared.errors.QueryError`."""
+    """The decoded JSON, without the byte order mark that some programs put before it.
+
+    Raises :class:`~shared.errors.QueryError`, whose message names the usual causes by their names.
+    """
+    text = body.removeprefix(_BYTE_ORDER_MARK)
+    if not text or text.isspace():
+        raise QueryError("invalid_json", "The body is empty; it must be JSON.")
+    if encoding := _other_encoding(body):
+        raise QueryError("invalid_json", f"The body is not JSON in UTF-8: it is in {encoding}. Send it in UTF-8.")
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _DECODER.decode(text)
+    except UnicodeDecodeError as error:
+        raise QueryError("invalid_json", "The body is not JSON: it has bytes that are not UTF-8.") from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        if _LONE_SURROGATE.match(text):
+            message = (
+                "The body is not JSON: it has half of a character, a surrogate such as \\ud83d without its other half."
+                " Escape the whole character, as in \\ud83d\\ude00, or send it unescaped."
+            )
+            raise QueryError("invalid_json", message) from error
         raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
 
 
@@ -41,6 +67,28 @@ def split_path(error: msgspec.ValidationError) -> tuple[str, str]:
     """
     message, _, path = str(error).partition(" - at `$")
     return _QUOTED_VALUE.sub(r"\1", message), path.rstrip("`")
+
+
+def _other_encoding(body: bytes) -> str | None:
+    """UTF-16 or UTF-32, by a byte order mark or by where the zeros are (RFC 4627, section 3); else ``None``."""
+    if body[:4] in {b"\xff\xfe\0\0", b"\0\0\xfe\xff"}:
+        return "UTF-32"
+    if body[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return "UTF-16"
+    match [bool(byte) for byte in body[:4]]:
+        case [False, False, False, True] | [True, False, False, False]:
+            return "UTF-32"
+        case [False, True, False, True] | [True, False, True, False] | [False, True] | [True, False]:
+            return "UTF-16"
+    return None
+
+
+def _number(text: str) -> int | float:
+    """A number with a point or an exponent; an integer if it is one, as in JavaScript: 1024.0 and 1e3."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise msgspec.ValidationError("Number out of range")
+    return int(number) if number.is_integer() and abs(number) <= _MAX_EXACT else number
 
 
 def check_depth(extras: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ QueryRecords = Literal["full", "vector", "off"]
 
 # "A container name must be 3 to 63 lower-case letters, digits and single dashes": Azure Storage's naming rules.
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
-_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}[A-Za-z0-9]")
+_DEPLOYMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,13}(\.[0-9]{1,3})?")
 # Matched here and never parsed by a library: those raise errors of their own for a placeholder such as [resource], and
@@ -291,7 +291,7 @@ def _visible(value: str) -> str | None:
 def _deployment(value: str) -> str | None:
     if _DEPLOYMENT.fullmatch(value):
         return None
-    return "it must be the deployment's name (letters, digits, '.', '_' and '-')"
+    return "it must be the deployment's name (1 to 128 letters, digits, '.', '_' and '-', no sign at either end)"
 
 
 def _container(value: str) -> str | None:

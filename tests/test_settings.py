@@ -73,6 +73,12 @@ def test_the_required_settings_are_enough() -> None:
     assert (settings.text_metadata, settings.query_records) == ("text", "full")
 
 
+@pytest.mark.parametrize("name", ["m", "7", "e5", "m" * 128])
+def test_a_deployment_may_have_any_name_that_the_message_allows(name: str) -> None:
+    assert read_settings({**KEYLESS, "FOUNDRY_MODEL": name}).foundry_model == name
+    assert "1 to 128 letters" in error_message(FOUNDRY_MODEL=f"{name}/")
+
+
 @pytest.mark.parametrize("name", KEYLESS)
 def test_a_missing_setting_is_named(name: str) -> None:
     assert f"{name} is missing" in error_message(**{name: ""})
@@ -105,6 +111,9 @@ def test_one_message_names_every_problem() -> None:
         ("ImageStorage", "AccountName=contoso;AccountKey=no base64"),
         ("ImageStorage", "AccountName=contoso"),
         ("FOUNDRY_MODEL", "a/b"),
+        ("FOUNDRY_MODEL", "-"),
+        ("FOUNDRY_MODEL", "m-"),
+        ("FOUNDRY_MODEL", "m" * 129),
         ("FOUNDRY_CONCURRENCY", "0"),
         ("FOUNDRY_CONCURRENCY", "33"),
         ("EMBEDDING_DIMENSIONS", "-1"),

@@ -6,7 +6,7 @@ import uuid
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 
@@ -18,7 +18,7 @@ from shared.audit.running import RunningAudit
 from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
-from shared.errors import FailureCode
+from shared.errors import FailureCode, HeldCode
 from shared.log import Report
 from shared.pictures.limits import PREPARATION
 from shared.settings import Settings
@@ -30,6 +30,8 @@ from shared.uploads.requests import RequestQueue
 
 # Well below Azure's limit for HTTP responses (230 s) and that for an invocation (5 minutes, host.json).
 _STEP_SECONDS = 100.0
+# Failures that the next audit retries: they end with their cause, and no image can bring that about.
+_NEXT_TIME = {"gave_up", *get_args(HeldCode)}
 # After so many crashes on an image, audits retry it only if an operator asks for it.
 _MAX_CRASHES = 3
 # A vector found unused is kept until the following night's audit: its image may come back under another name.
@@ -329,7 +331,7 @@ def _should_retry(code: str, metadata: dict[str, str], requested: bool | list[Fa
     """Whether to retry a failed image: the operator requested it, or the image may not be at fault."""
     if requested is True or (requested and code in requested):
         return True
-    return code == "gave_up" or (code == "crashed" and int(metadata.get("attempts", 0)) < _MAX_CRASHES)
+    return code in _NEXT_TIME or (code == "crashed" and int(metadata.get("attempts", 0)) < _MAX_CRASHES)
 
 
 def _restart(audit: Audit, error: OutOfOrder) -> None:

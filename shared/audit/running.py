@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
-from shared.clock import now
+from shared.clock import back_off, now
 from shared.errors import Conflict
 from shared.storage.queues import Queues
 
@@ -40,6 +40,7 @@ class RunningAudit:
         That is another one if it is not over and does all that this one is asked to do. If it was asked for less, this
         one takes over and does what both are asked to do.
         """
+        losses = 0
         while True:
             running, version = self._reports.find_running() or (None, None)
             waiting = self._queues.waiting()
@@ -54,6 +55,8 @@ class RunningAudit:
             with suppress(Conflict):
                 self._reports.write_running(report, replaces=version)
                 return report
+            losses += 1
+            back_off(losses)
 
     def holds(self, report: AuditReport) -> bool:
         """Whether this is the running audit."""
@@ -62,6 +65,7 @@ class RunningAudit:
 
     def advance(self, report: AuditReport) -> bool:
         """Store how far an audit is; returns whether it is the running one, and no other has taken its place."""
+        losses = 0
         while True:
             running, version = self._reports.find_running() or (None, None)
             free = running is None and not report.is_full
@@ -70,11 +74,14 @@ class RunningAudit:
             with suppress(Conflict):
                 self._reports.write_running(report, replaces=version)
                 return True
+            losses += 1
+            back_off(losses)
 
     def end(self, report: AuditReport) -> bool:
         """Note that an audit has compared everything, or has failed; returns whether it was the running one."""
         if report.finished_at and report.is_full and min(report.requested, report.waiting or 0) > _FEW:
             return self.advance(report)
+        losses = 0
         while True:
             running, version = self._reports.find_running() or (None, None)
             if running is None or version is None or running.id != report.id:
@@ -82,6 +89,8 @@ class RunningAudit:
             with suppress(Conflict):
                 self._reports.remove_running(version)
                 return True
+            losses += 1
+            back_off(losses)
 
     def _note_progress(self, running: AuditReport, version: str | None, waiting: int) -> None:
         if running.waiting is None or waiting < running.waiting:

@@ -89,13 +89,33 @@ class Usage(msgspec.Struct, kw_only=True):
 
 
 class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
-    """The body of a 200 from either route. Other fields that a model sends are ignored."""
+    """The body of a 200 from either route, as the API specifies it and this app answers."""
 
     data: list[Embedding]
     model: str | None = None
     usage: Usage = msgspec.field(default_factory=Usage)
     id: str | None = None
     object: str = "list"
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _Vector(msgspec.Struct):
+    """The part of an embedding that counts."""
+
+    embedding: list[float]
+
+
+class _ReceivedAnswer(msgspec.Struct):
+    """The same body, as models send it. A good vector was paid for, so nothing beside it can make it a broken answer.
+
+    What is not read here may have any shape, and what is optional is checked by itself.
+    """
+
+    data: list[_Vector]
+    model: msgspec.Raw = _NULL
+    usage: msgspec.Raw = _NULL
 
 
 @dataclass(frozen=True)
@@ -136,14 +156,11 @@ def read_answer(content: bytes, host: str, options: ModelOptions, model: str) ->
             status=200,
         )
     try:
-        answer = msgspec.json.decode(content, type=EmbeddingsAnswer)
+        answer = msgspec.json.decode(content, type=_ReceivedAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelUnavailable(f"The model's answer does not have the API's shape: {error}", status=200) from error
-    if len(answer.data) != 1 or isinstance(answer.data[0].embedding, str):
-        raise ModelUnavailable(
-            f"The model answered one input with {len(answer.data)} embeddings, or not with a list of numbers",
-            status=200,
-        )
+    if len(answer.data) != 1:
+        raise ModelUnavailable(f"The model answered one input with {len(answer.data)} embeddings", status=200)
     embedding = answer.data[0].embedding
     dimensions = options.dimensions or _published_dimensions(model)
     if dimensions is not None and options.requested_encoding in {"binary", "ubinary"}:
@@ -156,7 +173,13 @@ def read_answer(content: bytes, host: str, options: ModelOptions, model: str) ->
         )
     if not all(map(math.isfinite, embedding)) or not (any(embedding) or options.requested_encoding != "float"):
         raise ModelUnavailable("The model returned a vector that is all zero or not finite", status=200)
-    return ModelAnswer(embedding, answer.usage.prompt_tokens, answer.usage.total_tokens, answer.model or None)
+    usage = _if_it_is(dict, answer.usage) or {}
+    return ModelAnswer(
+        embedding,
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("total_tokens")),
+        _if_it_is(str, answer.model) or None,
+    )
 
 
 def failure(status: int, headers: Mapping[str, str], content: bytes, *, has_text: bool) -> ModelError:
@@ -233,6 +256,20 @@ def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes
     if options.requested_encoding != "float":
         fields["encoding_format"] = options.requested_encoding
     return [msgspec.json.encode(fields)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
+
+
+def _if_it_is[Shape](shape: type[Shape], value: msgspec.Raw) -> Shape | None:
+    try:
+        return msgspec.json.decode(value, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _count(tokens: object) -> int | None:
+    """A number of tokens, which some models send as a float; ``None`` for whatever else is in its place."""
+    if not isinstance(tokens, int | float) or isinstance(tokens, bool) or not 0 <= tokens < 2**53:
+        return None
+    return round(tokens)
 
 
 def _published_dimensions(model: str) -> int | None:

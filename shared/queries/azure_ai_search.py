@@ -17,7 +17,7 @@ import msgspec
 from shared.errors import ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
 from shared.model.wire_format import InputType, ModelOptions
 from shared.parsing import split_path
-from shared.queries.foundry_api import decode_image
+from shared.queries.data_urls import decode_image
 from shared.queries.queries import (
     MAX_QUERIES,
     Answer,

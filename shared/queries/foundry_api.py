@@ -13,7 +13,8 @@ import pybase64
 
 from shared.errors import QueryError
 from shared.model.wire_format import Embedding, EmbeddingsAnswer, EncodingFormat, InputType, ModelOptions, Usage
-from shared.parsing import check_depth, convert
+from shared.parsing import check_depth, convert, read_json
+from shared.queries.data_urls import decode_image
 from shared.queries.queries import Answer, Query, QueryOptions
 from shared.settings import Settings
 
@@ -66,6 +67,34 @@ class ParsedRequest:
 _BODY_OPTIONS = {"model", "input_type", "dimensions", "encoding_format"}
 
 
+def read_image_request(
+    body: bytes, content_type: str, parameters: Mapping[str, str], extra_parameters: str
+) -> ParsedRequest:
+    """Read a request for images: JSON, a form with one file, or the image itself.
+
+    Of the last two the text and the options are in ``parameters``, the query string, or in fields of the form. A
+    picture is recognised whatever ``content_type`` says of it. Raises :class:`~shared.errors.QueryError`.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        # Deferred, as few requests need it.
+        from shared.queries.forms import read_form
+
+        form = read_form(body, content_type)
+        return read_image(form.image, {**parameters, **form.fields}, target=form.name)
+    if kind.startswith("image/") or kind == "application/octet-stream" or _is_picture(body):
+        return read_image(body, parameters)
+    try:
+        content = read_json(body)
+    except QueryError as error:
+        message = (
+            f"{error} Send JSON, a form with one file (multipart/form-data), or the image itself with its content-type,"
+            " such as image/jpeg."
+        )
+        raise QueryError(error.code, message) from error
+    return read_images(content, extra_parameters)
+
+
 def read_images(content: object, extra_parameters: str) -> ParsedRequest:
     """Read the JSON of a request for images; raises one :class:`~shared.errors.QueryError` for all wrong inputs."""
     request = _read(content, ImageEmbeddingsRequest, extra_parameters)
@@ -80,16 +109,16 @@ def read_texts(content: object, extra_parameters: str) -> ParsedRequest:
     return ParsedRequest([Query(f"input[{index}]", text=text) for index, text in enumerate(texts)], request)
 
 
-def read_image(body: bytes, parameters: Mapping[str, str]) -> ParsedRequest:
-    """Read a request whose body is the image itself, with its text and the options in the query string.
+def read_image(image: bytes, parameters: Mapping[str, str], *, target: str = "body") -> ParsedRequest:
+    """Read a request with the image itself, and its text and the options as strings; ``target`` names it in errors.
 
     Raises :class:`~shared.errors.QueryError`.
     """
     given = {name: value for name, value in parameters.items() if name in _BODY_OPTIONS}
     options = convert(given, EmbeddingsOptions, strict=False)
-    if not body:
-        raise QueryError("empty", "The body has no bytes; it must be the image.")
-    return ParsedRequest([Query("body", body, parameters.get("text", "").strip() or None)], options)
+    if not image:
+        raise QueryError("empty", "The image has no bytes.", target=target)
+    return ParsedRequest([Query(target, image, parameters.get("text", "").strip() or None)], options)
 
 
 def query_options(options: EmbeddingsOptions, settings: Settings, *, deadline: float, fresh: bool) -> QueryOptions:
@@ -122,23 +151,14 @@ def model_info(model: str) -> ModelInfo:
     return ModelInfo(model_name=model, model_type="embeddings", model_provider_name="Cohere" if cohere else "")
 
 
-def decode_image(image: str, target: str) -> bytes:
-    """The bytes of a data URL or of bare base64; raises :class:`~shared.errors.QueryError`."""
-    if image[:8].lower().startswith(("http://", "https://")):
-        message = "Send the image itself as a data URL; links are not followed."
-        raise QueryError("invalid_request", message, target=target)
-    if image[:5].lower() == "data:":
-        head, comma, image = image.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            message = "The data URL must be like data:image/png;base64,<data>."
-            raise QueryError("invalid_request", message, target=target)
-    try:
-        data = pybase64.b64decode(image, validate=True)
-    except ValueError as error:
-        raise QueryError("invalid_request", f"The image is not valid base64: {error}.", target=target) from error
-    if not data:
-        raise QueryError("empty", "The image has no bytes.", target=target)
-    return data
+def _is_picture(body: bytes) -> bool:
+    """Whether the body starts like a picture. JSON is an object here, which no picture starts like."""
+    if body[:1] in {b"{", b""}:
+        return False
+    # Deferred: it brings a decoder along, which most requests do not need.
+    from shared.pictures import headers
+
+    return headers.is_picture(body) or headers.is_document(body)
 
 
 def _read[Request: EmbeddingsOptions](content: object, shape: type[Request], extra_parameters: str) -> Request:

@@ -1,6 +1,7 @@
 """The images container, read only; and any other blob of the same account, by name."""
 
 import contextlib
+import io
 import math
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -18,6 +19,13 @@ from shared.storage.rest import BRIEF, LARGE, ONCE, Rest, conflict_if_changed, m
 _MAX_HELD = 256 * 2**20
 # Deflate's best ratio (zlib's technical details): an encoded blob becomes at most so many times as large.
 _MAX_INFLATION = 1032
+# What zlib is told of the format (window bits, zlib's manual).
+_GZIP_OR_ZLIB, _RAW_DEFLATE = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
+_GZIP = b"\x1f\x8b"
+# What it takes and gives at once, in bytes.
+_PIECE, _MAX_INFLATED = 64 * 2**10, 2**20
+# bgzip, which writes the most, has a member for every 64 KiB, so 640 MB of a picture; each costs some microseconds.
+_MAX_MEMBERS = 10_000
 
 
 @dataclass
@@ -145,8 +153,8 @@ class Images:
         return self._lister.pages(self._container, prefix, marker)
 
     def _held(self, image: Image) -> int:
-        """What the image's bytes take at most, decoded next to encoded."""
-        return image.size + (min(self._max_bytes, image.size * _MAX_INFLATION) if image.encoding else 0)
+        """What the image's bytes take at most, decoded next to encoded; decoding takes an eighth more for a while."""
+        return image.size + (min(self._max_bytes, image.size * _MAX_INFLATION) * 9 // 8 if image.encoding else 0)
 
     def _read(self, image: Image) -> bytes:
         if image.size > LARGE:
@@ -161,14 +169,45 @@ def _image(name: str, url: str, headers: Mapping[str, str]) -> Image:
 
 def _decoded(content: bytes, encoding: str, max_bytes: int) -> bytes:
     """What a browser would show of a blob with this ``Content-Encoding``, at most ``max_bytes`` of it."""
-    if encoding.lower() not in {"gzip", "deflate"}:
-        return content
-    try:
-        inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip or zlib
-        decoded = inflate.decompress(content, max_bytes)
-    except zlib.error as error:
-        raise PictureError("damaged_image", f"The blob's Content-Encoding is {encoding}, its bytes are not.") from error
-    if inflate.unconsumed_tail:
-        message = f"The blob has more than IMAGE_MAX_BYTES ({max_bytes:,}) bytes once its {encoding} is decoded."
-        raise PictureError("too_many_bytes", message)
-    return decoded
+    match encoding.strip().lower():
+        case "gzip" | "x-gzip":
+            formats = [_GZIP_OR_ZLIB]
+        case "deflate":
+            # RFC 9110 means zlib, and many send what is inside of that. Browsers take both.
+            formats = [_GZIP_OR_ZLIB, _RAW_DEFLATE]
+        case _:
+            return content
+    for window_bits in formats:
+        try:
+            decoded = _inflated(content, window_bits, max_bytes)
+        except zlib.error:
+            continue
+        if len(decoded) > max_bytes:
+            message = f"The blob has more than IMAGE_MAX_BYTES ({max_bytes:,}) bytes once its {encoding} is decoded."
+            raise PictureError("too_many_bytes", message)
+        return decoded
+    raise PictureError("damaged_image", f"The blob's Content-Encoding is {encoding}, its bytes are not.")
+
+
+def _inflated(content: bytes, window_bits: int, max_bytes: int) -> bytes:
+    """The decompressed bytes, those of every member of a gzip file; a few more than ``max_bytes`` if there are more.
+
+    What comes after the last member, such as padding, is ignored. Raises ``zlib.error`` if the first is broken, and
+    ``PictureError`` for more members than any tool writes.
+    """
+    # Its buffer grows by an eighth at a time, and becomes the result without a copy.
+    decoded = io.BytesIO()
+    rest = memoryview(content)
+    for _ in range(_MAX_MEMBERS):
+        inflate = zlib.decompressobj(window_bits)
+        while rest and not inflate.eof and decoded.tell() <= max_bytes:
+            # In pieces, since zlib copies what it leaves over.
+            piece = rest[:_PIECE]
+            decoded.write(inflate.decompress(piece, _MAX_INFLATED))
+            rest = rest[len(piece) - len(inflate.unconsumed_tail) - len(inflate.unused_data) :]
+        if not rest:
+            # Some bytes may be left that are no longer in the input.
+            decoded.write(inflate.flush())
+        if not inflate.eof or rest[:2] != _GZIP or decoded.tell() > max_bytes:
+            return decoded.getvalue()
+    raise PictureError("damaged_image", f"The blob's gzip has more than {_MAX_MEMBERS:,} members.")

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
-from shared.errors import Conflict, IdentityError, StorageError
+from shared.errors import BlobHeld, Conflict, HeldCode, IdentityError, StorageError
 from shared.identity import Identity
 from shared.settings import StorageSettings
 
@@ -33,6 +33,21 @@ STORAGE_SCOPE = "https://storage.azure.com/.default"
 METADATA = "x-ms-meta-"
 # No such blob, a condition that does not hold, a blob that exists and should not.
 MISSING, CHANGED, EXISTS = 404, 412, 409
+# The codes of those three ("Blob service error codes" in the REST reference); some proxies drop the header with it.
+_RACES = {"BlobNotFound", "ConditionNotMet", "TargetConditionNotMet", "BlobAlreadyExists", ""}
+# What else comes with the same statuses and no retry of ours can change, by how its code begins.
+_HELD: dict[str, tuple[HeldCode, str]] = {
+    "Lease": ("blob_leased", "it has a lease. Break that, for example with az storage blob lease break"),
+    "BlobImmutable": (
+        "blob_immutable",
+        "it is under an immutability policy or a legal hold. Remove that: records must be replaceable",
+    ),
+    "SnapshotsPresent": (
+        "blob_has_snapshots",
+        "it has snapshots. Delete those, for example with az storage blob delete --delete-snapshots only",
+    ),
+}
+_HELD["BlobHasSnapshots"] = _HELD["SnapshotsPresent"]
 # One for each thread of the worker (at most 80, infra/modules/app.bicep), and for those of an audit.
 _MAX_CONNECTIONS = 96
 _TRANSIENT = {408, 429, 500, 502, 503, 504}
@@ -271,11 +286,12 @@ def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def ignoring(*statuses: int) -> Iterator[None]:
-    """Run the block, and ignore these HTTP statuses of storage."""
+    """Run the block, and ignore these HTTP statuses of storage; with :data:`CHANGED`, a blob that is held as well."""
     try:
         yield
     except StorageError as error:
-        if error.status not in statuses or error.code == "ContainerNotFound":
+        held = CHANGED in statuses and isinstance(error, BlobHeld)
+        if not held and (error.status not in statuses or error.code == "ContainerNotFound"):
             raise
 
 
@@ -285,7 +301,7 @@ def conflict_if_changed(name: str) -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        if error.status not in {MISSING, CHANGED, EXISTS} or error.code == "ContainerNotFound":
+        if error.status not in {MISSING, CHANGED, EXISTS} or error.code not in _RACES:
             raise
         raise Conflict(name) from error
 
@@ -293,8 +309,11 @@ def conflict_if_changed(name: str) -> Iterator[None]:
 def _raise_for_status(answer: Answer, method: str, url: str) -> None:
     if answer.status >= HTTPStatus.BAD_REQUEST:
         code = answer.headers.get("x-ms-error-code", "")
-        status = f"{answer.status} {code}".strip()
-        raise StorageError(f"Storage answered {status} to {_shown(method, url)}.", status=answer.status, code=code)
+        message = f"Storage answered {f'{answer.status} {code}'.strip()} to {_shown(method, url)}"
+        for beginning, (reason, explanation) in _HELD.items():
+            if answer.status in {CHANGED, EXISTS} and code.startswith(beginning):
+                raise BlobHeld(reason, f"{message}: {explanation}.", status=answer.status, code=code)
+        raise StorageError(f"{message}.", status=answer.status, code=code)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.clock import now
+from shared.clock import back_off, now
 from shared.errors import Conflict, WrongSpace
 from shared.settings import Settings
 from shared.storage.blobs import IF_MISSING, JsonBlobs, if_match
@@ -151,6 +151,7 @@ class Space:
 
     def _update(self, change: Callable[[SpaceDescription | None], SpaceDescription]) -> SpaceDescription:
         """Apply a change that only adds what is unknown, whoever else adds something."""
+        losses = 0
         while True:
             before, version = self._read(self.name)
             after = change(before)
@@ -161,6 +162,8 @@ class Space:
                 with conflict_if_changed(self.name):
                     self._blobs.write(_path(self.name), after, condition=condition, indented=True)
             except Conflict:
+                losses += 1
+                back_off(losses)
                 continue
             return after
 

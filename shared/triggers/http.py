@@ -18,6 +18,9 @@ _MAX_RETRY_AFTER = 300
 # Room for 96 pictures of 512 x 512 pixels, or three of the largest that the model accepts. The host rejects much larger
 # bodies before they have arrived: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT in the deployment.
 MAX_BODY_BYTES = 20 * 2**20
+# The codings of RFC 9110 and the newer ones; what else people put into the header means nothing.
+_COMPRESSED = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"}
+_GZIP = b"\x1f\x8b"  # no JSON and no picture begins so
 
 
 class ErrorBody(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -62,11 +65,16 @@ def _answering_bad_settings(function: _Function) -> _Function:
 
 
 def read_body(request: func.HttpRequest) -> bytes:
-    """The bytes of the body; raises :class:`~shared.errors.QueryError` (413) for too many of them."""
+    """The bytes of the body; raises :class:`~shared.errors.QueryError` for too many (413) or compressed ones."""
     body: bytes = request.get_body()
     if len(body) > MAX_BODY_BYTES:
         message = f"The body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,}."
         raise QueryError("request_too_large", message, status=413)
+    named = {name.strip().lower() for name in request.headers.get("content-encoding", "").split(",")}
+    encodings = sorted(named & _COMPRESSED) or ["gzip"] * body.startswith(_GZIP)
+    if encodings:
+        message = f"The body is compressed ({', '.join(encodings)}). Send it as it is, without content-encoding."
+        raise QueryError("invalid_request", message, target="content-encoding")
     return body
 
 

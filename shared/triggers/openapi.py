@@ -21,7 +21,10 @@ type _Json = dict[str, Any]
 # 64 red pixels, so that the document's example works as it is.
 _RED = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mP8z4AdMDEMKQkAzUEBD7t4NqoAAAAASUVORK5CYII="
 
-_IMAGE = "A data URL (`data:image/jpeg;base64,…`) or bare base64, in any format of the README. Links are not followed."
+_IMAGE = (
+    "A data URL (`data:image/jpeg;base64,…`) or bare base64, in any format of the README. Line breaks, missing padding,"
+    " the URL-safe alphabet and, in a data URL, percent-encoding are taken. Links are not followed."
+)
 _EXTRAS = "Other fields are rejected, unless the header `extra-parameters` is `drop` or `pass-through`."
 
 _BAD_QUERY = ", ".join(f"`{code}`" for code in ("invalid_json", "invalid_request", "unknown_model"))
@@ -73,14 +76,15 @@ def _image_embeddings() -> _Json:
     text = {
         "name": "text",
         "in": "query",
-        "description": "If the body is an image: the text to embed together with it.",
+        "description": "If the body is an image or a form: the text to embed together with the image.",
         "schema": {"type": "string"},
     }
     return {
         **_operation("image_embeddings", "Embed images, each with or without a text", _embeddings()),
         "parameters": [*_REQUEST_HEADERS, text, *_options_in_query()],
         "requestBody": {
-            "description": "JSON in the API's shape, or one image, with its text and the options in the query string.",
+            "description": "JSON in the API's shape; or one image, with its text and the options in the query string;"
+            " or a form with one file, and the rest in its fields or in the query string.",
             "required": True,
             "content": {
                 **_json(
@@ -89,6 +93,7 @@ def _image_embeddings() -> _Json:
                 ),
                 "image/*": {},
                 "application/octet-stream": {},
+                "multipart/form-data": _image_form(),
             },
         },
     }
@@ -234,12 +239,24 @@ def _options_in_query() -> list[_Json]:
         {
             "name": name,
             "in": "query",
-            "description": "If the body is an image; otherwise it is a field of the JSON body.",
-            "schema": _without_null(schema),
+            "description": "If the body is an image or a form; otherwise it is a field of the JSON body.",
+            "schema": schema,
         }
-        for name, schema in _shapes(EmbeddingsOptions)["EmbeddingsOptions"]["properties"].items()
-        if name != "extras"
+        for name, schema in _options_as_text().items()
     ]
+
+
+def _image_form() -> _Json:
+    """A form with an image. The name of the file's field does not matter."""
+    image = {"type": "string", "format": "binary", "description": "The image, as a file."}
+    fields = {"image": image, "text": {"type": "string"}, **_options_as_text()}
+    return {"schema": {"type": "object", "properties": fields, "required": ["image"]}}
+
+
+def _options_as_text() -> _Json:
+    """The schemas of the options where there is no null."""
+    options = _shapes(EmbeddingsOptions)["EmbeddingsOptions"]["properties"]
+    return {name: _without_null(schema) for name, schema in options.items() if name != "extras"}
 
 
 def _without_null(schema: _Json) -> _Json:

@@ -30,16 +30,15 @@ from shared.triggers.http import (
 
 _MESSAGE_LIMIT = 1000
 _MAX_HEADER = 4096
+_MAX_KIND = 100
 
 
 def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
-    """Embed images: the body is JSON in the API's shape, or one image."""
+    """Embed images: the body is JSON in the API's shape, a form with one image, or one image."""
 
     def read() -> ParsedRequest:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind.startswith("image/") or kind == "application/octet-stream":
-            return foundry_api.read_image(read_body(request), request.params)
-        return foundry_api.read_images(read_json(read_body(request)), _extra_parameters(request))
+        body, kind = read_body(request), request.headers.get("content-type", "")
+        return foundry_api.read_image_request(body, kind, request.params, _extra_parameters(request))
 
     return _answer_queries(read, request, settings, queries)
 
@@ -48,7 +47,7 @@ def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Quer
     """Embed texts: the body is JSON in the API's shape."""
 
     def read() -> ParsedRequest:
-        return foundry_api.read_texts(read_json(read_body(request)), _extra_parameters(request))
+        return foundry_api.read_texts(_read_json(request), _extra_parameters(request))
 
     return _answer_queries(read, request, settings, queries)
 
@@ -57,7 +56,7 @@ def azure_ai_search(
     request: func.HttpRequest, answer: Callable[[SearchRequest, QueryReport], SearchAnswer]
 ) -> func.HttpResponse:
     """Answer a request from Azure AI Search, in the shape that its skills and vectorizers share."""
-    return _logged(lambda report: json_response(answer(convert(read_json(read_body(request)), SearchRequest), report)))
+    return _logged(lambda report: json_response(answer(convert(_read_json(request), SearchRequest), report)))
 
 
 def model_info(settings: Settings) -> func.HttpResponse:
@@ -68,7 +67,7 @@ def model_info(settings: Settings) -> func.HttpResponse:
 def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], AuditReport]) -> func.HttpResponse:
     """Run an audit and answer with its report: 200, or 202 if the audit continues in the background."""
     try:
-        report = start(convert(read_json(read_body(request) or b"{}"), ReconcileRequest))
+        report = start(convert(_read_json(request, default={}), ReconcileRequest))
     except (QueryError, ModelError) as error:
         return failure_response(error)
     except StorageError as error:
@@ -132,6 +131,20 @@ def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResp
         raise
     finally:
         report.log("query", logging.INFO if report.status < 500 else logging.WARNING)
+
+
+def _read_json(request: func.HttpRequest, *, default: object = None) -> object:
+    """The body as JSON, or the default for none; raises :class:`~shared.errors.QueryError`."""
+    body = read_body(request)
+    if not body and default is not None:
+        return default
+    try:
+        return read_json(body)
+    except QueryError as error:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()[:_MAX_KIND]
+        if not kind or "json" in kind.lower():
+            raise
+        raise QueryError(error.code, f"{error} Its content-type is {kind}; send JSON.") from error
 
 
 def _extra_parameters(request: func.HttpRequest) -> str:

@@ -9,8 +9,6 @@ import msgspec
 from shared.uploads.requests import EmbeddingRequest
 
 _SUBJECT = "/blobServices/default/containers/"
-# Stands for a character that got lost.
-_REPLACED = "\ufffd"
 # How an object or a list begins.
 _JSON = {b"{", b"["}
 _MOST_ENCODINGS = 2
@@ -95,20 +93,18 @@ def _named(events: list[_Event]) -> list[EmbeddingRequest]:
         container, blobs, name = event.subject.removeprefix(_SUBJECT).partition("/blobs/")
         if not event.subject.startswith(_SUBJECT) or not blobs or not name:
             raise UnreadableMessageError(f"The event's subject names no blob: {event.subject[:200]!r}")
-        requests += [EmbeddingRequest(name=one, container=container) for one in _names(name, event.data.url, container)]
+        requests.append(EmbeddingRequest(name=_name(event.data.url, container) or name, container=container))
     return requests
 
 
-def _names(subject: str, url: str, container: str) -> list[str]:
-    """The name, as the event's subject and its URL have it: one name, or both where they do not agree.
+def _name(url: str, container: str) -> str:
+    """The name in an event's URL; empty if there is no URL, or none that can be read.
 
-    The subject has the name unescaped, the URL has it percent-encoded (the examples in "Azure Blob Storage as an Event
-    Grid source"). Which characters the service escapes is not documented, and some paths replace characters beyond the
-    first Unicode plane in the subject by U+FFFD. So both readings are synced: a name that no blob has costs three
-    requests and does nothing.
+    The URL has the name percent-encoded, so nothing on its way changes it. The subject has it plain, and some paths
+    put U+FFFD in place of every character beyond the first Unicode plane (Azure/azure-event-grid-viewer#9).
     """
     _, _, encoded = url.partition(f"/{container}/")
-    names = [subject, unquote(encoded)] if encoded else [subject]
-    if encoded and _REPLACED in subject:
-        names.remove(subject)
-    return list(dict.fromkeys(name for name in names if name))
+    try:
+        return unquote(encoded, errors="strict")
+    except UnicodeDecodeError:
+        return ""

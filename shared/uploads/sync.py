@@ -5,15 +5,16 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import get_args
 
 import msgspec
 
-from shared.clock import now
+from shared.clock import back_off, now
 from shared.errors import (
+    BlobHeld,
     Conflict,
     FailureCode,
     ForeignRecord,
@@ -21,8 +22,10 @@ from shared.errors import (
     ModelMisconfigured,
     ModelRefused,
     ModelUnavailable,
+    PictureCode,
     PictureError,
     RateLimited,
+    RefusalCode,
     WrongSpace,
 )
 from shared.log import Report
@@ -37,6 +40,9 @@ from shared.uploads.report import ImageReport
 from shared.uploads.requests import EmbeddingRequest, RequestQueue
 
 _EXPECTED = {"embedded", "copied", "deferred", "unchanged", "removed"}
+
+# The failures whose cause is the image: only another image, or an operator, can change that.
+_PERMANENT = {*get_args(PictureCode), *get_args(RefusalCode)}
 
 # After so many attempts, or so long, of an unavailable model, retries end until an operator asks for another.
 _MAX_ATTEMPTS = 30
@@ -84,8 +90,9 @@ class Sync:
         """Make what is stored about the image match the image as it is now.
 
         Afterwards there is a current embedding record, or a failure record that says why not, or neither because the
-        image is gone; or the model is unavailable and the request is back on the queue. Raises ``StorageError`` where
-        storage fails: then another sync is due.
+        image is gone; or the request is back on the queue, because the model is unavailable, something holds the
+        record as it is, or others keep changing it. Raises ``StorageError`` where storage fails: then another sync is
+        due.
         """
         return self._sync(request, _QUEUE_MAX_WAIT)
 
@@ -106,7 +113,7 @@ class Sync:
                 with self._single_flight(request.name, schedule.deadline):
                     giving_up: GivenUpCode | None = "gave_up" if exhausted else None
                     self._converge(request.name, report, giving_up, schedule, refresh=request.refresh)
-            except (ModelMisconfigured, ModelUnavailable) as error:
+            except (ModelMisconfigured, ModelUnavailable, BlobHeld, Conflict) as error:
                 self._defer(request, error, report)
         return report
 
@@ -146,7 +153,10 @@ class Sync:
             report.log("image", logging.INFO if report.outcome in _EXPECTED else logging.WARNING)
 
     def _defer(
-        self, request: EmbeddingRequest, error: ModelMisconfigured | ModelUnavailable, report: ImageReport
+        self,
+        request: EmbeddingRequest,
+        error: ModelMisconfigured | ModelUnavailable | BlobHeld | Conflict,
+        report: ImageReport,
     ) -> None:
         """Put the image on the queue for later: nothing is recorded, nothing is lost."""
         retry_after = error.retry_after if isinstance(error, ModelUnavailable) else None
@@ -155,6 +165,7 @@ class Sync:
             first_seen = request.first_seen or now()
             later = msgspec.structs.replace(request, attempt=request.attempt + 1, first_seen=first_seen)
         report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
+        report.code = error.reason if isinstance(error, BlobHeld) else None
         report.retry_in = round(self._requests.put_later(later, retry_after))
         if isinstance(error, ModelMisconfigured) and time.monotonic() - self._last_alarm > _ALARM_INTERVAL:
             # Every image fails for the same reason, so one line a minute is enough.
@@ -183,6 +194,7 @@ class Sync:
             return
         made: EmbeddingRecord | FailureRecord | None = None
         settled: str | None = None
+        losses = 0
         with report.step("look"):
             found = self._records.find_record(name)
         for _ in range(_MAX_ROUNDS):
@@ -207,14 +219,21 @@ class Sync:
                         made = self._make(image, report, giving_up, schedule)
                     found = self._write(made, found, report)
                 settled = version
+            except BlobHeld as error:
+                if giving_up is None:
+                    raise
+                self._give_up(image, error, report)
+                settled = version
             except Conflict:
-                settled = None
-                with report.step("look"):
-                    found = self._records.find_record(name)
+                settled, losses = None, losses + 1
             finally:
                 if image is not None:
                     image.forget()
-        raise Conflict(f"Other writers changed {name} or its record {_MAX_ROUNDS} times during its sync")
+            if settled is None:
+                with report.step("look"):
+                    back_off(losses)
+                    found = self._records.find_record(name)
+        raise Conflict(f"Other writers changed {name} or its record {losses} times during its sync.")
 
     def _remove(self, name: str, found: RecordState | None, report: ImageReport) -> None:
         with report.step("write"):
@@ -265,6 +284,14 @@ class Sync:
                 raise
             return self._failure(image, giving_up, str(error), error.status)
 
+    def _give_up(self, image: Image | None, error: BlobHeld, report: ImageReport) -> None:
+        """Record what holds the image's record; of an image that is gone, the next audit finds the record orphaned."""
+        report.outcome, report.code, report.message = "failed", error.reason, str(error)[:_MESSAGE_LIMIT]
+        if image is not None:
+            # Whatever holds one record may hold the other.
+            with suppress(BlobHeld):
+                self._records.write_failure(self._failure(image, error.reason, str(error), error.status), PREPARATION)
+
     def _failure(self, image: Image, code: FailureCode, message: str, status: int | None) -> FailureRecord:
         before = self._records.find_failure(image.name)
         same = before if before is not None and before.etag == image.etag else None
@@ -274,7 +301,7 @@ class Sync:
             code=code,
             message=message,
             status=status,
-            permanent=code not in get_args(GivenUpCode),
+            permanent=code in _PERMANENT,
             # By code: an image that the model was not there for has not crashed anything.
             attempts=same.attempts + 1 if same and same.code == code else 1,
             first_seen=same.first_seen if same else now(),

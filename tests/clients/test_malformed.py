@@ -1,6 +1,7 @@
 """Two thousand requests that no client should send: each gets an error it can read, and the app is as before."""
 
 import base64
+import gzip
 import io
 import json
 import random
@@ -91,7 +92,7 @@ def broken_json(chance: random.Random) -> Malformed:
 def other_encoding(chance: random.Random) -> Malformed:
     route = _any_route(chance)
     text = json.dumps({"input": ["naïve"]}, ensure_ascii=False)
-    encoding = chance.choice(["utf-16", "utf-16-le", "utf-32", "latin-1", "utf-7", "cp037", "utf-8-sig"])
+    encoding = chance.choice(["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be", "latin-1", "utf-7", "cp037"])
     if encoding == "utf-7":
         return Malformed("other encoding", route, b'{"input": +IiIi-}')
     return Malformed("other encoding", route, text.encode(encoding))
@@ -186,8 +187,10 @@ def bad_base64(chance: random.Random) -> Malformed:
         [
             good[:spot] + chance.choice("?*!\n\0é_-🙂") + good[spot + 1 :],
             good.rstrip("=") + "=" * 5,
-            good[:-1],
+            good.rstrip("=") + "=A",
             good + good[:1],
+            "data:image/png;base64," + good[:spot] + chance.choice(["%", "%0", "%zz", "%00", "%ff"]) + good[spot:],
+            "data:image/png," + good.replace("A", "%41"),
             "=" * 8,
             "",
             "data:image/png;base64,",
@@ -246,17 +249,47 @@ def wrong_content_type(chance: random.Random) -> Malformed:
         return Malformed("wrong content type", IMAGES, good, {"content-type": kind})
     kinds = [
         "application/json",
-        "multipart/form-data; boundary=x",
+        "multipart/form-data",
         "application/x-www-form-urlencoded",
         "",
         ";;;=",
         "a/b/c",
     ]
     kind = chance.choice([*kinds, "application/json; charset=" + "x" * 5000])
-    body = chance.choice(
-        [_png(chance), b"--x\r\ncontent-disposition: form-data\r\n\r\nred\r\n--x--", b"input=red", good[1:]]
-    )
+    # On the route of images a picture is one whatever its type says.
+    body = chance.choice([_png(chance)[1:] if route == IMAGES else _png(chance), b"input=red", good[1:]])
     return Malformed("wrong content type", route, body, {"content-type": kind})
+
+
+def bad_form(chance: random.Random) -> Malformed:
+    file = b'content-disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + _png(chance)
+    text = b'content-disposition: form-data; name="dimensions"\r\n\r\n' + chance.choice(
+        [b"0", b"x", b"\xff", b"9" * 999]
+    )
+    part = chance.choice([file, text, file[:-40], file[30:], b"", b"\0" * 100, b"x" * 10_000, file.replace(b"\r", b"")])
+    body = b"--x\r\n" + part + b"\r\n--x"
+    match chance.randrange(4):
+        case 0:
+            body += b"\r\n" + text + b"\r\n--x--"
+        case 1:
+            body += (b"\r\n" + file + b"\r\n--x") * chance.choice([2, 70, 900]) + b"--"
+        case 2:
+            body += b"--" if part not in {file, file[:-40]} else b""
+        case _:
+            body = chance.choice([b"", b"--x", b"--x--", b"{}", body[: len(body) // 2], b"--x\r\n" * 10_000])
+    kind = chance.choice(
+        ["boundary=x", 'boundary="x"', "boundary=y", "boundary=", "boundary=\\", "boundary=" + "x" * 5000]
+    )
+    return Malformed("bad form", _any_route(chance), body, {"content-type": f"multipart/form-data; {kind}"})
+
+
+def compressed(chance: random.Random) -> Malformed:
+    route = _any_route(chance)
+    body = gzip.compress(json.dumps(_good(chance, route)).encode())
+    encoding = chance.choice(["gzip", "GZIP", "deflate", "br", "zstd", "identity", "x" * 5000, "gzip, gzip"])
+    kind = chance.choice(["application/json", "image/png", "multipart/form-data; boundary=x"])
+    headers = {"content-type": kind, "content-encoding": encoding}
+    return Malformed("compressed", route, body, headers if chance.random() < 0.7 else {"content-type": kind})
 
 
 def absurd_header(chance: random.Random) -> Malformed:
@@ -284,7 +317,7 @@ def too_large(chance: random.Random) -> Malformed:
     return Malformed("too large", _any_route(chance), b'{"input": ["' + b"x" * (20 * 2**20) + b'"]}')
 
 
-# How often each comes, out of a hundred and one; the largest bodies cost a thousand times what the others do.
+# How often each comes, in proportion; the largest bodies cost a thousand times what the others do.
 KINDS: dict[Callable[[random.Random], Malformed], float] = {
     broken_json: 12,
     other_encoding: 4,
@@ -301,6 +334,8 @@ KINDS: dict[Callable[[random.Random], Malformed], float] = {
     bad_picture: 6,
     bad_parameter: 4,
     wrong_content_type: 6,
+    bad_form: 5,
+    compressed: 2,
     absurd_header: 3,
     absurd_header_and_body: 4,
     empty: 3,

@@ -30,7 +30,7 @@ from shared.model.client import MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Sched
 from shared.model.wire_format import ModelOptions, ServiceError, requested_wait
 from tests.conftest import CLIENT_ID, PATIENCE, Clock, Cloud
 from tests.drawing import picture
-from tests.model.replay import answering
+from tests.model.replay import answering, replaying
 
 
 def within(seconds: float) -> Schedule:
@@ -289,20 +289,67 @@ def test_the_wait_may_be_a_date(monkeypatch: pytest.MonkeyPatch, later: int, wai
     assert requested_wait({"retry-after": date}, ServiceError("429", "")) == wait
 
 
+VECTOR = [0.5] * 1024
+ITEM = {"index": 0, "object": "embedding", "embedding": VECTOR}
+
+
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("data", [[], [{"index": 0, "embedding": "AAAA"}], [{"index": 0, "embedding": []}]])
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        None,
+        [ITEM, ITEM],
+        [{"index": 0}],
+        [{"index": 0, "embedding": None}],
+        [{"index": 0, "embedding": "AAAA"}],
+        [{"index": 0, "embedding": []}],
+        [{"index": 0, "embedding": [0.5] * 1023}],
+        [{"index": 0, "embedding": [0.5] * 1023 + [None]}],
+        [{"index": 0, "embedding": [0.0] * 1024}],
+    ],
+)
 def test_an_answer_without_a_vector_of_numbers_is_an_error(cloud: Cloud, data: Any) -> None:
     failure(cloud, 200, {"data": data, "usage": {}})
 
 
-def test_an_answer_without_usage_is_accepted(cloud: Cloud) -> None:
-    with answering(200, {"data": [{"index": 0, "embedding": [0.5] * 1024}]}) as endpoint:
-        answer = (
-            cloud.with_settings(FOUNDRY_ENDPOINT=endpoint)
-            .model_client()
-            .embed_text("red", ModelOptions("query"), within(60))
-        )
-    assert (answer.prompt_tokens, answer.total_tokens) == (None, None)
+@pytest.mark.parametrize(
+    ("answer", "tokens", "name"),
+    [
+        ({"data": [ITEM]}, (None, None), None),
+        ({"data": [ITEM], "usage": None}, (None, None), None),
+        ({"data": [ITEM], "usage": []}, (None, None), None),
+        ({"data": [ITEM], "usage": {"prompt_tokens": 7.0, "total_tokens": 9.4}}, (7, 9), None),
+        ({"data": [ITEM], "usage": {"prompt_tokens": "7", "total_tokens": -1}}, (None, None), None),
+        ({"data": [ITEM], "usage": {"prompt_tokens": True, "total_tokens": 10**30}}, (None, None), None),
+        ({"data": [ITEM], "object": None, "id": 7, "model": "m"}, (None, None), "m"),
+        ({"data": [ITEM], "model": ["m"]}, (None, None), None),
+        ({"data": [ITEM], "model": ""}, (None, None), None),
+        ({"data": [{"embedding": VECTOR}]}, (None, None), None),
+        ({"data": [{"index": "0", "object": None, "embedding": VECTOR}], "object": 1}, (None, None), None),
+        ({"data": [{"index": None, "embedding": VECTOR, "more": {"a": [None]}}]}, (None, None), None),
+        (
+            b'{"usage": {"total_tokens": 1e999}, "model": {}, "data": [{"embedding": %s}]}'
+            % msgspec.json.encode(VECTOR),
+            (None, None),
+            None,
+        ),
+    ],
+)
+def test_a_good_vector_is_taken_whatever_stands_beside_it(
+    cloud: Cloud, answer: Any, tokens: tuple[int | None, int | None], name: str | None
+) -> None:
+    asked: list[bytes] = []
+
+    def respond(body: bytes) -> tuple[int, object]:
+        asked.append(body)
+        return 200, answer
+
+    with replaying(respond) as endpoint:
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+        taken = client.embed_text("red", ModelOptions("query"), within(60))
+    assert (taken.embedding, taken.prompt_tokens, taken.total_tokens, taken.model) == (VECTOR, *tokens, name)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

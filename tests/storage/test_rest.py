@@ -3,11 +3,13 @@
 import gzip
 import json
 import math
+import random
 import socket
 import threading
 import time
+import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +28,7 @@ from shared.identity import Identity
 from shared.model.wire_format import ModelOptions
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.storage import rest as rest_module
-from shared.storage.images import Images
+from shared.storage.images import Image, Images, _decoded
 from shared.storage.rest import BRIEF, FULL, ONCE, Answer, Effort, Rest
 from shared.uploads.sync import _MAX_TIME
 from tests.conftest import CLIENT_ID, Clock, Cloud
@@ -203,22 +205,84 @@ def test_a_large_image_that_has_changed_is_a_conflict_and_a_missing_container_an
     assert (raised.value.status, raised.value.code) == (404, "ContainerNotFound")
 
 
-@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_an_image_stored_with_a_content_encoding_is_decompressed(cloud: Cloud, encoding: str, compress: object) -> None:
-    assert callable(compress)
+def in_members(data: bytes) -> bytes:
+    """A gzip file as several tools write it: one member after the other, then padding."""
+    return b"".join(gzip.compress(data[start : start + 50]) for start in range(0, len(data), 50)) + bytes(512)
+
+
+def raw_deflate(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("GZIP", in_members),
+        ("deflate", zlib.compress),
+        ("deflate", raw_deflate),
+        ("identity", bytes),
+    ],
+)
+def test_an_image_stored_with_a_content_encoding_is_decompressed(
+    cloud: Cloud, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
     stored = compress(picture())
     cloud.images.upload_blob("a.png", stored, content_settings=ContentSettings(content_encoding=encoding))
     assert cloud.sync().upload("a.png").outcome == "embedded"
     assert (cloud.record("a.png")["bytes"], cloud.record("a.png")["width"]) == (len(stored), 80)
 
 
-def test_an_image_that_cannot_be_decompressed_within_the_limit_is_a_failure(cloud: Cloud) -> None:
-    compressed = ContentSettings(content_encoding="gzip")
-    cloud.images.upload_blob("bomb.png", gzip.compress(bytes(10**6)), content_settings=compressed)
-    cloud.images.upload_blob("no.png", picture(), content_settings=compressed)
-    sync = cloud.with_settings(IMAGE_MAX_BYTES="100000").sync()
-    assert sync.upload("bomb.png").code == "too_many_bytes"
-    assert sync.upload("no.png").code == "damaged_image"
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, raw_deflate])
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20 + 7])
+@pytest.mark.parametrize("content", [b"\0", random.Random(1).randbytes(1000)])
+def test_decompression_loses_nothing_and_stops_at_the_limit(
+    compress: Callable[[bytes], bytes], size: int, content: bytes
+) -> None:
+    data = (content * (size // len(content) + 1))[:size]
+    encoding = "gzip" if compress is gzip.compress else "deflate"
+    assert _decoded(compress(data), encoding, size) == data
+    if size:
+        with pytest.raises(PictureError, match="IMAGE_MAX_BYTES"):
+            _decoded(compress(data), encoding, size - 1)
+
+
+@pytest.mark.parametrize("members", [1, 1000])
+def test_decompression_takes_no_more_than_was_set_aside_for_it(cloud: Cloud, members: int) -> None:
+    part = gzip.compress(random.Random(1).randbytes(10**7 // members), 1)
+    image = Image("a", "", "", len(part) * members, {}, "gzip")
+    content = part * members
+    tracemalloc.start()
+    decoded = _decoded(content, "gzip", 10**7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(decoded) == 10**7
+    # What is set aside includes the compressed bytes, which are not counted here.
+    reader = cloud.with_settings(IMAGE_MAX_BYTES=str(10**7)).image_reader()
+    assert peak <= reader._held(image) - image.size + 2**20
+
+
+@pytest.mark.parametrize(
+    ("encoding", "stored", "code"),
+    [
+        ("gzip", gzip.compress(bytes(10**6)), "too_many_bytes"),
+        ("gzip", gzip.compress(bytes(60_000)) * 2, "too_many_bytes"),
+        ("deflate", raw_deflate(bytes(10**6)), "too_many_bytes"),
+        ("gzip", gzip.compress(b"") * 4_001, "damaged_image"),
+        ("gzip", picture(), "damaged_image"),
+        ("deflate", picture(), "damaged_image"),
+        ("gzip", raw_deflate(picture()), "damaged_image"),
+    ],
+    ids=["bomb", "two members", "raw bomb", "many members", "no gzip", "no deflate", "no gzip but deflate"],
+)
+def test_an_image_that_cannot_be_decompressed_within_the_limit_is_a_failure(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, encoding: str, stored: bytes, code: str
+) -> None:
+    monkeypatch.setattr("shared.storage.images._MAX_MEMBERS", 4_000)
+    cloud.images.upload_blob("a.png", stored, content_settings=ContentSettings(content_encoding=encoding))
+    assert cloud.with_settings(IMAGE_MAX_BYTES="100000").sync().upload("a.png").code == code
 
 
 def test_the_content_of_a_found_image_is_released_when_it_is_taken(cloud: Cloud) -> None:

@@ -1,10 +1,14 @@
-"""An event names its image twice, and whichever way is right, that image is synced."""
+"""An event names its image twice: its URL is believed, and its subject where there is no URL."""
 
 import json
+import logging
+from urllib.parse import quote
 
 import pytest
 
 from shared.uploads.messages import read_requests
+from tests.conftest import Cloud
+from tests.drawing import picture
 
 ACCOUNT = "https://account.blob.core.windows.net"
 
@@ -41,13 +45,38 @@ def test_a_name_is_the_same_by_subject_and_url_escaped_or_not(subject: str, url:
     assert names(subject, url) == [subject]
 
 
-def test_where_the_two_do_not_agree_both_are_synced() -> None:
-    assert names("a%41.jpg", "a%41.jpg") == ["a%41.jpg", "aA.jpg"]
+@pytest.mark.parametrize(
+    ("subject", "url", "name"),
+    [
+        ("gem\ufffd\ufffd.jpg", "gem%F0%9F%92%8E.jpg", "gem\U0001f48e.jpg"),
+        ("gem\ufffd\ufffd.jpg", "gem\U0001f48e.jpg", "gem\U0001f48e.jpg"),
+        ("gem??.jpg", "gem%F0%9F%92%8E.jpg", "gem\U0001f48e.jpg"),
+        ("lost \ufffd.jpg", "lost%20%EF%BF%BD.jpg", "lost \ufffd.jpg"),
+        ("a%41.jpg", "a%2541.jpg", "a%41.jpg"),
+    ],
+)
+def test_where_the_two_do_not_agree_the_url_is_believed(subject: str, url: str, name: str) -> None:
+    assert names(subject, url) == [name]
 
 
-def test_a_subject_that_has_lost_characters_is_not_believed() -> None:
-    assert names("gem\ufffd\ufffd.jpg", "gem%F0%9F%92%8E.jpg") == ["gem\U0001f48e.jpg"]
-    assert names("gem\ufffd\ufffd.jpg", None) == ["gem\ufffd\ufffd.jpg"]
+@pytest.mark.parametrize("url", ["", "Zo%EB.jpg"])
+def test_a_url_that_has_no_name_is_not_believed(url: str) -> None:
+    assert names("Zo\u00eb.jpg", url) == ["Zo\u00eb.jpg"]
+
+
+def test_no_line_says_that_an_image_was_removed_that_never_was(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "image_embeddings")
+    name = "gem \U0001f48e 100%.png"
+    cloud.upload(name, picture())
+    container = cloud.settings.images_container
+    event = {
+        "subject": f"/blobServices/default/containers/{container}/blobs/gem \ufffd\ufffd 100%.png",
+        "data": {"url": f"{ACCOUNT}/{container}/{quote(name)}"},
+    }
+    cloud.intake().queued(json.dumps(event).encode())
+    assert cloud.record(name) is not None
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "image_embeddings"]
+    assert [(line["name"], line["outcome"]) for line in lines] == [(name, "embedded")]
 
 
 def test_an_event_without_a_url_goes_by_its_subject() -> None:

@@ -16,6 +16,7 @@ from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Clock, Cloud
 from tests.drawing import picture
+from tests.model.replay import replaying
 from tests.queue_messages import queued
 from tests.uploads.outdated import outdated
 
@@ -234,6 +235,22 @@ def test_a_refusal_of_the_model_is_recorded_after_one_call(cloud: Cloud) -> None
     assert (failure["status"], failure["permanent"]) == (400, True)
     assert "filtered" in failure["message"]
     assert len(cloud.model.calls()) == 1
+
+
+def test_an_answer_with_a_vector_and_nothing_else_makes_a_record(cloud: Cloud) -> None:
+    asked: list[bytes] = []
+
+    def respond(body: bytes) -> tuple[int, object]:
+        asked.append(body)
+        return 200, {"data": [{"embedding": [0.5] * 1024}], "usage": None, "object": None}
+
+    cloud.upload("a.png", picture())
+    with replaying(respond) as endpoint:
+        sync = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync()
+        assert sync.upload("a.png").outcome == "embedded"
+    assert len(asked) == 1
+    record = cloud.record("a.png")
+    assert (record["embedding"], record["total_tokens"]) == ([0.5] * 1024, None)
 
 
 def test_a_png_over_the_model_s_limit_is_a_refusal_if_model_max_bytes_is_too_high(cloud: Cloud) -> None:

@@ -1,0 +1,69 @@
+"""JSON from outside: what is read as what, and which words an error has for the usual causes."""
+
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from shared.errors import QueryError
+from shared.parsing import read_json
+
+
+def error_message(body: bytes) -> str:
+    with pytest.raises(QueryError) as raised:
+        read_json(body)
+    assert raised.value.code == "invalid_json"
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1024.0", 1024),
+        ("1e3", 1000),
+        ("-2.50E+1", -25),
+        ("9007199254740992.0", 2**53),
+        ("1.5", 1.5),
+        ("1e300", 1e300),
+        ("12345678901234567890.0", 12345678901234567890.0),
+    ],
+)
+def test_a_number_is_an_integer_if_it_is_one(text: str, value: float) -> None:
+    read = read_json(text.encode())
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_a_number_beyond_all_floats_is_an_error() -> None:
+    assert "out of range" in error_message(b"[1e400]")
+
+
+@pytest.mark.parametrize("body", [b"", b"\xef\xbb\xbf", b" \n"])
+def test_an_empty_body_is_called_empty(body: bytes) -> None:
+    assert "The body is empty" in error_message(body)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["7", "{}", '{"input": ["na\u00efve"]}'])
+def test_other_encodings_are_told_with_and_without_a_mark(encoding: str, text: str) -> None:
+    assert f"it is in {encoding[:6].upper()}." in error_message(text.encode(encoding))
+
+
+def test_bytes_that_are_no_utf_8_are_told() -> None:
+    assert "bytes that are not UTF-8" in error_message(b'["\xff"]')
+
+
+@hypothesis.settings(derandomize=True, max_examples=500, deadline=None)
+@hypothesis.given(
+    st.lists(st.sampled_from(["\\ud83d", "\\uDE00", "\\u0041", "\\\\", "\\n", "\\\\ud83d", "d83d", "\u00ef", "u"]))
+)
+def test_half_a_character_is_told_and_a_whole_one_is_read(parts: list[str]) -> None:
+    text = f'["{"".join(parts)}"]'
+    [expected] = json.loads(text)
+    try:
+        expected.encode()
+    except UnicodeEncodeError:
+        assert "half of a character" in error_message(text.encode())
+    else:
+        assert read_json(text.encode()) == [expected]
