@@ -293,8 +293,9 @@ def _channel(numbers: Image.Image, mask: int) -> Image.Image:
     """The bits under a mask, scaled to 8 bits."""
     if not mask:
         return Image.new("L", numbers.size)
-    shift = (mask & -mask).bit_length() - 1
-    largest = mask >> shift
+    # Of more than 16 bits the lowest show nowhere, and would not fit into the arithmetic.
+    width = min(mask.bit_count(), 16)
+    shift, largest = mask.bit_length() - width, (1 << width) - 1
     # The sign of the largest numbers would fill what is shifted in, so the bits are cut out afterwards.
     bits = ImageMath.lambda_eval(lambda held: (held["numbers"] >> shift) & largest, numbers=numbers)
     return cast(Image.Image, bits).point(lambda value: value * (255 / largest) + 0.5).convert("L")

@@ -56,6 +56,7 @@ _BYTES_PER_PIXEL = {"AVIF": 10, "HEIF": 8, "JPEG2000": 20, "WEBP": 17}
 _BYTES_PER_PIXEL_ELSEWHERE = 4
 _BYTES_PER_PIXEL_WITH_ALPHA = 6  # no more memory, but half as much time again
 _BYTES_PER_PIXEL_OF_NUMBERS = 18  # no more memory, but five times as much time
+_BYTES_PER_PIXEL_OF_TWO_DECODINGS = 24  # 10 bytes of memory, and the time of two PNGs with 6 bytes a pixel
 # Some decoders run in Python, and an odd file makes others read in tiny steps: one for each chunk, run or number.
 _MAX_READS = 300_000
 _MAX_READS_OF_A_BITMAP = 2_000_000
@@ -142,6 +143,8 @@ def open_picture(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     except Exception as error:
         raise damaged("The picture's header cannot be read", error) from error
     image.info["orientation"] = _orientation(image)
+    if not isinstance(image.info.get("icc_profile"), bytes):
+        image.info["icc_profile"] = None  # a TIFF may say that it is a number
     return image
 
 
@@ -342,7 +345,8 @@ class _Bitmap(BmpImagePlugin.BmpImageFile):
             if header_size == 52 or (header_size == 40 and compression == _BIT_FIELDS):
                 masks = (*masks[:3], 0)
             if compression == _ALPHA_BIT_FIELDS or masks not in _USUAL_MASKS[bits]:
-                self._open_numbers(width, height, bits, masks, int.from_bytes(head[10:14], "little"))
+                behind = 14 + max(header_size, 40 + (16 if compression == _ALPHA_BIT_FIELDS else 12))
+                self._open_numbers(width, height, bits, masks, int.from_bytes(head[10:14], "little") or behind)
                 return None
         elif header_size not in _BMP_HEADERS or bits not in _BMP_BITS or compression > 2:
             message = f"It is a BMP of a rare kind (header {header_size}, {bits} bits, compression {compression})."
@@ -353,6 +357,8 @@ class _Bitmap(BmpImagePlugin.BmpImageFile):
         if bits == 24 or any(not _is_one_run(mask) or mask >> bits for mask in masks):
             message = f"The BMP has masks {[f'{mask:X}' for mask in masks]} for {bits} bits. Save it as PNG or JPEG."
             raise PictureError("unsupported_format", message)
+        if width <= 0 or height == 0:
+            raise SyntaxError(f"a BMP of {width} x {height} pixels")
         self._size, self._mode = (width, abs(height)), "I"
         self.info["masks"] = masks
         stride = (width * bits + 31) // 32 * 4
@@ -423,7 +429,7 @@ def _bytes_per_pixel(image: ImageFile.ImageFile) -> int:
     if image.format in {"JPEG", "MPO"} and image.info.get("progressive"):
         each = max(each, 2 * len(image.getbands()))  # all coefficients of all channels, 16 bits each
     if "low_bytes" in image.info:
-        each += _BYTES_PER_PIXEL_ELSEWHERE
+        each = _BYTES_PER_PIXEL_OF_TWO_DECODINGS
     if "masks" in image.info:
         each = _BYTES_PER_PIXEL_OF_NUMBERS
     return each

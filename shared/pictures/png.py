@@ -19,8 +19,9 @@ _MAX_CHUNKS = 100_000
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 _TRANSPARENCY = b"tRNS"
 _PALETTE_COLOURS = 256
-# Profiles of presses take up to 4 MB, EXIF data and XMP less.
+# Profiles of presses take up to 4 MB, EXIF data and XMP less than 100 kB.
 _MAX_INFLATED = 16_000_000
+_MAX_TEXT = 1_000_000
 _TEXTS = re.compile(rb"(XML:com\.adobe\.xmp|Raw profile type (?:exif|APP1))\0", re.DOTALL)
 
 type Chunks = list[tuple[bytes, memoryview]]
@@ -88,15 +89,15 @@ def metadata(found: Chunks) -> dict[str, bytes]:
         match kind:
             case b"eXIf":
                 said["exif"] = bytes(content)
-            case b"iCCP":
+            case b"iCCP" if "icc_profile" not in said:
                 _, _, rest = bytes(content).partition(b"\0")
                 said["icc_profile"] = _inflated(rest[1:])
             case b"tEXt" | b"zTXt" | b"iTXt" if keyword := _TEXTS.match(content):
-                text = _text(kind, bytes(content[keyword.end() :]))
-                if keyword[1].startswith(b"XML"):
-                    said["xmp"] = text
-                else:
-                    said.setdefault("exif", _unhexed(text))
+                name = "xmp" if keyword[1].startswith(b"XML") else "exif"
+                # One of each: a file may have thousands, and each may be a bomb.
+                if name not in said:
+                    text = _text(kind, bytes(content[keyword.end() :]))[:_MAX_TEXT]
+                    said[name] = text if name == "xmp" else _unhexed(text)
     return {name: content for name, content in said.items() if content}
 
 
@@ -125,7 +126,7 @@ def _inflated(compressed: bytes) -> bytes:
 def _unhexed(profile: bytes) -> bytes:
     """The content of a "Raw profile" as ImageMagick writes it: a line with a name, one with a length, hexadecimals."""
     try:
-        return bytes.fromhex(b"".join(profile.split()[2:]).decode("ascii"))
+        return bytes.fromhex(b"".join(profile.split(maxsplit=2)[2:]).decode("ascii"))
     except ValueError:
         return b""
 

@@ -74,7 +74,7 @@ def within(format: str) -> Callable[[bytes], bytes]:
         whole = b"MM\0*" + struct.pack(">IHHHII4x", 8, 1, 0x10F, 2, len(maker), 26) + maker
         file = save(quarters(), format, exif=b"Exif\0\0" + whole, quality=95)
         assert file.count(whole) == 1
-        return file.replace(whole, block.ljust(len(whole), b"\0"))
+        return file.replace(whole, block[: len(whole)].ljust(len(whole), b"\0"))
 
     return make
 
@@ -201,7 +201,9 @@ def test_broken_tags_of_a_tiff_that_are_not_about_pixels_are_as_if_they_were_not
         tags = TiffImagePlugin.ImageFileDirectory_v2()
         tags.tagtype[tag] = kind
         tags[tag] = value
-        assert prepare(save(quarters(), "TIFF", tiffinfo=tags), LIMITS).png == save(quarters(), "PNG"), tag
+        assert (
+            prepare(save(quarters(), "TIFF", tiffinfo=tags), LIMITS).png == prepare(save(quarters(), "BMP"), LIMITS).png
+        ), tag
 
 
 @pytest.mark.parametrize("holder", ["JPEG", "PNG", "WEBP"])

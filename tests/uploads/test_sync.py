@@ -17,6 +17,7 @@ from PIL import Image
 
 from shared.clock import now
 from shared.errors import StorageError
+from shared.pictures.limits import PREPARATION
 from shared.storage.images import Image as StoredImage
 from shared.storage.images import Images
 from shared.uploads.record_store import RecordState, RecordStore
@@ -60,7 +61,7 @@ def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None
         "deployment": "Cohere-embed-v3-english",
         "input_type": "document",
         "dimensions": 1024,
-        "preparation": 1,
+        "preparation": PREPARATION,
         "prompt_tokens": 1000,
         "total_tokens": 1000,
     }
@@ -74,9 +75,9 @@ def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
     sha256 = hashlib.sha256(data).hexdigest()
     assert properties.metadata == {
         "etag": etag,
-        "preparation": "1",
+        "preparation": str(PREPARATION),
         "sha256": sha256,
-        "content": content_key(sha256, None, 1),
+        "content": content_key(sha256, None, PREPARATION),
         "tokens": "1000",
         "images_container": cloud.settings.images_container,
     }
@@ -151,7 +152,7 @@ def outdated(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str = "a.png")
     cloud.upload(name, picture())
     assert cloud.sync().upload(name).outcome == "embedded"
     for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
-        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
+        monkeypatch.setattr(f"shared.{module}.PREPARATION", PREPARATION + 1)
 
 
 def test_an_image_of_an_older_preparation_is_embedded_again_on_request_alone(
@@ -161,10 +162,10 @@ def test_an_image_of_an_older_preparation_is_embedded_again_on_request_alone(
     sync = cloud.sync()
     assert sync.upload("a.png").outcome == "unchanged"
     assert sync.request(EmbeddingRequest(name="a.png")).outcome == "unchanged"
-    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (1, 1)
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (PREPARATION, 1)
     assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "embedded"
     assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "unchanged"
-    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (2, 2)
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (PREPARATION + 1, 2)
 
 
 def test_a_refresh_that_is_put_off_stays_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +471,7 @@ def test_another_text_picture_or_preparation_is_sent_to_the_model(
     sync.upload("a.png")
     if change == "preparation":
         for module in ("embed", "sync"):
-            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", 2)
+            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", PREPARATION + 1)
     cloud.upload(
         "b.png", picture(size=(30, 30)) if change == "bytes" else picture(), text="blue" if change == "text" else "red"
     )
