@@ -24,7 +24,6 @@ from PIL import (
     Image,
     ImageChops,
     ImageFile,
-    PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
@@ -74,6 +73,7 @@ _SCAN = re.compile(rb"\xff\xda")
 _END_OF_JPEG = b"\xff\xd9"
 # A JPEG without its end is decoded twice more, to see whether it is whole, if it is not too large for that.
 _MAX_PIXELS_WITHOUT_END = 50_000_000
+_MAX_SCANNED_PIXELS_WITHOUT_END = 250_000_000
 
 # The headers of a BMP, by their sizes; how its pixels may be stored; and the layouts that Pillow decodes by itself.
 _BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
@@ -96,8 +96,6 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Our own limit, checked below against every header, replaces Pillow's.
 Image.MAX_IMAGE_PIXELS = None
-# Image generators write their recipes into text chunks of megabytes. The total stays within Pillow's 64 MiB.
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # libtiff writes to stderr by itself. This is the copy in Pillow's wheel, the one that Pillow has loaded.
 for library in Path(Image.__file__).parent.parent.glob("[Pp]illow.libs/libtiff*"):
     ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
@@ -204,7 +202,7 @@ def _open_png(data: bytes) -> ImageFile.ImageFile:
     if colour is None:
         return image
     if depth < 16:
-        # Pillow has values of fewer bits scaled to 8 when it compares.
+        # When Pillow compares, it has scaled the pixels to 8 bits.
         scaled = [value * 255 // ((1 << depth) - 1) for value in colour]
         image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
         return image
@@ -288,7 +286,8 @@ def _with_its_end(image: ImageFile.ImageFile, data: bytes) -> bytes | None:
     if last_end >= 0 and data.find(b"\xff\xda", last_end) < 0:
         return None
     scans = [found.start() for found in _SCAN.finditer(data)]
-    too_much = len(scans) * image.width * image.height > _MAX_PIXELS_WITHOUT_END
+    pixels = image.width * image.height
+    too_much = pixels > _MAX_PIXELS_WITHOUT_END or len(scans) * pixels > _MAX_SCANNED_PIXELS_WITHOUT_END
     if too_much or not headers.are_complete(data, scans, len(image.getbands())):
         return None
     # Half of the marker may be there.
