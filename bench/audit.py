@@ -46,7 +46,11 @@ def _record(number: int) -> Listed:
 
 def _failure(number: int) -> Listed:
     image = _image(number)
-    return Listed(f"{image.name}.json", "0x1", {"etag": "0x0", "preparation": "1", "code": "gave_up", "attempts": "1"})
+    return Listed(
+        f"{image.name}.json",
+        "0x1",
+        {"etag": "0x0", "preparation": str(PREPARATION), "code": "gave_up", "attempts": "1"},
+    )
 
 
 def _pages(make: Callable[[int], Listed], names: int) -> Generator[Page]:

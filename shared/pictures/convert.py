@@ -4,10 +4,10 @@ import io
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageFile, ImageMath
 
 from shared.errors import PictureError
 from shared.pictures import png
@@ -21,8 +21,7 @@ _BAND_PIXELS = 500_000
 # A picture more than so many times wider than its target is scaled by the faster filter.
 _FAST_FILTER_RATIO = 1.5
 
-# PNG chunks that may hold the orientation; colour types of a PNG that may pass through: grey, RGB, RGBA.
-_ORIENTATION_CHUNKS = {b"eXIf", b"iTXt", b"tEXt", b"zTXt"}
+# Colour types of a PNG that may pass through: grey, RGB, RGBA.
 _PASSED_COLOURS = {0, 2, 6}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,9 +57,7 @@ def _convert(data: bytes, limits: Limits) -> Prepared:
     width, height = image.size
     media_type = MEDIA_TYPES[image.format or ""]
     try:
-        # Pillow does not verify the checksums of pixels, so a picture with wrong pixels would be embedded.
-        chunks = png.chunks(data) if image.format == "PNG" else []
-        written, size = _pass_through(image, data, chunks, limits) or _re_encode(image, limits)
+        written, size = _pass_through(image, data, limits) or _re_encode(image, limits)
     except PictureError:
         raise
     except MemoryError as error:
@@ -72,9 +69,7 @@ def _convert(data: bytes, limits: Limits) -> Prepared:
     return Prepared(written, *size, media_type, width, height)
 
 
-def _pass_through(
-    image: Image.Image, data: bytes, chunks: list[tuple[bytes, memoryview]], limits: Limits
-) -> tuple[bytes, tuple[int, int]] | None:
+def _pass_through(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]] | None:
     """The PNG with its compressed pixels unchanged and nothing else; ``None`` if the pixels must be converted.
 
     Everything else in the file (EXIF, text, time, animation) is dropped.
@@ -83,15 +78,14 @@ def _pass_through(
     fits = _MIN_PIXELS <= width * height <= limits.model_max_pixels and len(data) <= limits.model_max_bytes
     if image.format != "PNG" or not fits:
         return None
+    chunks: png.Chunks = image.info["chunks"]
     header = bytes(chunks[0][1])
     # Width and height take 8 bytes; depth, colour type, compression, filter and interlace follow.
     depth, colour, _, _, interlaced = header[8:13]
     kinds = {kind for kind, _ in chunks}
     if depth != 8 or colour not in _PASSED_COLOURS or interlaced or b"tRNS" in kinds:
         return None
-    # Pillow decodes a PNG to find its orientation, so ask only if it may have one.
-    oriented = kinds & _ORIENTATION_CHUNKS and _orientation(image) is not None
-    if oriented or not _is_srgb(image.info.get("icc_profile")):
+    if image.info["orientation"] != 1 or not _is_srgb(image.info.get("icc_profile")):
         return None
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         return None
@@ -103,10 +97,11 @@ def _pass_through(
     return data if untouched else png.assemble(header, pixels), image.size
 
 
-def _re_encode(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, int]]:
+def _re_encode(image: ImageFile.ImageFile, limits: Limits) -> tuple[bytes, tuple[int, int]]:
     """Decode, scale, turn upright, flatten and write as PNG. If the PNG has too many bytes, scale it down further."""
     profile = image.info.get("icc_profile")
     target = _fit(image.size, limits.model_max_pixels)
+    turn = _TURNS.get(image.info["orientation"])
     if image.format in {"JPEG", "MPO"}:
         # libjpeg decodes at 1/2, 1/4 or 1/8 scale for a fraction of the work, never below the requested size.
         image.draft(image.mode, target)
@@ -115,20 +110,59 @@ def _re_encode(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, in
         image.load()
         # Only now is the real size known of formats that turn themselves upright or hold another picture.
         target = _fit(image.size, limits.model_max_pixels)
-    turn = _orientation(image)
-    image = _to_srgb(_scale(image, target), profile)
+    scaled = _to_srgb(_scale(_with_true_alpha(image), target), profile)
     if turn is not None:
-        image = image.transpose(turn)
-    while len(written := png.write(image)) > limits.model_max_bytes:
+        scaled = scaled.transpose(turn)
+    while len(written := png.write(scaled)) > limits.model_max_bytes:
         # Bytes are about proportional to pixels; 0.95 allows for the part that does not shrink.
-        smaller = image.width * image.height * limits.model_max_bytes / len(written) * 0.95
-        image = image.resize(_fit(image.size, int(smaller)), Image.Resampling.BICUBIC)
-    return written, image.size
+        smaller = scaled.width * scaled.height * limits.model_max_bytes / len(written) * 0.95
+        scaled = scaled.resize(_fit(scaled.size, int(smaller)), Image.Resampling.BICUBIC)
+    return written, scaled.size
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """The turn that makes the picture upright, from its EXIF data; ``None`` if it is upright."""
-    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+def _with_true_alpha(image: Image.Image) -> Image.Image:
+    """The decoded picture with the alpha that its format means, where Pillow takes the file by its word.
+
+    An alpha of 0 everywhere in a bitmap means that there is none: programs write zeroes into a byte they do not use. In
+    an icon, the mask counts then. A colour in 16 bits that is transparent becomes white here.
+    """
+    if "low_bytes" in image.info:
+        _whiten(image, image.info["low_bytes"], image.info["transparent"])
+    if "masks" in image.info:
+        *colours, alpha = image.info["masks"]
+        if not any(_channel(part, alpha).getbbox() for _, part in _bands(image)):
+            image.info["masks"] = (*colours, 0)
+    if image.format not in {"BMP", "ICO"} or not ("opacity" in image.info or image.format == "BMP"):
+        return image
+    if image.mode == "RGBA":
+        if image.getchannel("A").getbbox() is not None:
+            return image
+        image = image.convert("RGB")
+    if (opacity := image.info.get("opacity")) is not None:
+        image = image.convert("RGB")
+        image.putalpha(opacity)
+    return image
+
+
+def _whiten(image: Image.Image, low_bytes: ImageFile.ImageFile, colour: tuple[int, ...]) -> None:
+    """Paint the pixels of this colour in 16 bits white, in a picture of their higher bytes."""
+    low_bytes.load()
+    for top, band in _bands(image):
+        lower = low_bytes.crop((0, top, image.width, top + band.height))
+        same = Image.new("L", band.size, 255)
+        for part, values in ((band, [value >> 8 for value in colour]), (lower, [value & 255 for value in colour])):
+            for channel, value in zip(part.split(), values, strict=True):
+                table = [255 if number == value else 0 for number in range(256)]
+                same = ImageChops.darker(same, channel.point(table))
+        image.paste("white", (0, top, *(image.width, top + band.height)), same)
+
+
+def _bands(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """The picture from top to bottom in bands of a multiple of so many rows, each with the number of its first row."""
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // (width * multiple)) * multiple
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
 
 
 def _fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
@@ -172,13 +206,24 @@ def _reduce(image: Image.Image, across: int, down: int) -> Image.Image:
     if to_8_bit is None:
         return image.reduce((across, down)) if max(across, down) > 1 else image
     width, height = image.size
-    rows = max(1, _BAND_PIXELS // (width * down)) * down
     mode = to_8_bit(image.crop((0, 0, 1, 1))).mode
     reduced = Image.new(mode, (math.ceil(width / across), math.ceil(height / down)))
-    for top in range(0, height, rows):
-        band = to_8_bit(image.crop((0, top, width, min(top + rows, height)))).reduce((across, down))
-        reduced.paste(band, (0, top // down))
+    for top, band in _bands(image, down):
+        part = to_8_bit(band)
+        if "covered" in image.info:
+            part = _within(part, image.info["covered"], top)
+        reduced.paste(part.reduce((across, down)), (0, top // down))
     return reduced
+
+
+def _within(band: Image.Image, covered: tuple[int, int, int, int], top: int) -> Image.Image:
+    """The band of a picture that starts at row ``top``, in white outside of the box that is covered."""
+    left, upper, right, lower = covered
+    box = (left, max(0, upper - top), right, min(band.height, lower - top))
+    white = Image.new(band.mode, band.size, "white")
+    if box[1] < box[3]:
+        white.paste(band.crop(box), box)
+    return white
 
 
 def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
@@ -186,17 +231,24 @@ def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | No
 
     Deeper channels are scaled, not clipped.
     """
+    opaque = "transparency" not in image.info
     match image.mode:
-        case "L" | "RGB" | "CMYK" if "transparency" not in image.info:
-            return None
-        case "1":
+        case "L" | "RGB" | "CMYK" if opaque:
+            return (lambda part: part) if "covered" in image.info else None
+        case "1" if opaque:
             return lambda part: part.convert("L")
-        case "P" if "transparency" not in image.info:
+        case "P" if opaque:
             return lambda part: part.convert("RGB")
-        case "P" | "PA" | "L" | "RGB" | "RGBA" | "LA":
+        case "1" | "P" | "PA" | "L" | "RGB" | "RGBA" | "LA":
             return lambda part: _on_white(part if part.mode == "RGBA" else part.convert("RGBA"))
+        case "I;16" if "transparent" in image.info:
+            (colour,) = image.info["transparent"]
+            return lambda part: _grey_on_white(part.convert("I"), colour)
         case "I;16" | "I;16L" | "I;16B" | "I;16N":
             return lambda part: part.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+        case "I" if "masks" in image.info:
+            masks = image.info["masks"]
+            return lambda part: _unpacked(part, masks)
         case "I" if image.format == "PPM":
             return lambda part: part.point(lambda value: value * (1 / 257)).convert("L")
         case "I" | "F":
@@ -217,6 +269,36 @@ def _on_white(image: Image.Image) -> Image.Image:
     background = Image.new("RGB", image.size, "white")
     background.paste(image, mask=image)
     return background
+
+
+def _grey_on_white(values: Image.Image, transparent: int) -> Image.Image:
+    """Grey in 16 bits as 8 bits, the transparent value as white."""
+    clear = ImageMath.lambda_eval(
+        lambda held: held["convert"]((held["values"] == transparent) * 255, "L"), values=values
+    )
+    grey = values.point(lambda value: value * (1 / 257)).convert("L")
+    return ImageChops.lighter(grey, clear)
+
+
+def _unpacked(numbers: Image.Image, masks: tuple[int, ...]) -> Image.Image:
+    """The picture whose red, green, blue and alpha are the bits under these masks; no mask of alpha means opaque."""
+    colour = Image.merge("RGB", [_channel(numbers, mask) for mask in masks[:3]])
+    if not masks[3]:
+        return colour
+    colour.putalpha(_channel(numbers, masks[3]))
+    return _on_white(colour)
+
+
+def _channel(numbers: Image.Image, mask: int) -> Image.Image:
+    """The bits under a mask, scaled to 8 bits."""
+    if not mask:
+        return Image.new("L", numbers.size)
+    # Of more than 16 bits the lowest show nowhere, and would not fit into the arithmetic.
+    width = min(mask.bit_count(), 16)
+    shift, largest = mask.bit_length() - width, (1 << width) - 1
+    # The sign of the largest numbers would fill what is shifted in, so the bits are cut out afterwards.
+    bits = ImageMath.lambda_eval(lambda held: (held["numbers"] >> shift) & largest, numbers=numbers)
+    return cast(Image.Image, bits).point(lambda value: value * (255 / largest) + 0.5).convert("L")
 
 
 def _levels(image: Image.Image) -> tuple[float, float]:

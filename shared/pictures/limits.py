@@ -6,7 +6,7 @@ from shared.settings import Settings
 
 # Increase this whenever the same picture would come out with different pixels. Records with another number are
 # outdated: they are made again when an operator asks for it.
-PREPARATION = 1
+PREPARATION = 2
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,33 @@ Decoders are native code, or slow Python, and a few bytes can make either do a l
 less than a gigabyte and a few seconds to decode.
 """
 
+import contextlib
 import ctypes
 import enum
 import io
 import itertools
 import logging
 import re
+import struct
 import warnings
 from pathlib import Path
+from typing import IO, cast, override
 
 import pi_heif
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageChops,
+    ImageFile,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from shared.errors import PictureError
-from shared.pictures import headers
+from shared.pictures import headers, png
 
 MEDIA_TYPES = {
     "AVIF": "image/avif",
@@ -41,18 +54,41 @@ _MAX_MEMORY = 900_000_000
 _BYTES_PER_PIXEL = {"AVIF": 10, "HEIF": 8, "JPEG2000": 20, "WEBP": 17}
 _BYTES_PER_PIXEL_ELSEWHERE = 4
 _BYTES_PER_PIXEL_WITH_ALPHA = 6  # no more memory, but half as much time again
+_BYTES_PER_PIXEL_OF_NUMBERS = 18  # no more memory, but five times as much time
+_BYTES_PER_PIXEL_OF_TWO_DECODINGS = 24  # 10 bytes of memory, and the time of two PNGs with 6 bytes a pixel
 # Some decoders run in Python, and an odd file makes others read in tiny steps: one for each chunk, run or number.
 _MAX_READS = 300_000
 _MAX_READS_OF_A_BITMAP = 2_000_000
 _MAX_PIXELS_IN_PYTHON = {"bmp_rle": 2_000_000, "ppm_plain": 1_000_000, "ppm": 90_000}
 _MAX_BYTES_IN_PYTHON = 8_000_000
 _MAX_COMMENTS = 500
-_MAX_PIXELS_ON_OPEN = {b"\0\0\1\0": 4_194_304, b"RIFF": _MAX_MEMORY // _BYTES_PER_PIXEL["WEBP"]}
+_ICON = b"\0\0\1\0"
+_MAX_PIXELS_OF_AN_ICON = 4_194_304
+_MAX_PIXELS_OF_A_WEBP = _MAX_MEMORY // _BYTES_PER_PIXEL["WEBP"]
 _MAX_TAG_VALUES = 500_000
 # Each scan of a JPEG is a pass over the whole picture. Cameras and encoders write about 10; a file may have millions.
 _MAX_SCANS = 1_000
 _MAX_SCANNED_PIXELS = 4_000_000_000
 _SCAN = re.compile(rb"\xff\xda")
+_END_OF_JPEG = b"\xff\xd9"
+# A JPEG without its end is decoded twice more, to see whether it is whole, if it is not too large for that.
+_MAX_PIXELS_WITHOUT_END = 50_000_000
+_MAX_SCANNED_PIXELS_WITHOUT_END = 250_000_000
+
+# The headers of a BMP, by their sizes; how its pixels may be stored; and the layouts that Pillow decodes by itself.
+_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
+_BMP_BITS = {1, 4, 8, 16, 24, 32}
+_BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6
+_USUAL_MASKS = {
+    16: [(0xF800, 0x7E0, 0x1F, 0), (0x7C00, 0x3E0, 0x1F, 0)],
+    24: [(0xFF0000, 0xFF00, 0xFF, 0)],
+    32: [
+        (0xFF0000, 0xFF00, 0xFF, 0),
+        (0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+        (0xFF, 0xFF00, 0xFF0000, 0xFF000000),
+        (0, 0, 0, 0),
+    ],
+}
 
 pi_heif.register_heif_opener(thumbnails=False)
 # What decoders warn of is harmless or soon becomes an error; a line on stderr helps nobody.
@@ -60,41 +96,53 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Our own limit, checked below against every header, replaces Pillow's.
 Image.MAX_IMAGE_PIXELS = None
-# Image generators write their recipes into text chunks of megabytes. The total stays within Pillow's 64 MiB.
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # libtiff writes to stderr by itself. This is the copy in Pillow's wheel, the one that Pillow has loaded.
 for library in Path(Image.__file__).parent.parent.glob("[Pp]illow.libs/libtiff*"):
     ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
 def open_picture(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Return the picture with its format and size read from the header. No pixels are decoded, except an icon's.
+    """Return the picture with its format and size read from the header. No pixels are decoded, except to check a few.
+
+    Its ``info`` says what Pillow does not, or not in every format:
+
+    - ``orientation``: how it is turned, 1 (upright) to 8;
+    - ``icc_profile``, unchecked;
+    - ``chunks``: those of a PNG;
+    - ``transparent``: the transparent colour of a PNG in 16 bits, and for RGB ``low_bytes``, the same picture with the
+      lower byte of each value;
+    - ``covered``: the box outside of which a GIF is empty;
+    - ``masks``: where red, green, blue and alpha are in the numbers that are a BMP's pixels;
+    - ``opacity``: the mask of a bitmap in an icon, ``None`` if it has none.
 
     Raises :class:`~shared.errors.PictureError` if the bytes are not a picture, if it has more than ``max_pixels``
     pixels, or if decoding it would cost too much.
     """
-    max_on_open = _MAX_PIXELS_ON_OPEN.get(data[:4], 0)
-    if (pixels := headers.pixels_on_open(data)) > max_on_open:
-        message = f"The picture, or one inside it, has {pixels:,} pixels; this format may have {max_on_open:,}."
+    if (pixels := headers.webp_pixels(data)) > _MAX_PIXELS_OF_A_WEBP:
+        message = f"The WebP has {pixels:,} pixels; this format may have {_MAX_PIXELS_OF_A_WEBP:,}."
         raise PictureError("too_many_pixels", message)
     if (values := headers.max_tag_values(data)) > _MAX_TAG_VALUES:
         message = f"The TIFF has a tag with {values:,} values; at most {_MAX_TAG_VALUES:,} are read."
         raise PictureError("damaged_image", message)
     try:
-        image = Image.open(_LimitedReader(data), formats=_FORMATS)
+        image = _open(data)
         _check_cost(image, data, max_pixels)
+        if image.format in {"JPEG", "MPO"} and (ended := _with_its_end(image, data)) is not None:
+            image = _open_jpeg(ended)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
-        if headers.is_document(data):
-            message = "PDF, PostScript, SVG and PSD files are not supported. Export it as PNG or JPEG."
-            raise PictureError("unsupported_format", message) from error
+        if reason := headers.unsupported(data):
+            raise PictureError("unsupported_format", reason) from error
         if headers.is_picture(data):
             message = "The picture's header is damaged or of an unsupported kind."
             raise PictureError("damaged_image", message) from error
         raise PictureError("not_an_image", "The bytes are not a picture in any supported format.") from error
     except Exception as error:
         raise damaged("The picture's header cannot be read", error) from error
+    image.info["orientation"] = _orientation(image)
+    if not isinstance(image.info.get("icc_profile"), bytes):
+        image.info["icc_profile"] = None  # a TIFF may say that it is a number
     return image
 
 
@@ -116,6 +164,218 @@ class _LimitedReader(io.BytesIO):
             message = f"Decoding the picture takes more than {self._max_reads:,} steps; it is probably damaged."
             raise PictureError("damaged_image", message)
         return super().read(size)
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    if data.startswith(png.SIGNATURE):
+        return _open_png(data)
+    if data.startswith(_ICON):
+        return _open_icon(data)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _open_jpeg(data)
+    if data[4:8] == b"ftyp":
+        return _identified(headers.heif_without_exif(data))
+    image = _identified(data)
+    if isinstance(image, GifImagePlugin.GifImageFile) and (box := image.tile[0].extents) != (0, 0, *image.size):
+        image.info["covered"] = box
+    if isinstance(image, WebPImagePlugin.WebPImageFile) and image.rawmode == "RGBX" and _is_animated_webp(data):
+        # The decoder says that there is no alpha because no frame has any. What no frame covers is transparent.
+        image.rawmode = image._mode = "RGBA"
+    return image
+
+
+def _identified(data: bytes) -> ImageFile.ImageFile:
+    return Image.open(_LimitedReader(data), formats=_FORMATS)
+
+
+def _open_png(data: bytes) -> ImageFile.ImageFile:
+    """The PNG with its metadata read by us: what Pillow finds wrong with them is no reason to refuse the pixels."""
+    chunks = png.chunks(data)
+    if variant := png.unknown(chunks):
+        message = f'It is a variant of PNG with chunks "{variant}", which is not supported. Save it as an ordinary PNG.'
+        raise PictureError("unsupported_format", message)
+    file = png.pixels_alone(data, chunks)
+    image = _identified(file)
+    image.info.update(png.metadata(chunks), chunks=chunks)
+    colour = png.transparent(chunks)
+    depth = chunks[0][1][8]
+    if colour is None:
+        return image
+    if depth < 16:
+        # When Pillow compares, it has scaled the pixels to 8 bits.
+        scaled = [value * 255 // ((1 << depth) - 1) for value in colour]
+        image.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
+        return image
+    image.info["transparent"] = colour
+    if image.mode == "RGB":
+        image.info["low_bytes"] = low = _identified(file)
+        low.tile = [low.tile[0]._replace(args="RGB;16L")]
+    return image
+
+
+def _open_icon(data: bytes) -> ImageFile.ImageFile:
+    """The largest picture of an icon, of several the one with most colours: a PNG, or a bitmap and its mask."""
+    count = int.from_bytes(data[4:6], "little")
+    starts = range(6, min(6 + 16 * count, len(data) - 15), 16)
+    entries = [struct.unpack_from("<BBxxxxHII", data, at) for at in starts]
+    if not entries:
+        raise UnidentifiedImageError("an icon without pictures")
+    _, _, _, size, offset = max(entries, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[2]))
+    file = data[offset : offset + size]
+    opacity = None
+    if is_bitmap := not file.startswith(png.SIGNATURE):
+        file, opacity = _bitmap_of_icon(file)
+    image = _open(file)
+    if image.width * image.height > _MAX_PIXELS_OF_AN_ICON:
+        message = f"The icon has {image.width} x {image.height} pixels; {_MAX_PIXELS_OF_AN_ICON:,} are allowed."
+        raise PictureError("too_many_pixels", message)
+    if is_bitmap:
+        image.info["opacity"] = opacity
+    image.format = "ICO"
+    return image
+
+
+def _bitmap_of_icon(dib: bytes) -> tuple[bytes, Image.Image | None]:
+    """The bitmap of an icon as a BMP file, and its mask: the rows of bits behind its pixels, 0 where it is opaque."""
+    header_size, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", dib)
+    (colours,) = struct.unpack_from("<I", dib, 32)
+    # The height counts the rows of the mask as well.
+    height = abs(height) // 2
+    if header_size < 40 or width <= 0 or width * height > _MAX_PIXELS_OF_AN_ICON:
+        raise PictureError("damaged_image", f"The icon has a bitmap of {width} x {height} pixels.")
+    masks = 12 if header_size == 40 and compression == _BIT_FIELDS else 0
+    palette = 4 * (colours or (1 << bits if bits <= 8 else 0))
+    pixels_at = header_size + masks + palette
+    header = dib[:8] + struct.pack("<i", height) + dib[12:pixels_at]
+    if bits == 32 and compression == 0:
+        # In icons, unlike in other bitmaps, the fourth byte is alpha: said by the masks of a longer header.
+        header = struct.pack("<I", 56) + header[4:16] + struct.pack("<I", _BIT_FIELDS) + header[20:40]
+        header += struct.pack("<4I", *_USUAL_MASKS[32][1])
+    file = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(header)) + header + dib[pixels_at:]
+    if compression not in {0, _BIT_FIELDS}:
+        return file, None
+    stride = (width + 31) // 32 * 4
+    mask_at = pixels_at + (width * bits + 31) // 32 * 4 * height
+    rows = dib[mask_at : mask_at + stride * height]
+    if len(rows) < stride * height or not rows:
+        return file, None
+    return file, Image.frombytes("1", (width, height), rows, "raw", "1;I", stride, -1).convert("L")
+
+
+def _open_jpeg(data: bytes) -> ImageFile.ImageFile:
+    if kind := headers.rare_jpeg(data):
+        message = f"It is a JPEG of a kind that is not supported ({kind}). Save it as a baseline JPEG."
+        raise PictureError("unsupported_format", message)
+    try:
+        return _identified(data)
+    except PictureError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever broken metadata cause; without them, the pixels decide
+        without, exif = headers.jpeg_without_metadata(data)
+    image = _identified(without)
+    image.info["exif"] = exif
+    return image
+
+
+def _with_its_end(image: ImageFile.ImageFile, data: bytes) -> bytes | None:
+    """The JPEG with the end marker that it lacks, if no pixel is missing, else ``None``.
+
+    No pixel is missing if every coefficient is in some scan, and what follows the file's last byte changes nothing.
+    """
+    last_end = data.rfind(_END_OF_JPEG)
+    if last_end >= 0 and data.find(b"\xff\xda", last_end) < 0:
+        return None
+    scans = [found.start() for found in _SCAN.finditer(data)]
+    pixels = image.width * image.height
+    too_much = pixels > _MAX_PIXELS_WITHOUT_END or len(scans) * pixels > _MAX_SCANNED_PIXELS_WITHOUT_END
+    if too_much or not headers.are_complete(data, scans, len(image.getbands())):
+        return None
+    # Half of the marker may be there.
+    body = data.rstrip(b"\xff")
+    ended = body + _END_OF_JPEG
+    try:
+        one, other = (
+            Image.open(io.BytesIO(file), formats=["JPEG"]) for file in (ended, body + b"\xaa" * 64 + _END_OF_JPEG)
+        )
+        same = ImageChops.difference(one, other).getbbox() is None
+    except (OSError, ValueError):
+        return None
+    return ended if same else None
+
+
+def _is_animated_webp(data: bytes) -> bool:
+    return data[12:16] == b"VP8X" and data[20] & 2 != 0
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    match image:
+        case pi_heif.HeifImageFile():
+            return 1  # libheif has it turned as its container says, whatever EXIF and XMP say
+        case AvifImagePlugin.AvifImageFile():
+            return headers.orientation(image.info.get("exif"), None)  # from the container, written by Pillow
+        case TiffImagePlugin.TiffImageFile():
+            with contextlib.suppress(Exception):
+                if 1 <= (said := int(image.tag_v2[_Tag.ORIENTATION])) <= 8:
+                    return said
+    return headers.orientation(image.info.get("exif"), image.info.get("xmp"))
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    """A TIFF that stays as it is stored. Pillow's turns itself, in full size, and reads all EXIF data for that."""
+
+    @override
+    def load_end(self) -> None:
+        pass
+
+
+class _Bitmap(BmpImagePlugin.BmpImageFile):
+    """A BMP. If its channels lie where Pillow does not expect them, its pixels are plain numbers, with ``masks``."""
+
+    @override
+    def _open(self) -> None:
+        file = cast(IO[bytes], self.fp)
+        head = file.read(70)
+        file.seek(0)
+        header_size, width, height, planes, bits, compression = struct.unpack_from("<IiiHHI", head.ljust(70, b"\0"), 14)
+        if header_size == 12 or planes != 1 or len(head) < 70:
+            return super()._open()
+        if compression in {_BIT_FIELDS, _ALPHA_BIT_FIELDS} and bits in _USUAL_MASKS and header_size != 64:
+            masks = struct.unpack_from("<4I", head, 54)
+            if header_size == 52 or (header_size == 40 and compression == _BIT_FIELDS):
+                masks = (*masks[:3], 0)
+            if compression == _ALPHA_BIT_FIELDS or masks not in _USUAL_MASKS[bits]:
+                behind = 14 + max(header_size, 40 + (16 if compression == _ALPHA_BIT_FIELDS else 12))
+                self._open_numbers(width, height, bits, masks, int.from_bytes(head[10:14], "little") or behind)
+                return None
+        elif header_size not in _BMP_HEADERS or bits not in _BMP_BITS or compression > 2:
+            message = f"It is a BMP of a rare kind (header {header_size}, {bits} bits, compression {compression})."
+            raise PictureError("unsupported_format", f"{message} Save it as PNG or JPEG.")
+        return super()._open()
+
+    def _open_numbers(self, width: int, height: int, bits: int, masks: tuple[int, ...], offset: int) -> None:
+        if bits == 24 or any(not _is_one_run(mask) or mask >> bits for mask in masks):
+            message = f"The BMP has masks {[f'{mask:X}' for mask in masks]} for {bits} bits. Save it as PNG or JPEG."
+            raise PictureError("unsupported_format", message)
+        if width <= 0 or height == 0:
+            raise SyntaxError(f"a BMP of {width} x {height} pixels")
+        self._size, self._mode = (width, abs(height)), "I"
+        self.info["masks"] = masks
+        stride = (width * bits + 31) // 32 * 4
+        tile = ImageFile._Tile("raw", (0, 0, *self._size), offset, (f"I;{bits}", stride, 1 if height < 0 else -1))
+        self.tile = [tile]
+
+
+def _is_one_run(mask: int) -> bool:
+    """Whether the ones in a mask stand side by side."""
+    run = mask >> max(0, (mask & -mask).bit_length() - 1)
+    return run & (run + 1) == 0
+
+
+for opener, accepts in (
+    (_Bitmap, BmpImagePlugin._accept),
+    (_Tiff, TiffImagePlugin._accept),
+):
+    Image.register_open(opener.format, opener, accepts)
 
 
 def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
@@ -167,8 +427,10 @@ def _bytes_per_pixel(image: ImageFile.ImageFile) -> int:
     each = _BYTES_PER_PIXEL.get(image.format or "", usual)
     if image.format in {"JPEG", "MPO"} and image.info.get("progressive"):
         each = max(each, 2 * len(image.getbands()))  # all coefficients of all channels, 16 bits each
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_Tag.ORIENTATION, 1) != 1:
-        each += _BYTES_PER_PIXEL_ELSEWHERE  # Pillow turns it upright into a second picture
+    if "low_bytes" in image.info:
+        each = _BYTES_PER_PIXEL_OF_TWO_DECODINGS
+    if "masks" in image.info:
+        each = _BYTES_PER_PIXEL_OF_NUMBERS
     return each
 
 

@@ -1,8 +1,10 @@
 """Read and write PNG files, as far as this app needs to: split one into chunks, check its pixels, write a new one."""
 
+import re
 import struct
 
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 from PIL import Image, ImageChops
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -13,26 +15,120 @@ _LAST_FILTER = 4
 _FASTEST = 1
 # Encoders write chunks of 8 kB or more, so this allows 800 MB. Splitting millions of tiny ones would take seconds.
 _MAX_CHUNKS = 100_000
+# The chunks that decide what the pixels are. All other critical ones (in capitals) belong to variants of the format.
+_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+_TRANSPARENCY = b"tRNS"
+_PALETTE_COLOURS = 256
+# Profiles of presses take up to 4 MB, EXIF data and XMP less than 100 kB.
+_MAX_INFLATED = 16_000_000
+_MAX_TEXT = 1_000_000
+_TEXTS = re.compile(rb"(XML:com\.adobe\.xmp|Raw profile type (?:exif|APP1))\0", re.DOTALL)
+
+type Chunks = list[tuple[bytes, memoryview]]
 
 
-def chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
-    """Return the type and content of each chunk up to ``IEND``.
+def chunks(data: bytes) -> Chunks:
+    """Return the type and content of each chunk up to ``IEND``, or to the end of a file without it.
 
-    Raises ``ValueError`` for a chunk that is cut off or has a wrong checksum, and for more chunks than any encoder
-    writes.
+    Raises ``ValueError`` for a critical chunk that is cut off or has a wrong checksum, and for more chunks than any
+    encoder writes. Other chunks of that kind are left out: all they say is about the pixels, which are whole.
     """
     view = memoryview(data)
-    found: list[tuple[bytes, memoryview]] = []
+    found: Chunks = []
     position = len(SIGNATURE)
-    while (kind := data[position + 4 : position + 8]) not in {b"IEND", b""}:
+    for _ in range(_MAX_CHUNKS):
+        kind = data[position + 4 : position + 8]
+        if kind == b"IEND" or len(kind) < 4:
+            return found
         end = position + 8 + int.from_bytes(data[position : position + 4])
-        if data[end : end + 4] != isal_zlib.crc32(view[position + 4 : end]).to_bytes(4):
+        if data[end : end + 4] == isal_zlib.crc32(view[position + 4 : end]).to_bytes(4):
+            found.append((kind, view[position + 8 : end]))
+        elif not kind[:1].islower():
             raise ValueError(f"the chunk {kind!r} is cut off or its checksum is wrong")
-        if len(found) == _MAX_CHUNKS:
-            raise ValueError(f"there are more than {_MAX_CHUNKS:,} chunks")
-        found.append((kind, view[position + 8 : end]))
         position = end + 4
-    return found
+    raise ValueError(f"there are more than {_MAX_CHUNKS:,} chunks")
+
+
+def unknown(found: Chunks) -> str | None:
+    """The name of a chunk without which the pixels cannot be read, and which this format does not have."""
+    return next((str(kind, "latin-1") for kind, _ in found if kind[:1].isupper() and kind not in _CRITICAL), None)
+
+
+def pixels_alone(data: bytes, found: Chunks) -> bytes:
+    """The file with nothing but what decides its pixels: metadata cannot trouble who decodes it.
+
+    It keeps the transparency of palettes; :func:`transparent` tells that of other pictures.
+    """
+    kept = [
+        (kind, content)
+        for kind, content in found
+        if kind in _CRITICAL or (kind == _TRANSPARENCY and _has_palette(found) and len(content) <= _PALETTE_COLOURS)
+    ]
+    complete = len(SIGNATURE) + sum(12 + len(content) for _, content in kept) + len(END)
+    if len(kept) == len(found) and len(data) == complete:
+        return data
+    return b"".join((SIGNATURE, *(_chunk(kind, content) for kind, content in kept), END))
+
+
+def transparent(found: Chunks) -> tuple[int, ...] | None:
+    """The one colour that is transparent in a picture in grey (one value) or RGB (three), in its own bits."""
+    names = {0: 1, 2: 3}
+    header = next((content for kind, content in found if kind == b"IHDR"), b"")
+    colour = next((content for kind, content in found if kind == _TRANSPARENCY), b"")
+    values = names.get(header[9], 0) if len(header) == 13 else 0
+    if not values or len(colour) < 2 * values:
+        return None
+    # Only the lowest bits count (PNG specification, tRNS).
+    return tuple(value & (1 << header[8]) - 1 for value in struct.unpack_from(f">{values}H", colour))
+
+
+def metadata(found: Chunks) -> dict[str, bytes]:
+    """The EXIF data, XMP and ICC profile (``exif``, ``xmp``, ``icc_profile``), unchecked; without what is broken."""
+    said: dict[str, bytes] = {}
+    for kind, content in found:
+        match kind:
+            case b"eXIf":
+                said["exif"] = bytes(content)
+            case b"iCCP" if "icc_profile" not in said:
+                _, _, rest = bytes(content).partition(b"\0")
+                said["icc_profile"] = _inflated(rest[1:])
+            case b"tEXt" | b"zTXt" | b"iTXt" if keyword := _TEXTS.match(content):
+                name = "xmp" if keyword[1].startswith(b"XML") else "exif"
+                # One of each: a file may have thousands, and each may be a bomb.
+                if name not in said:
+                    text = _text(kind, bytes(content[keyword.end() :]))[:_MAX_TEXT]
+                    said[name] = text if name == "xmp" else _unhexed(text)
+    return {name: content for name, content in said.items() if content}
+
+
+def _has_palette(found: Chunks) -> bool:
+    return any(kind == b"IHDR" and bytes(content[9:10]) == b"\x03" for kind, content in found)
+
+
+def _text(kind: bytes, content: bytes) -> bytes:
+    match kind, content[:1]:
+        case b"tEXt", _:
+            return content
+        case b"zTXt", _:
+            return _inflated(content[1:])
+        case _, compressed:
+            text = content[2:].split(b"\0", 2)[-1]  # behind the language and the translated keyword
+            return text if compressed == b"\0" else _inflated(text)
+
+
+def _inflated(compressed: bytes) -> bytes:
+    try:
+        return isal_zlib.decompressobj().decompress(compressed, _MAX_INFLATED)
+    except IsalError:  # type: ignore[misc] # declared as an instance
+        return b""
+
+
+def _unhexed(profile: bytes) -> bytes:
+    """The content of a "Raw profile" as ImageMagick writes it: a line with a name, one with a length, hexadecimals."""
+    try:
+        return bytes.fromhex(b"".join(profile.split(maxsplit=2)[2:]).decode("ascii"))
+    except ValueError:
+        return b""
 
 
 def holds_exactly(compressed: bytes, stride: int, height: int) -> bool:
@@ -70,5 +166,5 @@ def write(image: Image.Image) -> bytes:
     return assemble(header, isal_zlib.compress(filtered.tobytes(), _FASTEST))
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
     return b"".join((len(body).to_bytes(4), kind, body, isal_zlib.crc32(body, isal_zlib.crc32(kind)).to_bytes(4)))

@@ -13,6 +13,7 @@ from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
 from shared.clock import now
 from shared.errors import StorageError
+from shared.pictures.limits import PREPARATION
 from shared.uploads.records import FailureRecord
 from tests.audit.audits import audit, drain, embed, in_steps, later, take_steps
 from tests.conftest import Cloud
@@ -22,7 +23,9 @@ from tests.uploads.outdated import outdated
 TEXT = b"This is no picture."
 
 
-def fail(cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: int = 1, etag: str = "") -> None:
+def fail(
+    cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: int = PREPARATION, etag: str = ""
+) -> None:
     """Record a failure of the image as it is now."""
     failure = FailureRecord(
         name=name,
@@ -133,7 +136,7 @@ def test_a_failure_is_retried_on_request_or_when_the_image_may_not_be_at_fault(
     assert (cloud.record("a.png") is not None) == retried
 
 
-@pytest.mark.parametrize("change", [{"etag": "0x1"}, {"preparation": 0}])
+@pytest.mark.parametrize("change", [{"etag": "0x1"}, {"preparation": PREPARATION - 1}])
 def test_a_failure_of_another_version_or_an_older_preparation_does_not_count(
     cloud: Cloud, change: dict[str, Any]
 ) -> None:
@@ -158,18 +161,18 @@ def test_a_release_that_prepares_pictures_in_another_way_embeds_nothing_again_un
     assert audit(cloud, refresh=True).requested == 1
     [request] = drain(cloud)
     assert (request["name"], request["refresh"]) == ("a.png", True)
-    assert cloud.record("a.png")["preparation"] == 2
+    assert cloud.record("a.png")["preparation"] == PREPARATION + 1
     report = audit(cloud, refresh=True)
     assert (report.current, report.outdated, report.requested) == (1, 0, 0)
 
 
 def test_a_failure_left_next_to_an_outdated_record_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     outdated(cloud, monkeypatch)
-    fail(cloud, "a.png", "gave_up", preparation=2)
+    fail(cloud, "a.png", "gave_up", preparation=PREPARATION + 1)
     report = audit(cloud)
     assert (report.outdated, report.failed, report.requested) == (1, {}, 1)
     drain(cloud)
-    assert (cloud.record("a.png")["preparation"], cloud.failure("a.png")) == (1, None)
+    assert (cloud.record("a.png")["preparation"], cloud.failure("a.png")) == (PREPARATION, None)
     assert len(cloud.model.calls()) == 1
 
 

@@ -24,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 CROWD = """
 from pathlib import Path
-from shared.pictures.memory import keep_large_blocks
+from shared.pictures.prepare import keep_large_blocks
 
 def resident_pages():
     return int(Path("/proc/self/statm").read_text().split()[1])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.pictures.limits import PREPARATION
 from tests.conftest import Cloud
 from tests.drawing import picture
 
@@ -11,4 +12,4 @@ def outdated(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str = "a.png")
     cloud.upload(name, picture())
     assert cloud.sync().upload(name).outcome == "embedded"
     for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
-        monkeypatch.setattr(f"shared.{module}.PREPARATION", 2)
+        monkeypatch.setattr(f"shared.{module}.PREPARATION", PREPARATION + 1)

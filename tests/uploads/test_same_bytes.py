@@ -3,6 +3,7 @@
 import pytest
 
 from shared.errors import StorageError
+from shared.pictures.limits import PREPARATION
 from shared.uploads.record_store import RecordStore
 from tests.conftest import Cloud
 from tests.drawing import picture
@@ -47,7 +48,7 @@ def test_another_text_picture_or_preparation_is_sent_to_the_model(
     sync.upload("a.png")
     if change == "preparation":
         for module in ("embed", "sync"):
-            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", 2)
+            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", PREPARATION + 1)
     cloud.upload(
         "b.png", picture(size=(30, 30)) if change == "bytes" else picture(), text="blue" if change == "text" else "red"
     )

@@ -12,6 +12,7 @@ from PIL import Image
 
 from shared.clock import now
 from shared.errors import StorageError
+from shared.pictures.limits import PREPARATION
 from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Clock, Cloud
@@ -48,7 +49,7 @@ def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None
         "deployment": "Cohere-embed-v3-english",
         "input_type": "document",
         "dimensions": 1024,
-        "preparation": 1,
+        "preparation": PREPARATION,
         "prompt_tokens": 1000,
         "total_tokens": 1000,
     }
@@ -62,9 +63,9 @@ def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
     sha256 = hashlib.sha256(data).hexdigest()
     assert properties.metadata == {
         "etag": etag,
-        "preparation": "1",
+        "preparation": str(PREPARATION),
         "sha256": sha256,
-        "content": content_key(sha256, None, 1),
+        "content": content_key(sha256, None, PREPARATION),
         "tokens": "1000",
         "images_container": cloud.settings.images_container,
     }
@@ -141,10 +142,10 @@ def test_an_image_of_an_older_preparation_is_embedded_again_only_on_request(
     sync = cloud.sync()
     assert sync.upload("a.png").outcome == "unchanged"
     assert sync.request(EmbeddingRequest(name="a.png")).outcome == "unchanged"
-    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (1, 1)
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (PREPARATION, 1)
     assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "embedded"
     assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "unchanged"
-    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (2, 2)
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (PREPARATION + 1, 2)
 
 
 def test_a_refresh_that_is_put_off_stays_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,3 +118,9 @@ hostile("heic_of_grids_of_grids", lambda: heic_nested(5), REJECTED)
 hostile("heic_that_is_its_own_tile", lambda: heif([(b"grid", grid(1, 1, (64, 64)), [1], (64, 64))]), REJECTED)
 hostile("heic_whose_items_loop", lambda: heif([(b"iden", b"", [2], (64, 64)), (b"iden", b"", [1], (64, 64))]), REJECTED)
 hostile("heic_of_65535_items", lambda: heif([(b"hvc1", b"", [], (64, 64))] * 65_535), REJECTED)
+hostile(
+    "heic_of_2_million_entries_of_exif_data",
+    lambda: save(gradient(), "HEIF") + b"infe\x02\0\0\0\0\0\0\0Exif" * 2_000_000,
+    ANYTHING,
+)
+hostile("avif_of_the_starts_of_entries", lambda: save(gradient(), "AVIF") + b"infe\x02" * 10_000_000, ANYTHING)

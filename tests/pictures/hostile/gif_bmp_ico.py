@@ -151,3 +151,49 @@ hostile(
 
 
 hostile("ico_of_more_pixels_than_it_says", lambda: ico(save(gradient((1000, 1000)), "PNG")), REJECTED, SMALL)
+hostile("gif_just_under_the_limit_uncovered", lambda: gif((SIDE, SIDE), (10, 10), at=(7_000, 7_000)), PREPARED)
+
+
+def bit_fields(size: tuple[int, int], bits: int, masks: tuple[int, int, int, int], data: bytes, at: int = 122) -> bytes:
+    info = struct.pack("<IiiHHIIiiII", 108, *size, 1, bits, 3, 0, 0, 0, 0, 0) + struct.pack("<4I", *masks)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, at) + info.ljust(108, b"\0") + data
+
+
+RARE_MASKS = (0x3FF00000, 0xFFC00, 0x3FF, 0xC0000000)
+hostile("bmp_of_10_gigapixels_of_bit_fields", lambda: bit_fields((100_000, 100_000), 32, RARE_MASKS, b""), TOO_LARGE)
+hostile("bmp_of_bit_fields_of_2_billion_columns", lambda: bit_fields((2**31 - 1, 1), 32, RARE_MASKS, b""), TOO_LARGE)
+for name, size in [("just_under_the_limit", (SIDE, SIDE)), ("of_24_megapixels", (6_000, 4_000))]:
+    hostile(
+        f"bmp_of_bit_fields_{name}",
+        lambda size=size: bit_fields(size, 16, (0xF00, 0xF0, 0xF, 0xF000), bytes(2 * size[0] * size[1])),
+        PREPARED | TOO_LARGE,
+    )
+hostile("bmp_of_bit_fields_without_pixels", lambda: bit_fields((64, 64), 32, RARE_MASKS, b""), BROKEN)
+hostile(
+    "bmp_of_bit_fields_beyond_its_end",
+    lambda: bit_fields((64, 64), 32, RARE_MASKS, bytes(64 * 64 * 4), 2**32 - 1),
+    BROKEN,
+)
+for width, height in [(0, 64), (64, 0), (-64, 64), (-(2**31), -(2**31)), (2**31 - 1, -(2**31))]:
+    hostile(
+        f"bmp_of_bit_fields_{width}_by_{height}",
+        lambda size=(width, height): bit_fields(size, 32, RARE_MASKS, bytes(64 * 64 * 4)),
+        REJECTED,
+    )
+for masks in [(2**32 - 1,) * 4, (1, 1, 1, 1), (0, 0, 0, 1), (0, 0xFF, 0, 0), (2**31, 2**31, 2**31, 2**31)]:
+    hostile(
+        f"bmp_of_bit_fields_under_{'_'.join(f'{mask:x}' for mask in masks)}",
+        lambda masks=masks: bit_fields((64, 64), 32, masks, bytes(range(256)) * 64),
+        PREPARED,
+    )
+hostile("ico_holding_a_bitmap_of_minus_sizes", lambda: ico(dib((-64, -64), 32, bytes(64 * 64 * 5))), REJECTED)
+hostile(
+    "ico_holding_a_bitmap_of_4_billion_colours",
+    lambda: ico(dib((64, 64), 8, bytes(64 * 64 * 2)).replace(struct.pack("<IIii", 0, 0, 0, 0), b"\xff" * 16)),
+    REJECTED,
+)
+hostile(
+    "ico_holding_a_bitmap_of_4_megapixels", lambda: ico(dib((2_048, 2_048), 32, bytes(2_048 * 2_048 * 5))), PREPARED
+)
+hostile("ico_holding_an_icon", lambda: ico(ico(png((64, 64)))), REJECTED)
+hostile("ico_holding_a_jpeg", lambda: ico(jpeg((64, 64))), REJECTED)

@@ -118,3 +118,20 @@ hostile("jpeg_whose_index_has_a_billion_pictures", lambda: mpo(10**9), PREPARED)
 hostile("jpeg_whose_index_points_to_itself", lambda: mpo(1000), PREPARED)
 hostile("jpeg_whose_index_points_beyond_its_end", lambda: mpo(2, at=2**32 - 1), PREPARED)
 hostile("jpeg_whose_index_is_cut", lambda: jpeg_behind(segment(0xE2, b"MPF\0" + exif((0xB001, 4, 1, 2)))), PREPARED)
+hostile("jpeg_of_49_megapixels_without_an_end", lambda: jpeg((7_000, 7_000))[:-2], PREPARED)
+hostile("jpeg_just_under_the_limit_without_an_end", lambda: jpeg((SIDE, SIDE))[:-2], PREPARED | BROKEN)
+hostile("jpeg_of_1000_scans_without_an_end", lambda: jpeg_of_scans((200, 200), 999)[:-2], PREPARED | BROKEN)
+hostile("jpeg_of_starts_of_scans", lambda: jpeg((64, 64))[:-2] + b"\xff\xda" * 30_000_000, ANYTHING)
+hostile("jpeg_of_50_mb_of_fill", lambda: b"\xff\xd8" + b"\xff" * (50 * MEGABYTE), BROKEN)
+hostile("jpeg_of_25_million_restarts", lambda: b"\xff\xd8" + b"\xff\xd0" * (25 * MEGABYTE), BROKEN)
+hostile("jpeg_of_a_million_comments", lambda: jpeg_behind(segment(0xFE, b"a") * MEGABYTE), PREPARED | BROKEN)
+hostile(
+    "jpeg_of_a_million_comments_and_a_broken_segment",
+    lambda: jpeg_behind(segment(0xFE, b"a") * MEGABYTE + segment(0xE0, b"JFIF\0")),
+    PREPARED | BROKEN,
+)
+hostile(
+    "jpeg_with_exif_data_of_65535_entries",
+    lambda: jpeg_behind(segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(65_000))),
+    PREPARED,
+)

@@ -1,5 +1,7 @@
 """Files that are not pictures, and pictures that are something else as well."""
 
+import gzip
+
 from tests.pictures.hostile.catalogue import (
     DOCUMENT,
     HTML,
@@ -36,6 +38,15 @@ hostile("svg_behind_thousands_of_comments", lambda: b"<!---->" * 100_000 + SVG, 
 hostile("comments_and_nothing_else", lambda: b"<!---->" * 580, NO_IMAGE)
 hostile("declarations_and_nothing_else", lambda: b"<?xml?> \n<!DOCTYPE a>" * 10_000, NO_IMAGE)
 hostile("comments_that_never_end", lambda: b"<!--" * 10_000, NO_IMAGE)
+hostile("comments_that_nearly_end", lambda: b"<!-- >" * 10_000_000, NO_IMAGE)
+hostile("declarations_that_never_end", lambda: b"<!a" * 20_000_000, NO_IMAGE)
+hostile("declarations_in_quotes", lambda: b"<!'>'\">" * 10_000_000, NO_IMAGE)
+hostile("instructions_that_never_end", lambda: b"<? " * 20_000_000, NO_IMAGE)
+hostile("entities_and_nothing_else", lambda: b"%a;" * 20_000_000, NO_IMAGE)
+hostile("svg_behind_100_mb_of_blanks_in_utf_16", lambda: b"\xff\xfe" + b" \0" * (50 * MEGABYTE), NO_IMAGE)
+hostile("gzip_bomb", lambda: gzip.compress(bytes(10**8)) * 9, NO_IMAGE)
+hostile("gzip_of_nothing_whole", lambda: b"\x1f\x8b\x08\0" + b"\xff" * 1000, NO_IMAGE)
+hostile("film_of_100_mb_of_brands", lambda: b"\x06\0\0\0ftypisom" + b"avi " * (25 * MEGABYTE), DOCUMENT)
 hostile("zip", lambda: b"PK\x03\x04" + bytes(1000), NO_IMAGE)
 for start, name in [
     (b"BM", "bmp"),

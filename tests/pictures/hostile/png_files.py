@@ -142,3 +142,36 @@ hostile(
     ),
     ANYTHING,
 )
+hostile(
+    "png_with_a_bomb_for_exif_data",
+    lambda: png((100, 100), before=chunk(b"zTXt", b"Raw profile type exif\0\0" + zeroes_deflated(10**9))),
+    PREPARED,
+)
+hostile(
+    "png_with_a_bomb_for_xmp",
+    lambda: png((100, 100), before=chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zeroes_deflated(10**9))),
+    PREPARED,
+)
+hostile(
+    "png_with_thousands_of_bombs_for_exif_data",
+    lambda: png((100, 100), before=chunk(b"zTXt", b"Raw profile type exif\0\0" + zeroes_deflated(16 * 10**6)) * 2_000),
+    PREPARED,
+)
+hostile(
+    "png_of_8_million_chunks_with_wrong_checksums",
+    lambda: png((9, 9), before=b"\0\0\0\0tEXt\0\0\0\0" * 8_000_000),
+    PREPARED | BROKEN,
+)
+hostile(
+    "png_of_a_chunk_that_ends_beyond_the_file", lambda: png((64, 64), before=b"\x7f\xff\xff\xfftEXt"), PREPARED | BROKEN
+)
+for name, depth, colour, size in [
+    ("grey_just_under_the_limit", 16, 0, (SIDE, SIDE)),
+    ("rgb_just_under_the_limit", 16, 2, (SIDE, SIDE)),
+    ("rgb_of_36_megapixels", 16, 2, (6_000, 6_000)),
+]:
+    hostile(
+        f"png_with_a_transparent_colour_in_16_bits_{name}",
+        lambda depth=depth, colour=colour, size=size: png(size, depth, colour, before=chunk(b"tRNS", bytes(6))),
+        PREPARED | TOO_LARGE,
+    )

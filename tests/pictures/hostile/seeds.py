@@ -1,13 +1,17 @@
 """A small valid file of every format and variant, to mutate."""
 
 import struct
+import zlib
 from collections.abc import Callable
 from random import Random
 
 from PIL import Image
 
 from tests.pictures.hostile.catalogue import save
+from tests.pictures.hostile.gif_bmp_ico import RARE_MASKS, bit_fields, dib, gif, ico
 from tests.pictures.hostile.jpeg_files import jpeg_of_scans
+from tests.pictures.hostile.png_files import chunk, png
+from tests.pictures.hostile.webp_files import webp_animated
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -66,6 +70,24 @@ SEEDS: dict[str, Callable[..., bytes]] = {
     "jpeg_2000_stream": lambda: save(picture("L"), "JPEG2000", no_jp2=True),
     "ico": lambda: save(picture("RGBA"), "ICO", sizes=[(40, 30)]),
     "ico_bitmap": lambda: save(picture("RGBA"), "ICO", sizes=[(40, 30)], bitmap_format="bmp"),
+    "bmp_bit_fields": lambda: bit_fields((40, 30), 32, RARE_MASKS, picture("RGBA").tobytes()),
+    "bmp_bit_fields_16": lambda: bit_fields((40, 30), 16, (0xF00, 0xF0, 0xF, 0), picture("RGBA").tobytes()),
+    "ico_bitmap_and_mask": lambda: ico(dib((32, 32), 24, picture(size=(32, 40)).tobytes()), side=32, bits=24),
+    "gif_uncovered": lambda: gif((40, 30), (10, 10), at=(20, 10)),
+    "webp_uncovered": lambda: webp_animated((40, 30), (8, 4)),
+    "jpeg_without_its_end": lambda: save(picture(), "JPEG")[:-2],
+    **{
+        f"png_{name}_transparent": lambda depth=depth, colour=colour: png(
+            (40, 30), depth, colour, before=chunk(b"tRNS", bytes(6))
+        )
+        for name, depth, colour in [("grey_2", 2, 0), ("grey_16", 16, 0), ("rgb_16", 16, 2)]
+    },
+    "png_raw_profile": lambda: png(
+        (64, 64),
+        before=chunk(
+            b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 9\n" + turned().tobytes().hex().encode())
+        ),
+    ),
     "ppm": lambda: save(picture(), "PPM"),
     "pgm_16_bit": lambda: save(picture("I"), "PPM"),
     "ppm_plain": lambda: b"P3\n# shades\n4 3\n100\n" + b"0 50 100 " * 12,

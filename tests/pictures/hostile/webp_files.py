@@ -5,6 +5,7 @@ import struct
 from PIL import Image
 
 from tests.pictures.hostile.catalogue import (
+    ANYTHING,
     BROKEN,
     PREPARED,
     REJECTED,
@@ -60,6 +61,24 @@ hostile(
     ),
     PREPARED,
 )
+
+
+def webp_animated(canvas: tuple[int, int], at: tuple[int, int] = (0, 0), flags: int = 2) -> bytes:
+    """A frame of 16 x 16 on a canvas."""
+
+    def number(value: int) -> bytes:
+        return value.to_bytes(3, "little")
+
+    still = webp_lossless((16, 16))[12:]
+    frame = number(at[0] // 2) + number(at[1] // 2) + number(15) * 2 + bytes(4) + still
+    head = webp_of(b"VP8X", bytes((flags, 0, 0, 0)) + number(canvas[0] - 1) + number(canvas[1] - 1))[12:]
+    parts = head + webp_of(b"ANIM", bytes(6))[12:] + webp_of(b"ANMF", frame)[12:]
+    return b"RIFF" + struct.pack("<I", len(parts) + 4) + b"WEBP" + parts
+
+
+hostile("webp_of_a_small_frame_on_49_megapixels", lambda: webp_animated((7_000, 7_000)), ANYTHING)
+hostile("webp_of_a_frame_outside_of_its_canvas", lambda: webp_animated((100, 100), (2**24, 2**24)), ANYTHING)
+hostile("webp_of_a_frame_without_animation", lambda: webp_animated((100, 100), flags=0), ANYTHING)
 hostile("webp_of_a_header_only", lambda: b"RIFF\x04\0\0\0WEBP", BROKEN)
 hostile(
     "webp_of_more_pixels_than_it_says",
