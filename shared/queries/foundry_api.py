@@ -158,7 +158,7 @@ def _is_picture(body: bytes) -> bool:
     # Deferred: it brings a decoder along, which most requests do not need.
     from shared.pictures import headers
 
-    return headers.is_picture(body) or headers.is_document(body)
+    return headers.is_picture(body) or headers.unsupported(body) is not None
 
 
 def _read[Request: EmbeddingsOptions](content: object, shape: type[Request], extra_parameters: str) -> Request:
