@@ -29,7 +29,7 @@ def _own_process() -> Iterator[None]:
 
 @pytest.mark.parametrize(("container", "path"), [("", "images/{name}"), ("photographs", "%IMAGES_CONTAINER%/{name}")])
 def test_the_blob_trigger_is_the_one_that_event_grid_calls_for_the_container_that_is_set(
-    monkeypatch: pytest.MonkeyPatch, container: str, path: str
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, container: str, path: str
 ) -> None:
     monkeypatch.setenv("IMAGES_CONTAINER", container)
     started = runpy.run_path(function_app.__file__)["uploads"]
@@ -62,7 +62,7 @@ def test_the_routes_are_the_api_s_own_and_need_a_key(name: str, route: str, meth
     ],
 )
 def test_the_queue_triggers_read_the_queues_that_others_write_to(name: str, queue: str) -> None:
-    trigger = bindings(function_app.api.blueprint, name)
+    trigger = bindings(function_app.work, name)
     assert (trigger["type"], trigger["queueName"], trigger["connection"]) == ("queueTrigger", queue, "ImageStorage")
 
 
