@@ -336,6 +336,28 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
   dependsOn: [hostStorage, dataStorage, newFoundry]
 }
 
+var appSettings = {
+  FOUNDRY_ENDPOINT: foundryRole.outputs.endpoint
+  FOUNDRY_MODEL: deploymentName
+  FOUNDRY_API_VERSION: foundryApiVersion
+  FOUNDRY_SCOPE: foundryScope
+  FOUNDRY_CONCURRENCY: string(foundryConcurrency)
+  FOUNDRY_TIMEOUT: string(foundryTimeout)
+  EMBEDDING_DIMENSIONS: embeddingDimensions == 0 ? '' : string(embeddingDimensions)
+  IMAGES_CONTAINER: imagesContainer
+  EMBEDDINGS_CONTAINER: embeddingsContainer
+  IMAGE_MAX_BYTES: string(imageMaxBytes)
+  IMAGE_MAX_PIXELS: string(imageMaxPixels)
+  MODEL_MAX_BYTES: string(modelMaxBytes)
+  MODEL_MAX_PIXELS: string(modelMaxPixels)
+  TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
+  QUERY_RECORDS: queryRecords
+  QUERY_RETENTION_DAYS: string(queryRetentionDays)
+  RECONCILE_SCHEDULE: reconcileSchedule
+}
+// The host cannot resolve an empty setting in the name of a queue.
+var queueSettings = empty(queuePrefix) ? {} : { QUEUE_PREFIX: queuePrefix }
+
 module app 'modules/app.bicep' = {
   scope: group
   params: {
@@ -348,29 +370,7 @@ module app 'modules/app.bicep' = {
     hostAccountName: hostAccountName
     packageContainer: packageContainer
     dataAccountName: dataAccountName
-    settings: union(
-      {
-        FOUNDRY_ENDPOINT: foundryRole.outputs.endpoint
-        FOUNDRY_MODEL: deploymentName
-        FOUNDRY_API_VERSION: foundryApiVersion
-        FOUNDRY_SCOPE: foundryScope
-        FOUNDRY_CONCURRENCY: string(foundryConcurrency)
-        FOUNDRY_TIMEOUT: string(foundryTimeout)
-        EMBEDDING_DIMENSIONS: embeddingDimensions == 0 ? '' : string(embeddingDimensions)
-        IMAGES_CONTAINER: imagesContainer
-        EMBEDDINGS_CONTAINER: embeddingsContainer
-        IMAGE_MAX_BYTES: string(imageMaxBytes)
-        IMAGE_MAX_PIXELS: string(imageMaxPixels)
-        MODEL_MAX_BYTES: string(modelMaxBytes)
-        MODEL_MAX_PIXELS: string(modelMaxPixels)
-        TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
-        QUERY_RECORDS: queryRecords
-        QUERY_RETENTION_DAYS: string(queryRetentionDays)
-        RECONCILE_SCHEDULE: reconcileSchedule
-        // The host cannot resolve an empty setting in the name of a queue.
-      },
-      empty(queuePrefix) ? {} : { QUEUE_PREFIX: queuePrefix }
-    )
+    settings: union(appSettings, queueSettings)
     callsInFlight: foundryConcurrency
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
