@@ -122,10 +122,12 @@ def test_each_role_has_its_reason_above_it() -> None:
 
 
 def test_the_roles_are_there_before_the_app() -> None:
-    app = SOURCES[INFRA / "main.bicep"].partition("\nmodule app ")[2].partition("\nmodule ")[0]
+    source = SOURCES[INFRA / "main.bicep"]
+    app = source.partition("\nmodule app ")[2].partition("\nmodule ")[0]
     assert "dependsOn: [roles]" in app
     # The model's role comes first by what the app is given of it.
-    assert "FOUNDRY_ENDPOINT: foundryRole.outputs." in app
+    assert "union(appSettings, " in app
+    assert "FOUNDRY_ENDPOINT: foundryRole.outputs." in source.partition("\nvar appSettings = {")[2].partition("\n}")[0]
 
 
 @pytest.mark.parametrize("deployment", APPS)
