@@ -1,7 +1,6 @@
 """What a file claims about itself, read before any decoder sees it: for some formats, opening is already costly."""
 
 import re
-from typing import Literal
 
 from shared.pictures.png import SIGNATURE
 
@@ -10,7 +9,6 @@ _MAGIC_BYTES = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|....ftyp|\0\0\0\x0cjP|\xff\x4f\xff\x51",
     re.DOTALL,
 )
-_BYTE_TYPES = {1, 2, 6, 7}  # of TIFF tags: BYTE, ASCII, SBYTE, UNDEFINED
 
 
 def is_picture(data: bytes) -> bool:
@@ -41,33 +39,6 @@ def pixels_on_open(data: bytes) -> int:
             return (_little_endian(data[26:28]) & 0x3FFF) * (_little_endian(data[28:30]) & 0x3FFF)
         case _:
             return 0
-
-
-def max_tag_values(data: bytes) -> int:
-    """The number of values in the largest tag of a TIFF's first page; 0 for other files.
-
-    Two tags list the strips or tiles of a page, and opening it creates an object for each. Tags of bytes and text
-    (profiles, thumbnails) do not count.
-    """
-    match data[:4]:
-        case b"II*\0" | b"MM\0*":
-            entry_size, count_size, offset_at = 12, 4, 4
-        case b"II+\0" | b"MM\0+":
-            entry_size, count_size, offset_at = 20, 8, 8
-        case _:
-            return 0
-    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[at : at + size], order)
-
-    page = number(offset_at, count_size)
-    length_size = 2 if entry_size == 12 else 8
-    first = page + length_size
-    entries = range(first, first + entry_size * min(number(page, length_size), 65_535), entry_size)
-    return max(
-        (number(entry + 4, count_size) for entry in entries if number(entry + 2, 2) not in _BYTE_TYPES), default=0
-    )
 
 
 def _icon_entry_pixels(data: bytes, entry: int) -> int:

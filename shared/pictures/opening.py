@@ -5,7 +5,6 @@ less than a gigabyte and a few seconds to decode.
 """
 
 import ctypes
-import enum
 import io
 import itertools
 import logging
@@ -14,10 +13,12 @@ import warnings
 from pathlib import Path
 
 import pi_heif
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from shared.errors import PictureError
 from shared.pictures import headers
+from shared.pictures.tiff.pages import is_tiff
+from shared.pictures.tiff.picture import TiffPicture
 
 MEDIA_TYPES = {
     "AVIF": "image/avif",
@@ -33,8 +34,8 @@ MEDIA_TYPES = {
     "TIFF": "image/tiff",
     "WEBP": "image/webp",
 }
-# Pillow opens multi-picture JPEGs as JPEG, and reports them as "MPO" afterwards.
-_FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
+# Pillow opens multi-picture JPEGs as JPEG, and reports them as "MPO" afterwards. TIFFs are read here.
+_FORMATS = [name for name in MEDIA_TYPES if name not in {"MPO", "TIFF"}]
 
 # The memory that decoding may take, and its peak per pixel (measured on 30 megapixels; Pillow holds RGB in 4 bytes).
 _MAX_MEMORY = 900_000_000
@@ -48,7 +49,6 @@ _MAX_PIXELS_IN_PYTHON = {"bmp_rle": 2_000_000, "ppm_plain": 1_000_000, "ppm": 90
 _MAX_BYTES_IN_PYTHON = 8_000_000
 _MAX_COMMENTS = 500
 _MAX_PIXELS_ON_OPEN = {b"\0\0\1\0": 4_194_304, b"RIFF": _MAX_MEMORY // _BYTES_PER_PIXEL["WEBP"]}
-_MAX_TAG_VALUES = 500_000
 # Each scan of a JPEG is a pass over the whole picture. Cameras and encoders write about 10; a file may have millions.
 _MAX_SCANS = 1_000
 _MAX_SCANNED_PIXELS = 4_000_000_000
@@ -77,11 +77,8 @@ def open_picture(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if (pixels := headers.pixels_on_open(data)) > max_on_open:
         message = f"The picture, or one inside it, has {pixels:,} pixels; this format may have {max_on_open:,}."
         raise PictureError("too_many_pixels", message)
-    if (values := headers.max_tag_values(data)) > _MAX_TAG_VALUES:
-        message = f"The TIFF has a tag with {values:,} values; at most {_MAX_TAG_VALUES:,} are read."
-        raise PictureError("damaged_image", message)
     try:
-        image = Image.open(_LimitedReader(data), formats=_FORMATS)
+        image = TiffPicture(data) if is_tiff(data) else Image.open(_LimitedReader(data), formats=_FORMATS)
         _check_cost(image, data, max_pixels)
     except PictureError:
         raise
@@ -127,12 +124,9 @@ def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Non
         raise PictureError("too_many_pixels", f"{size}; IMAGE_MAX_PIXELS allows {max_pixels:,}.")
     if image.format in {"JPEG", "MPO"}:
         _check_scans(data, pixels, size)
-    strip = _largest_strip(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 0
-    if strip > _MAX_MEMORY:
-        message = f"The TIFF has a strip or tile of {strip:,} bytes; at most {_MAX_MEMORY:,} are decoded."
-        raise PictureError("damaged_image", message)
     # Each row has a pointer, and decoders hold a few rows in addition to the picture: this counts in extreme shapes.
-    needed = pixels * _bytes_per_pixel(image) + strip + 16 * (width + height)
+    decoded = image.decoding_bytes if isinstance(image, TiffPicture) else pixels * _bytes_per_pixel(image)
+    needed = decoded + 16 * (width + height)
     if needed > _MAX_MEMORY:
         message = f"{size}; decoding it would take {needed:,} bytes of memory, {_MAX_MEMORY:,} are allowed."
         raise PictureError("too_many_pixels", message)
@@ -167,22 +161,4 @@ def _bytes_per_pixel(image: ImageFile.ImageFile) -> int:
     each = _BYTES_PER_PIXEL.get(image.format or "", usual)
     if image.format in {"JPEG", "MPO"} and image.info.get("progressive"):
         each = max(each, 2 * len(image.getbands()))  # all coefficients of all channels, 16 bits each
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_Tag.ORIENTATION, 1) != 1:
-        each += _BYTES_PER_PIXEL_ELSEWHERE  # Pillow turns it upright into a second picture
     return each
-
-
-def _largest_strip(image: TiffImagePlugin.TiffImageFile) -> int:
-    """The bytes of the largest strip or tile, decompressed: libtiff holds one in addition to the picture."""
-    tags = image.tag_v2
-    rows = min(int(tags.get(_Tag.ROWS_PER_STRIP, image.height)), image.height)
-    tile = int(tags.get(_Tag.TILE_WIDTH, 0)) * int(tags.get(_Tag.TILE_HEIGHT, 0))
-    return int(max(rows * image.width, tile) * sum(tags.get(_Tag.BITS_PER_SAMPLE, (8,))) // 8)
-
-
-class _Tag(enum.IntEnum):
-    BITS_PER_SAMPLE = 258
-    ORIENTATION = 274
-    ROWS_PER_STRIP = 278
-    TILE_WIDTH = 322
-    TILE_HEIGHT = 323

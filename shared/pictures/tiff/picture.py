@@ -1,0 +1,124 @@
+"""A TIFF as a picture that Pillow's users understand, decoded when it is loaded."""
+
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from PIL import ExifTags, Image, ImageFile
+
+from shared.errors import PictureError
+from shared.pictures import headers
+from shared.pictures.tiff import chunks
+from shared.pictures.tiff.layout import Reading, reading
+from shared.pictures.tiff.pages import COLOURS, Page, Photometric, Tag, read_page
+
+_WEBP_BYTES_PER_PIXEL = 17  # as measured for files of this format
+_TURNED_ON_ITS_SIDE = {5, 6, 7, 8}
+
+
+class TiffPicture(ImageFile.ImageFile):
+    """The page that is meant. ``size`` is upright; after loading it is as stored, and ``getexif`` says how to turn it.
+
+    Raises :class:`~shared.errors.PictureError` if the header is damaged or describes what is not supported.
+    """
+
+    format = "TIFF"
+    format_description = "TIFF"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._page = read_page(data)
+        self._reading = reading(self._page)
+        super().__init__(io.BytesIO(data))
+
+    def _open(self) -> None:
+        page = self._page
+        orientation = page.number(Tag.ORIENTATION, 1)
+        self._size = (page.height, page.width) if orientation in _TURNED_ON_ITS_SIDE else (page.width, page.height)
+        self._mode = {1: "L", 3: "RGB", 4: "CMYK"}[COLOURS[Photometric(page.photometric)]]
+        if profile := page.entries.get(Tag.COLOUR_PROFILE):
+            self.info["icc_profile"] = profile.content
+        self.getexif()[ExifTags.Base.Orientation] = orientation
+
+    @property
+    def decoding_bytes(self) -> int:
+        """The memory that decoding takes at its peak (measured on 30 megapixels and more)."""
+        page = self._page
+        pixels = page.width * page.height
+        channels = COLOURS[Photometric(page.photometric)]
+        needed = pixels * (1 if channels == 1 and not any(page.extra) else 4)
+        band = chunks.largest_band(page)
+        match self._reading:
+            case Reading.OLD_JPEG:
+                return needed + len(self._data)
+            case Reading.WEBP:
+                return needed + page.chunk_width * page.chunk_height * _WEBP_BYTES_PER_PIXEL
+            case Reading.PILLOW:
+                # The band as libtiff decompresses it and as Pillow holds it; a band of all rows is the picture itself.
+                several = page.height > next(chunks.bands(page))[1]
+                return needed + band + (4 * band if several else 0)
+        kept = 0 if page.has_fixed_range else pixels * page.samples * page.bits // 8
+        return needed + kept + (1 + page.planes) * band
+
+    def load(self) -> Any:
+        """Decode the pixels, once."""
+        if self._im is None:
+            image = _decoded(self._page, self._data)
+            self._size, self._mode = image.size, image.mode
+            self.palette = image.palette
+            self.im = image.im
+        return super().load()
+
+
+def _decoded(page: Page, data: bytes) -> Image.Image:
+    match reading(page):
+        case Reading.OLD_JPEG:
+            return chunks.old_jpeg(page, data)
+        case Reading.WEBP:
+            return _from_webp(page, data)
+        case Reading.PILLOW:
+            return _joined(page, ((top, chunks.picture(page, data, top, end)) for top, end in chunks.bands(page)))
+        case Reading.SAMPLES:
+            return _joined(page, _from_samples(page, data))
+
+
+def _joined(page: Page, bands: Iterator[tuple[int, Image.Image]]) -> Image.Image:
+    """One picture of bands that follow each other, each with its first row."""
+    _, first = next(bands)
+    if first.height == page.height:
+        return first
+    picture = Image.new(first.mode, (page.width, page.height))
+    if first.palette:
+        picture.palette = first.palette
+    picture.paste(first, (0, 0))
+    for top, band in bands:
+        picture.paste(band, (0, top))
+    return picture
+
+
+def _from_samples(page: Page, data: bytes) -> Iterator[tuple[int, Image.Image]]:
+    from shared.pictures.tiff import samples
+
+    blocks = samples.blocks(page, data)
+    if page.has_fixed_range:
+        scale = samples.fixed_scale(page)
+    else:
+        kept = list(blocks)
+        scale = samples.scale_of(page, [block for _, block in kept])
+        blocks = iter(kept)
+    for top, block in blocks:
+        yield top, samples.shown(page, block, scale)
+
+
+def _from_webp(page: Page, data: bytes) -> Image.Image:
+    mode = "RGBA" if any(page.extra) else "RGB"
+    picture = Image.new(mode, (page.width, page.height))
+    for place, size, content in chunks.webp_chunks(page, data):
+        if headers.pixels_on_open(content) > math.prod(size):
+            raise PictureError("damaged_image", "The TIFF has a strip or tile with more pixels than it says.")
+        part = Image.open(io.BytesIO(content), formats=["WEBP"])
+        if part.size != size:
+            raise ValueError(f"a strip or tile has {part.size} pixels instead of {size}")
+        picture.paste(part.convert(mode), place)
+    return picture

@@ -1,0 +1,237 @@
+"""Samples of any width and kind, as numbers and as 8-bit pixels: what Pillow gets wrong or does not read at all.
+
+Imported with the first picture that needs it: numpy takes a tenth of a second.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shared.errors import PictureError
+from shared.pictures.tiff.chunks import bands, colour_map, whole_rows
+from shared.pictures.tiff.pages import COLOURS, Alpha, Format, Page, Photometric, Tag
+
+type Samples = NDArray[Any]
+type Bytes = NDArray[np.uint8]
+
+# The usual ranges of numbers that may have any, the smallest first; see :func:`scale_of`.
+_USUAL_TOPS = {8: (1, 127), 16: (1, 255, 32_767)}
+_USUAL_TOPS_ELSEWHERE = (1, 255, 65_535)
+# Blocks of about this many bytes are converted at once: larger ones do not fit the processor's cache.
+_BLOCK_BYTES = 1_000_000
+_INKS = {Photometric.MIN_IS_WHITE, Photometric.CMYK}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What shows as 0 and as 255, of the colours and of the transparency."""
+
+    colours: tuple[float, float]
+    alpha: tuple[float, float]
+
+
+def blocks(page: Page, data: bytes) -> Iterator[tuple[int, Samples]]:
+    """The picture as numbers, in blocks of rows, each with its first row; rows x columns x channels."""
+    row_bytes = page.across * page.group_row_bytes
+    step = max(1, _BLOCK_BYTES // (row_bytes * page.planes))
+    for top, bottom in bands(page):
+        planes = [
+            np.frombuffer(whole_rows(page, data, plane, top, bottom), np.uint8).reshape(-1, row_bytes)
+            for plane in range(page.planes)
+        ]
+        for start in range(0, len(planes[0]), step):
+            first = top + start * page.group[1]
+            if first < bottom:
+                yield first, _read(page, [plane[start : start + step] for plane in planes])[: bottom - first]
+
+
+def _read(page: Page, planes: list[Bytes]) -> Samples:
+    """Some rows of decompressed bytes as numbers."""
+    if page.photometric == Photometric.YCBCR:
+        return _upsampled(page, planes[0])
+    channels = page.samples // page.planes
+    read = [_numbers(page, plane, channels) for plane in planes]
+    samples = read[0] if len(read) == 1 else np.concatenate(read, axis=2)
+    return samples[:, : page.width]
+
+
+def scale_of(page: Page, parts: list[Samples]) -> Scale:
+    """The range of numbers that have no fixed one: the smallest usual range that holds them all.
+
+    Usual are 0 to 1, 255 and 65535, or the largest value that a signed number of 8 or 16 bits may have; else it is 0 to
+    the largest value. Negative numbers extend it down. What is not a number (NaN) or infinite counts for nothing.
+    """
+    colours = COLOURS[Photometric(page.photometric)]
+    alpha = _alpha_channel(page)
+    return Scale(
+        _range(page, [part[..., :colours] for part in parts]),
+        _range(page, [part[..., alpha] for part in parts]) if alpha else (0, 1),
+    )
+
+
+def fixed_scale(page: Page) -> Scale:
+    """The range that the bits of a sample give."""
+    full = 0.0, float(2**page.bits - 1)
+    return Scale(full, full)
+
+
+def shown(page: Page, samples: Samples, scale: Scale) -> Image.Image:
+    """These rows as a picture of 8 bits a channel, opaque on white: ``L``, ``RGB``, ``CMYK`` or ``LAB``."""
+    height, width, _ = samples.shape
+    count = COLOURS[Photometric(page.photometric)]
+    colours = samples[..., :count]
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[count]
+    match page.photometric:
+        case Photometric.CIELAB | Photometric.ICCLAB:
+            mode, pixels = "LAB", _lab(page, colours)
+        case Photometric.YCBCR:
+            pixels = _ycbcr_to_rgb(page, colours)
+        case Photometric.PALETTE:
+            palette = np.array(colour_map(page), np.uint16).reshape(3, -1).T
+            mode, pixels = "RGB", _eight_bits(palette, (0, 65_535))[colours[..., 0]]
+        case _:
+            pixels = _eight_bits(colours, scale.colours)
+    if alpha := _alpha_channel(page):
+        opacity = _eight_bits(samples[..., alpha, np.newaxis], scale.alpha)
+        pixels = _on_white(page, pixels, opacity, page.extra[alpha - count])
+    if page.photometric == Photometric.MIN_IS_WHITE:
+        pixels = 255 - pixels
+    return Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels).tobytes(), "raw", mode, 0, 1)
+
+
+def _numbers(page: Page, rows: Bytes, channels: int) -> Samples:
+    """One plane's rows as numbers, with the predictor undone."""
+    height = len(rows)
+    tiles = rows.reshape(height, page.across, -1)
+    if page.predictor == 3:
+        numbers = _undo_float_differences(page, tiles, channels)
+    elif page.bits in {8, 16, 32, 64}:
+        numbers = tiles.view(f"{page.order}u{page.bits // 8}").reshape(height, page.across, page.chunk_width, channels)
+        if page.predictor == 2:
+            native = numbers.astype(numbers.dtype.newbyteorder("="))
+            numbers = np.cumsum(native, axis=2, dtype=native.dtype, out=native)
+    else:
+        numbers = _unpacked(tiles, page.bits, page.chunk_width * channels)
+    kind = {Format.UNSIGNED: "u", Format.SIGNED: "i", Format.FLOAT: "f"}[Format(page.format)]
+    typed = numbers.view(np.dtype(f"{kind}{numbers.itemsize}").newbyteorder(numbers.dtype.byteorder))
+    return typed.reshape(height, page.across * page.chunk_width, channels)
+
+
+def _undo_float_differences(page: Page, tiles: Bytes, channels: int) -> Samples:
+    """Floats as Adobe's predictor 3 stores them: differences of bytes, the highest byte of all numbers first."""
+    height, across, _ = tiles.shape
+    size = page.bits // 8
+    summed = np.cumsum(tiles.reshape(height, across, -1, channels), axis=2, dtype=np.uint8)
+    by_number = summed.reshape(height, across, size, -1).swapaxes(2, 3)
+    return np.ascontiguousarray(by_number).view(f">u{size}")
+
+
+def _unpacked(tiles: Bytes, bits: int, count: int) -> Samples:
+    """Whole numbers of any width up to 16 bits, packed with the highest bit first, whatever the byte order."""
+    height, across, _ = tiles.shape
+    single = np.unpackbits(tiles, axis=2)[..., : count * bits].reshape(height, across, count, bits)
+    padded = np.zeros((height, across, count, 16), np.uint8)
+    padded[..., 16 - bits :] = single
+    return np.packbits(padded, axis=3).view(">u2")
+
+
+def _alpha_channel(page: Page) -> int:
+    """The number of the channel that says how transparent a pixel is; 0 if there is none."""
+    kinds = [index for index, kind in enumerate(page.extra) if kind != Alpha.NONE]
+    return COLOURS[Photometric(page.photometric)] + kinds[0] if kinds else 0
+
+
+def _range(page: Page, parts: list[Samples]) -> tuple[float, float]:
+    lows, highs = [], []
+    for part in parts:
+        finite = part[np.isfinite(part)] if page.format == Format.FLOAT else part
+        if finite.size:
+            lows.append(float(finite.min()))
+            highs.append(float(finite.max()))
+    if not lows:
+        raise PictureError("damaged_image", "The picture has no values but NaN and infinite ones.")
+    low, high = min(lows), max(highs)
+    signed = _USUAL_TOPS.get(page.bits, _USUAL_TOPS_ELSEWHERE)
+    tops = signed if page.format == Format.SIGNED else _USUAL_TOPS_ELSEWHERE
+    top = next((usual for usual in tops if low >= 0 and high <= usual), high)
+    return min(0.0, low), max(top, min(0.0, low) + 1e-300)
+
+
+def _eight_bits(samples: Samples, span: tuple[float, float]) -> Bytes:
+    """Numbers in this range as 0 to 255, rounded. NaN is 0, as black as infinitely little."""
+    bottom, top = span
+    if samples.dtype == np.uint8 and span == (0, 255):
+        return samples
+    exact = np.float32 if samples.dtype.itemsize <= 2 else np.float64
+    values = samples.astype(exact)
+    values -= exact(bottom)
+    values *= exact(255 / (top - bottom))
+    np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
+    np.clip(np.rint(values, out=values), 0, 255, out=values)
+    return values.astype(np.uint8)
+
+
+def _on_white(page: Page, pixels: Bytes, opacity: Bytes, kind: int) -> Bytes:
+    """Transparent pixels over white paper. Associated means that the colours are multiplied by it already."""
+    ink = page.photometric in _INKS  # no ink is white
+    if kind == Alpha.ASSOCIATED:
+        return pixels if ink else np.minimum(pixels.astype(np.uint16) + (255 - opacity), 255).astype(np.uint8)
+    darkness = pixels if ink else 255 - pixels
+    visible = ((darkness.astype(np.uint16) * opacity + 127) // 255).astype(np.uint8)
+    return visible if ink else 255 - visible
+
+
+def _lab(page: Page, samples: Samples) -> Bytes:
+    """Pillow's mode LAB, whose a and b are signed, from CIE or ICC encoding of 8 or 16 bits.
+
+    CIELAB has signed a and b, the whole numbers in the upper byte; L is 100 at the largest value. ICC's a and b have an
+    offset of 128 instead, and with 16 bits L is 100 at 0xFF00 (ICC.1:2010, 6.3.4.2 and Annex A).
+    """
+    wide = samples.astype(np.int32)
+    signed = page.photometric == Photometric.CIELAB
+    full = 255 if page.bits == 8 else 65_535 if signed else 65_280
+    unit = 1 if page.bits == 8 else 256
+    wide[wide < 0] += 1 << page.bits  # whichever way the file calls them, the bits are the same
+    lightness = np.clip((wide[..., :1] * 255 + full // 2) // full, 0, 255)
+    colours = wide[..., 1:]
+    if signed:
+        colours = np.where(colours >= 128 * unit, colours - 256 * unit, colours)
+    else:
+        colours = colours - 128 * unit
+    rounded = np.clip((colours + unit // 2) // unit, -128, 127)
+    return np.concatenate([lightness, rounded & 255], axis=2).astype(np.uint8)
+
+
+def _upsampled(page: Page, rows: Bytes) -> Samples:
+    """YCbCr whose groups of pixels share one Cb and Cr, as rows x columns x 3."""
+    across, down = page.group
+    groups = rows.reshape(len(rows), -1, across * down + 2)
+    height, width, _ = groups.shape
+    luma = groups[..., :-2].reshape(height, width, down, across).transpose(0, 2, 1, 3)
+    colours = groups[:, np.newaxis, :, np.newaxis, -2:]
+    pixels = np.empty((height, down, width, across, 3), np.uint8)
+    pixels[..., 0] = luma
+    pixels[..., 1:] = colours
+    return pixels.reshape(height * down, width * across, 3)[:, : page.width]
+
+
+def _ycbcr_to_rgb(page: Page, samples: Samples) -> Bytes:
+    """By TIFF 6.0, section 21, with the file's coefficients and reference values or the usual ones."""
+    told = page.fractions(Tag.YCBCR_COEFFICIENTS)
+    red, green, blue = told if len(told) == 3 and told[1] > 0 else (0.299, 0.587, 0.114)
+    told = page.fractions(Tag.REFERENCE_BLACK_WHITE)
+    black_white = told if len(told) == 6 else (0, 255, 128, 255, 128, 255)
+    luma, blueness, redness = (
+        (samples[..., index].astype(np.float32) - low) * np.float32(full / ((high - low) or 1))
+        for index, (low, high, full) in enumerate(
+            zip(black_white[::2], black_white[1::2], (255, 127, 127), strict=True)
+        )
+    )
+    r = luma + redness * (2 - 2 * red)
+    b = luma + blueness * (2 - 2 * blue)
+    g = (luma - red * r - blue * b) / green
+    return np.clip(np.rint(np.stack([r, g, b], axis=2)), 0, 255).astype(np.uint8)
