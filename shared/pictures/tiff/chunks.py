@@ -6,7 +6,7 @@ that decide about its pixels, so that nothing else in the file can reach them.
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
@@ -107,7 +107,7 @@ def picture(page: Page, data: bytes, top: int, bottom: int) -> Image.Image:
     }
     entries.pop(Tag.TILE_WIDTH, None)
     entries.pop(Tag.TILE_HEIGHT, None)
-    image = _decoded(_file(page, entries, [rows], tiled=False))
+    image = _decoded(_file(page, entries, [rows]))
     size = page.width, bottom - top
     return image if image.size == size else image.crop((0, 0, *size))
 
@@ -217,16 +217,17 @@ def _decoded(file: bytes) -> Image.Image:
     return image
 
 
-def _file(page: Page, entries: dict[int, Entry], chunks: list[bytes | memoryview], tiled: bool | None = None) -> bytes:
+def _file(
+    page: Page, entries: dict[int, Entry], chunks: Sequence[bytes | memoryview], tiled: bool | None = None
+) -> bytes:
     """A TIFF of one page with these tags and chunks."""
     starts, at = [], 8
     for chunk in chunks:
         starts.append(at)
         at += len(chunk)
-    as_tiles = page.tiled if tiled is None else tiled
-    offsets, counts = (
-        (Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS) if as_tiles else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS)
-    )
+    offsets, counts = Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS
+    if Tag.TILE_WIDTH in entries:
+        offsets, counts = Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS
     listed = {
         Tag.COMPRESSION: _numbers(page, _SHORT, page.compression),
         offsets: _numbers(page, _LONG, *starts),

@@ -23,11 +23,14 @@ _PILLOW_IS_RIGHT = {
     (Photometric.RGB, 8, 3, ()),
     *((Photometric.RGB, 8, 4, (extra,)) for extra in Alpha),
     (Photometric.CMYK, 8, 4, ()),
-    (Photometric.CIELAB, 8, 3, ()),
 }
-_BITS = {Format.UNSIGNED: {*range(1, 17), 32, 64}, Format.SIGNED: {8, 16, 32, 64}, Format.FLOAT: {16, 32, 64}}
+_BITS: dict[int, set[int]] = {
+    Format.UNSIGNED: {*range(1, 17), 32, 64},
+    Format.SIGNED: {8, 16, 32, 64},
+    Format.FLOAT: {16, 32, 64},
+}
 _MAX_SAMPLES = 65_535  # SamplesPerPixel is a SHORT
-_NAMES = {
+_NAMES: dict[int, str] = {
     **{compression: compression.name.replace("_", " ") for compression in Compression},
     32766: "NeXT",
     33003: "JPEG 2000",
@@ -40,7 +43,7 @@ _NAMES = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-_COLOURS = {
+_COLOURS: dict[int, str] = {
     Photometric.MIN_IS_WHITE: "grey (white is 0)",
     Photometric.MIN_IS_BLACK: "grey",
     Photometric.RGB: "RGB",
@@ -56,7 +59,7 @@ _COLOURS = {
     32845: "LogLuv",
     34892: "camera raw",
 }
-_FORMATS = {Format.UNSIGNED: "unsigned", Format.SIGNED: "signed", Format.FLOAT: "float", 0: "mixed"}
+_FORMATS: dict[int, str] = {Format.UNSIGNED: "unsigned", Format.SIGNED: "signed", Format.FLOAT: "float", 0: "mixed"}
 
 
 def reading(page: Page) -> Reading:
@@ -117,7 +120,7 @@ def _unsupported(page: Page) -> str:
         return "its compression is not supported"
     if page.photometric not in set(Photometric):
         return "its colours are not supported"
-    if page.bits not in _BITS.get(page.format, ()):  # type: ignore[call-overload]
+    if page.bits not in _BITS.get(page.format, ()):
         return "its numbers are not supported"
     return _unsupported_colours(page) or _unsupported_compression(page)
 
@@ -165,11 +168,14 @@ def _unsupported_compression(page: Page) -> str:
             return "its compression is not supported for its numbers"
         case _ if page.across > 1 and not whole:
             return "its tiles do not end on whole bytes"
-        case _ if (
-            page.down > 1 and page.chunk_height % page.group[1] or page.across > 1 and page.chunk_width % page.group[0]
-        ):
+        case _ if _splits_groups(page):
             return "its strips or tiles do not hold whole groups of pixels"
     return _unsupported_predictor(page)
+
+
+def _splits_groups(page: Page) -> bool:
+    across, down = page.group
+    return bool((page.across > 1 and page.chunk_width % across) or (page.down > 1 and page.chunk_height % down))
 
 
 def _unsupported_predictor(page: Page) -> str:

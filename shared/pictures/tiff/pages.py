@@ -287,7 +287,8 @@ class Page:
         return self.number(Tag.PREDICTOR, 1) if self.compression in _PREDICTED else 1
 
 
-COLOURS = {
+# How many channels are colours.
+COLOURS: dict[int, int] = {
     Photometric.MIN_IS_WHITE: 1,
     Photometric.MIN_IS_BLACK: 1,
     Photometric.RGB: 3,

@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, ImageFile
 
@@ -11,7 +11,10 @@ from shared.errors import PictureError
 from shared.pictures import headers
 from shared.pictures.tiff import chunks
 from shared.pictures.tiff.layout import Reading, reading
-from shared.pictures.tiff.pages import COLOURS, Page, Photometric, Tag, read_page
+from shared.pictures.tiff.pages import COLOURS, Page, Tag, read_page
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
 
 _WEBP_BYTES_PER_PIXEL = 17  # as measured for files of this format
 _TURNED_ON_ITS_SIDE = {5, 6, 7, 8}
@@ -36,7 +39,7 @@ class TiffPicture(ImageFile.ImageFile):
         page = self._page
         orientation = page.number(Tag.ORIENTATION, 1)
         self._size = (page.height, page.width) if orientation in _TURNED_ON_ITS_SIDE else (page.width, page.height)
-        self._mode = {1: "L", 3: "RGB", 4: "CMYK"}[COLOURS[Photometric(page.photometric)]]
+        self._mode = {1: "L", 3: "RGB", 4: "CMYK"}[COLOURS[page.photometric]]
         if profile := page.entries.get(Tag.COLOUR_PROFILE):
             self.info["icc_profile"] = profile.content
         self.getexif()[ExifTags.Base.Orientation] = orientation
@@ -46,7 +49,7 @@ class TiffPicture(ImageFile.ImageFile):
         """The memory that decoding takes at its peak (measured on 30 megapixels and more)."""
         page = self._page
         pixels = page.width * page.height
-        channels = COLOURS[Photometric(page.photometric)]
+        channels = COLOURS[page.photometric]
         needed = pixels * (1 if channels == 1 and not any(page.extra) else 4)
         band = chunks.largest_band(page)
         match self._reading:
@@ -61,7 +64,7 @@ class TiffPicture(ImageFile.ImageFile):
         kept = 0 if page.has_fixed_range else pixels * page.samples * page.bits // 8
         return needed + kept + (1 + page.planes) * band
 
-    def load(self) -> Any:
+    def load(self) -> "PixelAccess | None":
         """Decode the pixels, once."""
         if self._im is None:
             image = _decoded(self._page, self._data)

@@ -25,6 +25,14 @@ _USUAL_TOPS_ELSEWHERE = (1, 255, 65_535)
 _BLOCK_BYTES = 1_000_000
 _INKS = {Photometric.MIN_IS_WHITE, Photometric.CMYK}
 
+# White under D50, and from XYZ under it to linear sRGB: the inverse of the matrix of sRGB (IEC 61966-2-1), adapted from
+# D65 by Bradford's method.
+_D50 = np.array([0.96422, 1, 0.82521], np.float32)
+_XYZ_TO_SRGB = np.array(
+    [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]],
+    np.float32,
+)
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -65,7 +73,7 @@ def scale_of(page: Page, parts: list[Samples]) -> Scale:
     Usual are 0 to 1, 255 and 65535, or the largest value that a signed number of 8 or 16 bits may have; else it is 0 to
     the largest value. Negative numbers extend it down. What is not a number (NaN) or infinite counts for nothing.
     """
-    colours = COLOURS[Photometric(page.photometric)]
+    colours = COLOURS[page.photometric]
     alpha = _alpha_channel(page)
     return Scale(
         _range(page, [part[..., :colours] for part in parts]),
@@ -80,14 +88,14 @@ def fixed_scale(page: Page) -> Scale:
 
 
 def shown(page: Page, samples: Samples, scale: Scale) -> Image.Image:
-    """These rows as a picture of 8 bits a channel, opaque on white: ``L``, ``RGB``, ``CMYK`` or ``LAB``."""
+    """These rows as a picture of 8 bits a channel, opaque on white: ``L``, ``RGB`` or ``CMYK``."""
     height, width, _ = samples.shape
-    count = COLOURS[Photometric(page.photometric)]
+    count = COLOURS[page.photometric]
     colours = samples[..., :count]
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[count]
     match page.photometric:
         case Photometric.CIELAB | Photometric.ICCLAB:
-            mode, pixels = "LAB", _lab(page, colours)
+            pixels = _lab_to_rgb(page, colours)
         case Photometric.YCBCR:
             pixels = _ycbcr_to_rgb(page, colours)
         case Photometric.PALETTE:
@@ -142,7 +150,7 @@ def _unpacked(tiles: Bytes, bits: int, count: int) -> Samples:
 def _alpha_channel(page: Page) -> int:
     """The number of the channel that says how transparent a pixel is; 0 if there is none."""
     kinds = [index for index, kind in enumerate(page.extra) if kind != Alpha.NONE]
-    return COLOURS[Photometric(page.photometric)] + kinds[0] if kinds else 0
+    return COLOURS[page.photometric] + kinds[0] if kinds else 0
 
 
 def _range(page: Page, parts: list[Samples]) -> tuple[float, float]:
@@ -166,10 +174,9 @@ def _eight_bits(samples: Samples, span: tuple[float, float]) -> Bytes:
     bottom, top = span
     if samples.dtype == np.uint8 and span == (0, 255):
         return samples
-    exact = np.float32 if samples.dtype.itemsize <= 2 else np.float64
-    values = samples.astype(exact)
-    values -= exact(bottom)
-    values *= exact(255 / (top - bottom))
+    values: NDArray[np.floating] = samples.astype(np.float32 if samples.dtype.itemsize <= 2 else np.float64)
+    np.subtract(values, bottom, out=values)
+    np.multiply(values, 255 / (top - bottom), out=values)
     np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
     np.clip(np.rint(values, out=values), 0, 255, out=values)
     return values.astype(np.uint8)
@@ -185,25 +192,29 @@ def _on_white(page: Page, pixels: Bytes, opacity: Bytes, kind: int) -> Bytes:
     return visible if ink else 255 - visible
 
 
-def _lab(page: Page, samples: Samples) -> Bytes:
-    """Pillow's mode LAB, whose a and b are signed, from CIE or ICC encoding of 8 or 16 bits.
+def _lab_to_rgb(page: Page, samples: Samples) -> Bytes:
+    """SRGB from CIE or ICC encoding of L*a*b* under D50, of 8 or 16 bits.
 
     CIELAB has signed a and b, the whole numbers in the upper byte; L is 100 at the largest value. ICC's a and b have an
-    offset of 128 instead, and with 16 bits L is 100 at 0xFF00 (ICC.1:2010, 6.3.4.2 and Annex A).
+    offset of 128 instead, and with 16 bits L is 100 at 0xFF00 (TIFF 6.0, section 23; ICC.1:2010, 6.3.4.2 and Annex A).
     """
-    wide = samples.astype(np.int32)
     signed = page.photometric == Photometric.CIELAB
-    full = 255 if page.bits == 8 else 65_535 if signed else 65_280
     unit = 1 if page.bits == 8 else 256
-    wide[wide < 0] += 1 << page.bits  # whichever way the file calls them, the bits are the same
-    lightness = np.clip((wide[..., :1] * 255 + full // 2) // full, 0, 255)
-    colours = wide[..., 1:]
-    if signed:
-        colours = np.where(colours >= 128 * unit, colours - 256 * unit, colours)
-    else:
-        colours = colours - 128 * unit
-    rounded = np.clip((colours + unit // 2) // unit, -128, 127)
-    return np.concatenate([lightness, rounded & 255], axis=2).astype(np.uint8)
+    full = 255 if page.bits == 8 else 65_535 if signed else 65_280
+    # Whichever way the file calls its numbers, the bits are the same.
+    bits = samples.view(np.dtype(f"u{samples.dtype.itemsize}").newbyteorder(samples.dtype.byteorder)).astype(np.float32)
+    half = np.float32(128 * unit)
+    lightness = bits[..., 0] * np.float32(100 / full)
+    a, b = (
+        (np.where(channel >= half, channel - 2 * half, channel) if signed else channel - half) / np.float32(unit)
+        for channel in (bits[..., 1], bits[..., 2])
+    )
+    middle = (lightness + 16) / 116
+    shares = np.stack([middle + a / 500, middle, middle - b / 200], axis=2)
+    xyz = np.where(shares > 6 / 29, shares**3, (shares - 4 / 29) * np.float32(3 * (6 / 29) ** 2)) * _D50
+    light = np.clip(xyz.astype(np.float32) @ _XYZ_TO_SRGB.T, 0, 1)
+    curved = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(light, 1 / 2.4) - 0.055)
+    return _eight_bits(curved.astype(np.float32), (0, 1))
 
 
 def _upsampled(page: Page, rows: Bytes) -> Samples:
