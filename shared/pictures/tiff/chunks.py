@@ -61,10 +61,8 @@ def largest_band(page: Page) -> int:
     return -(-rows // page.group[1]) * page.across * page.group_row_bytes
 
 
-def whole_rows(page: Page, data: bytes, plane: int, top: int, bottom: int) -> bytes | memoryview:
-    """The decompressed bytes of a band of one plane, row after row, each as wide as all chunks side by side."""
-    if page.compression == Compression.NONE:
-        return _untiled(page, _stored_rows(page, data, plane, top, bottom))
+def decompressed(page: Page, data: bytes, plane: int, top: int, bottom: int) -> bytes:
+    """The bytes of a band of one plane, row after row, each as wide as all chunks side by side."""
     width = page.across * page.group_row_bytes
     height = _group_rows(page, bottom - top)
     entries = {
@@ -80,8 +78,31 @@ def whole_rows(page: Page, data: bytes, plane: int, top: int, bottom: int) -> by
     return _decoded(_file(page, entries, _chunks(page, data, plane, top, bottom))).tobytes()
 
 
+def stored_bytes(page: Page, data: bytes, plane: int, top: int, bottom: int) -> bytes | memoryview:
+    """The bytes of a band of one plane that is not compressed: a strip after another, or a tile after another."""
+    view = memoryview(data)
+    parts = []
+    height = page.group[1]
+    for index in range(top // page.chunk_height, -(-bottom // page.chunk_height)):
+        first = index * page.chunk_height
+        if page.tiled:
+            size = page.chunk_height // height * page.group_row_bytes
+            starts = [page.offsets[(plane * page.down + index) * page.across + column] for column in range(page.across)]
+        else:
+            size = -(-(min(bottom, first + page.chunk_height) - max(top, first)) // height) * page.group_row_bytes
+            skipped = (max(top, first) - first) // height * page.group_row_bytes
+            starts = [page.offsets[plane * page.down + index] + skipped]
+        for start in starts:
+            part = view[start : start + size]
+            if len(part) != size:
+                raise ValueError("a strip or tile is cut off")
+            parts.append(part)
+    rows = parts[0] if len(parts) == 1 else b"".join(parts)
+    return bytes(rows).translate(_REVERSED_BITS) if page.number(Tag.FILL_ORDER, 1) == 2 else rows
+
+
 def picture(page: Page, data: bytes, top: int, bottom: int) -> Image.Image:
-    """A band as Pillow decodes it; its orientation and profile are not applied."""
+    """A band as Pillow decodes it; its orientation and profile are not applied. Tiles must be compressed."""
     entries = {tag: entry for tag, entry in page.entries.items() if tag in _PASSED}
     entries |= {
         Tag.WIDTH: _numbers(page, _LONG, page.width),
@@ -97,19 +118,8 @@ def picture(page: Page, data: bytes, top: int, bottom: int) -> Image.Image:
         entries[Tag.COLOUR_MAP] = _numbers(page, _SHORT, *palette)
     if page.compression != Compression.NONE:
         return _decoded(_file(page, entries, _chunks(page, data, 0, top, bottom)))
-    # One strip as wide as all tiles: Pillow would take a step for each of them.
-    rows = _untiled(page, _stored_rows(page, data, 0, top, bottom))
-    height = len(rows) // (page.across * page.group_row_bytes)
-    entries |= {
-        Tag.WIDTH: _numbers(page, _LONG, page.across * page.chunk_width),
-        Tag.HEIGHT: _numbers(page, _LONG, height),
-        Tag.ROWS_PER_STRIP: _numbers(page, _LONG, height),
-    }
-    entries.pop(Tag.TILE_WIDTH, None)
-    entries.pop(Tag.TILE_HEIGHT, None)
-    image = _decoded(_file(page, entries, [rows]))
-    size = page.width, bottom - top
-    return image if image.size == size else image.crop((0, 0, *size))
+    entries[Tag.ROWS_PER_STRIP] = _numbers(page, _LONG, bottom - top)
+    return _decoded(_file(page, entries, [stored_bytes(page, data, 0, top, bottom)]))
 
 
 def old_jpeg(page: Page, data: bytes) -> Image.Image:
@@ -146,44 +156,6 @@ def _is_cut_anywhere(page: Page) -> bool:
 def _group_rows(page: Page, rows: int) -> int:
     whole = -(-rows // page.chunk_height) * page.chunk_height if page.tiled else rows
     return -(-whole // page.group[1])
-
-
-def _stored_rows(page: Page, data: bytes, plane: int, top: int, bottom: int) -> bytes | memoryview:
-    """The bytes of a band that is not compressed: a strip after another, or a tile after another."""
-    view = memoryview(data)
-    parts = []
-    height = page.group[1]
-    for index in range(top // page.chunk_height, -(-bottom // page.chunk_height)):
-        first = index * page.chunk_height
-        if page.tiled:
-            size = page.chunk_height // height * page.group_row_bytes
-            starts = [page.offsets[(plane * page.down + index) * page.across + column] for column in range(page.across)]
-        else:
-            size = -(-(min(bottom, first + page.chunk_height) - max(top, first)) // height) * page.group_row_bytes
-            skipped = (max(top, first) - first) // height * page.group_row_bytes
-            starts = [page.offsets[plane * page.down + index] + skipped]
-        for start in starts:
-            part = view[start : start + size]
-            if len(part) != size:
-                raise ValueError("a strip or tile is cut off")
-            parts.append(part)
-    rows = parts[0] if len(parts) == 1 else b"".join(parts)
-    return bytes(rows).translate(_REVERSED_BITS) if page.number(Tag.FILL_ORDER, 1) == 2 else rows
-
-
-def _untiled(page: Page, stored: bytes | memoryview) -> bytes | memoryview:
-    """Tiles that lie side by side as rows of their whole width."""
-    if page.across == 1:
-        return stored
-    row, view = page.group_row_bytes, memoryview(stored)
-    tile = row * (page.chunk_height // page.group[1])
-    line = tile * page.across
-    return b"".join(
-        view[start : start + row]
-        for tiles in range(0, len(view), line)
-        for at in range(tiles, tiles + tile, row)
-        for start in range(at, at + line, tile)
-    )
 
 
 def _chunks(page: Page, data: bytes, plane: int, top: int, bottom: int) -> list[bytes]:

@@ -79,7 +79,9 @@ def reading(page: Page) -> Reading:
         return Reading.WEBP
     if page.compression in _FAX or page.compression == Compression.THUNDERSCAN or _is_jpeg_of_pixels(page):
         return Reading.PILLOW
-    return Reading.PILLOW if _pillow_is_right(page) else Reading.SAMPLES
+    # Pillow would take a step for each tile that is not compressed.
+    slow = page.compression == Compression.NONE and page.tiled
+    return Reading.PILLOW if _pillow_is_right(page) and not slow else Reading.SAMPLES
 
 
 def description(page: Page) -> str:

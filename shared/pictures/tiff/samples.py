@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import PictureError
-from shared.pictures.tiff.chunks import bands, colour_map, whole_rows
-from shared.pictures.tiff.pages import COLOURS, Alpha, Format, Page, Photometric, Tag
+from shared.pictures.tiff.chunks import bands, colour_map, decompressed, stored_bytes
+from shared.pictures.tiff.pages import COLOURS, Alpha, Compression, Format, Page, Photometric, Tag
 
 type Samples = NDArray[Any]
 type Bytes = NDArray[np.uint8]
@@ -33,6 +33,11 @@ _XYZ_TO_SRGB = np.array(
     np.float32,
 )
 
+_LIGHT = np.arange(65_536) / 65_535
+_SRGB_CURVE = np.rint(255 * np.where(_LIGHT <= 0.0031308, _LIGHT * 12.92, 1.055 * _LIGHT ** (1 / 2.4) - 0.055)).astype(
+    np.uint8
+)
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -47,14 +52,23 @@ def blocks(page: Page, data: bytes) -> Iterator[tuple[int, Samples]]:
     row_bytes = page.across * page.group_row_bytes
     step = max(1, _BLOCK_BYTES // (row_bytes * page.planes))
     for top, bottom in bands(page):
-        planes = [
-            np.frombuffer(whole_rows(page, data, plane, top, bottom), np.uint8).reshape(-1, row_bytes)
-            for plane in range(page.planes)
-        ]
+        planes = [_rows(page, data, plane, top, bottom) for plane in range(page.planes)]
         for start in range(0, len(planes[0]), step):
             first = top + start * page.group[1]
             if first < bottom:
                 yield first, _read(page, [plane[start : start + step] for plane in planes])[: bottom - first]
+
+
+def _rows(page: Page, data: bytes, plane: int, top: int, bottom: int) -> Bytes:
+    """The decompressed bytes of a band of one plane, each row as wide as all chunks side by side."""
+    if page.compression != Compression.NONE:
+        content: bytes | memoryview = decompressed(page, data, plane, top, bottom)
+        return np.frombuffer(content, np.uint8).reshape(-1, page.across * page.group_row_bytes)
+    stored: Bytes = np.frombuffer(stored_bytes(page, data, plane, top, bottom), np.uint8)
+    if page.across > 1:
+        tiles = stored.reshape(-1, page.across, page.chunk_height // page.group[1], page.group_row_bytes)
+        stored = tiles.swapaxes(1, 2)
+    return stored.reshape(-1, page.across * page.group_row_bytes)
 
 
 def _read(page: Page, planes: list[Bytes]) -> Samples:
@@ -140,11 +154,20 @@ def _undo_float_differences(page: Page, tiles: Bytes, channels: int) -> Samples:
 
 def _unpacked(tiles: Bytes, bits: int, count: int) -> Samples:
     """Whole numbers of any width up to 16 bits, packed with the highest bit first, whatever the byte order."""
-    height, across, _ = tiles.shape
-    single = np.unpackbits(tiles, axis=2)[..., : count * bits].reshape(height, across, count, bits)
-    padded = np.zeros((height, across, count, 16), np.uint8)
-    padded[..., 16 - bits :] = single
-    return np.packbits(padded, axis=3).view(">u2")
+    height, across, row = tiles.shape
+    groups = -(-count // 8)
+    # Eight numbers take ``bits`` bytes. Two bytes more, so that three can be read from each.
+    padded = np.zeros((height, across, groups * bits + 2), np.uint8)
+    padded[..., :row] = tiles[..., : groups * bits]
+    numbers = np.empty((height, across, groups, 8), np.uint16)
+    for place in range(8):
+        at, skipped = divmod(place * bits, 8)
+        first, second, third = (
+            padded[..., at + offset : at + offset + (groups - 1) * bits + 1 : bits].astype(np.uint32)
+            for offset in range(3)
+        )
+        numbers[..., place] = (first << 16 | second << 8 | third) >> (24 - skipped - bits) & (1 << bits) - 1
+    return numbers.reshape(height, across, -1)[..., :count]
 
 
 def _alpha_channel(page: Page) -> int:
@@ -156,10 +179,14 @@ def _alpha_channel(page: Page) -> int:
 def _range(page: Page, parts: list[Samples]) -> tuple[float, float]:
     lows, highs = [], []
     for part in parts:
-        finite = part[np.isfinite(part)] if page.format == Format.FLOAT else part
-        if finite.size:
-            lows.append(float(finite.min()))
-            highs.append(float(finite.max()))
+        low, high = float(part.min()), float(part.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            finite = part[np.isfinite(part)]
+            if not finite.size:
+                continue
+            low, high = float(finite.min()), float(finite.max())
+        lows.append(low)
+        highs.append(high)
     if not lows:
         raise PictureError("damaged_image", "The picture has no values but NaN and infinite ones.")
     low, high = min(lows), max(highs)
@@ -175,10 +202,13 @@ def _eight_bits(samples: Samples, span: tuple[float, float]) -> Bytes:
     if samples.dtype == np.uint8 and span == (0, 255):
         return samples
     values: NDArray[np.floating] = samples.astype(np.float32 if samples.dtype.itemsize <= 2 else np.float64)
-    np.subtract(values, bottom, out=values)
+    if bottom:
+        np.subtract(values, bottom, out=values)
     np.multiply(values, 255 / (top - bottom), out=values)
-    np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
-    np.clip(np.rint(values, out=values), 0, 255, out=values)
+    if samples.dtype.kind == "f":
+        values[np.isnan(values)] = 0
+        np.clip(values, 0, 255, out=values)
+    np.add(values, 0.5, out=values)
     return values.astype(np.uint8)
 
 
@@ -211,10 +241,11 @@ def _lab_to_rgb(page: Page, samples: Samples) -> Bytes:
     )
     middle = (lightness + 16) / 116
     shares = np.stack([middle + a / 500, middle, middle - b / 200], axis=2)
-    xyz = np.where(shares > 6 / 29, shares**3, (shares - 4 / 29) * np.float32(3 * (6 / 29) ** 2)) * _D50
-    light = np.clip(xyz.astype(np.float32) @ _XYZ_TO_SRGB.T, 0, 1)
-    curved = np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(light, 1 / 2.4) - 0.055)
-    return _eight_bits(curved.astype(np.float32), (0, 1))
+    cubes = shares * shares * shares
+    xyz = np.where(shares > np.float32(6 / 29), cubes, (shares - np.float32(4 / 29)) * np.float32(108 / 841)) * _D50
+    light = np.clip(xyz @ _XYZ_TO_SRGB.T, 0, 1)
+    rgb: Bytes = _SRGB_CURVE.take((light * np.float32(65_535)).astype(np.uint16))
+    return rgb
 
 
 def _upsampled(page: Page, rows: Bytes) -> Samples:
