@@ -49,6 +49,7 @@ _MAX_PIXELS_IN_PYTHON = {"bmp_rle": 2_000_000, "ppm_plain": 1_000_000, "ppm": 90
 _MAX_BYTES_IN_PYTHON = 8_000_000
 _MAX_COMMENTS = 500
 _MAX_PIXELS_ON_OPEN = {b"\0\0\1\0": 4_194_304, b"RIFF": _MAX_MEMORY // _BYTES_PER_PIXEL["WEBP"]}
+_MAX_TIFF_WORK = 450_000_000  # at 6 ns each (2 virtual CPUs, busy)
 # Each scan of a JPEG is a pass over the whole picture. Cameras and encoders write about 10; a file may have millions.
 _MAX_SCANS = 1_000
 _MAX_SCANNED_PIXELS = 4_000_000_000
@@ -130,6 +131,8 @@ def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Non
     if needed > _MAX_MEMORY:
         message = f"{size}; decoding it would take {needed:,} bytes of memory, {_MAX_MEMORY:,} are allowed."
         raise PictureError("too_many_pixels", message)
+    if isinstance(image, TiffPicture) and image.decoding_work > _MAX_TIFF_WORK:
+        raise PictureError("too_many_pixels", f"{size}; decoding it would take too long. Save it as 8-bit RGB or PNG.")
     _check_python_decoder(image, data, size)
 
 

@@ -226,6 +226,13 @@ class Page:
         return tuple((known + [Alpha.NONE] * count)[:count]) if count <= _MAX_VALUES else ()
 
     @cached_property
+    def wanted(self) -> list[int]:
+        """The channels that show: the colours, and the first that says how transparent they are."""
+        colours = COLOURS[self.photometric]
+        alpha = [colours + index for index, kind in enumerate(self.extra) if kind != Alpha.NONE]
+        return [*range(colours), *alpha[:1]]
+
+    @cached_property
     def planes(self) -> int:
         """How many planes the channels are stored in: one, or one each."""
         return self.samples if self.number(Tag.PLANAR_CONFIGURATION, 1) == 2 else 1

@@ -21,6 +21,8 @@ type Bytes = NDArray[np.uint8]
 # The usual ranges of numbers that may have any, the smallest first; see :func:`scale_of`.
 _USUAL_TOPS = {8: (1, 127), 16: (1, 255, 32_767)}
 _USUAL_TOPS_ELSEWHERE = (1, 255, 65_535)
+# Beyond these, a difference or a quotient of doubles could be too large for one.
+_HUGE, _TINY = 1e150, 1e-300
 # Blocks of about this many bytes are converted at once: larger ones do not fit the processor's cache.
 _BLOCK_BYTES = 1_000_000
 _INKS = {Photometric.MIN_IS_WHITE, Photometric.CMYK}
@@ -48,11 +50,15 @@ class Scale:
 
 
 def blocks(page: Page, data: bytes) -> Iterator[tuple[int, Samples]]:
-    """The picture as numbers, in blocks of rows, each with its first row; rows x columns x channels."""
+    """The picture as numbers, in blocks of rows, each with its first row; rows x columns x channels.
+
+    The channels are those that show: the colours, and the transparency if there is one.
+    """
     row_bytes = page.across * page.group_row_bytes
-    step = max(1, _BLOCK_BYTES // (row_bytes * page.planes))
+    step = max(1, _BLOCK_BYTES // (row_bytes * min(page.planes, len(page.wanted))))
     for top, bottom in bands(page):
-        planes = [_rows(page, data, plane, top, bottom) for plane in range(page.planes)]
+        read = page.wanted if page.planes > 1 else [0]
+        planes = [_rows(page, data, plane, top, bottom) for plane in read]
         for start in range(0, len(planes[0]), step):
             first = top + start * page.group[1]
             if first < bottom:
@@ -77,8 +83,10 @@ def _read(page: Page, planes: list[Bytes]) -> Samples:
         return _upsampled(page, planes[0])
     channels = page.samples // page.planes
     read = [_numbers(page, plane, channels) for plane in planes]
-    samples = read[0] if len(read) == 1 else np.concatenate(read, axis=2)
-    return samples[:, : page.width]
+    if page.planes > 1:
+        return np.concatenate(read, axis=2)[:, : page.width]
+    samples = read[0][:, : page.width]
+    return samples if channels == len(page.wanted) else samples[..., page.wanted]
 
 
 def scale_of(page: Page, parts: list[Samples]) -> Scale:
@@ -88,10 +96,9 @@ def scale_of(page: Page, parts: list[Samples]) -> Scale:
     the largest value. Negative numbers extend it down. What is not a number (NaN) or infinite counts for nothing.
     """
     colours = COLOURS[page.photometric]
-    alpha = _alpha_channel(page)
     return Scale(
         _range(page, [part[..., :colours] for part in parts]),
-        _range(page, [part[..., alpha] for part in parts]) if alpha else (0, 1),
+        _range(page, [part[..., colours:] for part in parts]) if any(page.extra) else (0, 1),
     )
 
 
@@ -117,9 +124,9 @@ def shown(page: Page, samples: Samples, scale: Scale) -> Image.Image:
             mode, pixels = "RGB", _eight_bits(palette, (0, 65_535))[colours[..., 0]]
         case _:
             pixels = _eight_bits(colours, scale.colours)
-    if alpha := _alpha_channel(page):
-        opacity = _eight_bits(samples[..., alpha, np.newaxis], scale.alpha)
-        pixels = _on_white(page, pixels, opacity, page.extra[alpha - count])
+    if any(page.extra):
+        opacity = _eight_bits(samples[..., count:], scale.alpha)
+        pixels = _on_white(page, pixels, opacity, page.extra[page.wanted[count] - count])
     if page.photometric == Photometric.MIN_IS_WHITE:
         pixels = 255 - pixels
     return Image.frombuffer(mode, (width, height), np.ascontiguousarray(pixels).tobytes(), "raw", mode, 0, 1)
@@ -170,12 +177,6 @@ def _unpacked(tiles: Bytes, bits: int, count: int) -> Samples:
     return numbers.reshape(height, across, -1)[..., :count]
 
 
-def _alpha_channel(page: Page) -> int:
-    """The number of the channel that says how transparent a pixel is; 0 if there is none."""
-    kinds = [index for index, kind in enumerate(page.extra) if kind != Alpha.NONE]
-    return COLOURS[page.photometric] + kinds[0] if kinds else 0
-
-
 def _range(page: Page, parts: list[Samples]) -> tuple[float, float]:
     lows, highs = [], []
     for part in parts:
@@ -193,7 +194,7 @@ def _range(page: Page, parts: list[Samples]) -> tuple[float, float]:
     signed = _USUAL_TOPS.get(page.bits, _USUAL_TOPS_ELSEWHERE)
     tops = signed if page.format == Format.SIGNED else _USUAL_TOPS_ELSEWHERE
     top = next((usual for usual in tops if low >= 0 and high <= usual), high)
-    return min(0.0, low), max(top, min(0.0, low) + 1e-300)
+    return min(0.0, low), top
 
 
 def _eight_bits(samples: Samples, span: tuple[float, float]) -> Bytes:
@@ -202,9 +203,12 @@ def _eight_bits(samples: Samples, span: tuple[float, float]) -> Bytes:
     if samples.dtype == np.uint8 and span == (0, 255):
         return samples
     values: NDArray[np.floating] = samples.astype(np.float32 if samples.dtype.itemsize <= 2 else np.float64)
+    if not -_HUGE < bottom <= top < _HUGE:
+        values, bottom, top = values / _HUGE, bottom / _HUGE, top / _HUGE
     if bottom:
         np.subtract(values, bottom, out=values)
-    np.multiply(values, 255 / (top - bottom), out=values)
+    # A picture of one number alone has no range.
+    np.multiply(values, 255 / max(top - bottom, _TINY), out=values)
     if samples.dtype.kind == "f":
         values[np.isnan(values)] = 0
         np.clip(values, 0, 255, out=values)
