@@ -306,6 +306,27 @@ def test_ycbcr_that_shares_colours_between_pixels(compression: int, group: tuple
     assert near(found, [red, blue, red, blue], tolerance=3)
 
 
+@pytest.mark.parametrize("compression", [NONE, LZW])
+def test_ycbcr_whose_last_group_of_rows_is_not_full(compression: int) -> None:
+    strip = (bytes([76] * 4) + bytes([85, 255])) * 35 * 32
+    tags: dict[int, Any] = {256: (LONG, [69]), 257: (LONG, [63]), 278: (LONG, [63]), 530: (SHORT, [2, 2])}
+    numbers = {258: [8, 8, 8], 259: [compression], 262: [YCBCR], 277: [3]}
+    tags |= {tag: (SHORT, values) for tag, values in numbers.items()}
+    prepared = prepare(file_of([(tags, [COMPRESSIONS[compression](strip)])]), LIMITS)
+    assert (prepared.width, prepared.height) == (69, 63)
+    assert near([tuple(band[0] for band in pixels(prepared).getextrema())], [(254, 0, 0)], tolerance=3)  # type: ignore[index]
+
+
+def test_a_strip_whose_size_is_missing_ends_with_the_file() -> None:
+    samples = full_range("u2")
+    for compression in (NONE, LZW):
+        data = bytearray(tiff(samples[:10], compression=compression))
+        row = data.index(struct.pack("<HHI", 279, LONG, 1))
+        data[row : row + 2] = struct.pack("<H", 280)
+        prepared = prepare(bytes(data), LIMITS)
+        assert (prepared.original_width, prepared.original_height) == (WIDTH, 10)
+
+
 def test_ycbcr_of_video_range_and_coefficients_of_its_own() -> None:
     def fractions(*values: int) -> bytes:
         return b"".join(struct.pack("<II", value, 1000) for value in values)
@@ -341,6 +362,18 @@ def test_jpeg_in_planes_is_put_together() -> None:
     tags: dict[int, Any] = {256: (LONG, [64]), 257: (LONG, [48]), 258: (SHORT, [8, 8, 8]), 259: (SHORT, [7])}
     tags |= {262: (SHORT, [RGB]), 277: (SHORT, [3]), 278: (LONG, [48]), 284: (SHORT, [2])}
     assert near(corners(prepare(file_of([(tags, chunks)]), LIMITS)), [RED, GREEN, BLUE, WHITE], tolerance=20)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_older_kind_of_jpeg_in_tiff(order: Order) -> None:
+    jpeg = save(quarters((64, 48)), "JPEG", quality=95, subsampling=0)
+    tags: dict[int, Any] = {256: (LONG, [64]), 257: (LONG, [48]), 258: (SHORT, [8, 8, 8]), 259: (SHORT, [6])}
+    tags |= {262: (SHORT, [YCBCR]), 277: (SHORT, [3]), 278: (LONG, [48]), 530: (SHORT, [1, 1])}
+    tags |= {512: (SHORT, [1]), 513: (LONG, [0]), 514: (LONG, [len(jpeg)])}
+    data = bytearray(file_of([(tags, [jpeg])], order=order))
+    row = data.index(struct.pack(f"{order}HHI", 513, LONG, 1))
+    struct.pack_into(f"{order}I", data, row + 8, data.index(jpeg))
+    assert near(corners(prepare(bytes(data), LIMITS)), [RED, GREEN, BLUE, WHITE], tolerance=20)
 
 
 def page_of(value: int, side: int, kind: int, more: dict[int, Any] | None = None) -> tuple[Any, list[bytes]]:

@@ -14,7 +14,8 @@ from shared.pictures.tiff.pages import Compression, Entry, Page, Tag
 
 # Bands of about this many bytes, decompressed, are decoded one after another.
 _BAND_BYTES = 4_000_000
-_SHORT, _LONG, _TYPED_BYTES = 3, 4, 7
+_SHARED_BYTES = 1_000_000
+_SHORT, _LONG = 3, 4
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 # Compressions whose bytes have a bit order of their own, whatever FillOrder says.
 _OWN_BIT_ORDER = {Compression.OLD_JPEG, Compression.JPEG, Compression.WEBP}
@@ -55,10 +56,13 @@ def bands(page: Page) -> Iterator[tuple[int, int]]:
 
 def largest_band(page: Page) -> int:
     """The bytes of the largest band of one plane, decompressed."""
-    rows = max(bottom - top for top, bottom in (next(bands(page)),))
-    if page.tiled:
-        rows = -(-rows // page.chunk_height) * page.chunk_height
-    return -(-rows // page.group[1]) * page.across * page.group_row_bytes
+    _, rows = next(bands(page))
+    return _group_rows(page, rows) * page.across * page.group_row_bytes
+
+
+def largest_chunk(page: Page, data: bytes) -> int:
+    """The bytes of the largest strip or tile as it is in the file, compressed."""
+    return min(len(data), max(page.byte_counts, default=len(data)))
 
 
 def decompressed(page: Page, data: bytes, plane: int, top: int, bottom: int) -> bytes:
@@ -71,7 +75,7 @@ def decompressed(page: Page, data: bytes, plane: int, top: int, bottom: int) -> 
         Tag.BITS_PER_SAMPLE: _numbers(page, _SHORT, 8),
         Tag.PHOTOMETRIC: _numbers(page, _SHORT, 1),
         Tag.SAMPLES_PER_PIXEL: _numbers(page, _SHORT, 1),
-        **_chunk_sizes(page, page.group_row_bytes, page.chunk_height // page.group[1] or 1),
+        **_chunk_sizes(page, page.group_row_bytes, -(-page.chunk_height // page.group[1])),
     }
     if tables := page.entries.get(Tag.JPEG_TABLES):
         entries[Tag.JPEG_TABLES] = tables
@@ -140,7 +144,7 @@ def webp_chunks(page: Page, data: bytes) -> Iterator[tuple[tuple[int, int], tupl
     for index in range(page.across * page.down):
         left, top = index % page.across * page.chunk_width, index // page.across * page.chunk_height
         rows = page.chunk_height if page.tiled else min(page.chunk_height, page.height - top)
-        yield (left, top), (page.chunk_width, rows), _chunk(page, data, index)
+        yield (left, top), (page.chunk_width, rows), bytes(_chunk(page, data, index))
 
 
 def colour_map(page: Page) -> list[int]:
@@ -158,19 +162,28 @@ def _group_rows(page: Page, rows: int) -> int:
     return -(-whole // page.group[1])
 
 
-def _chunks(page: Page, data: bytes, plane: int, top: int, bottom: int) -> list[bytes]:
+def _chunks(page: Page, data: bytes, plane: int, top: int, bottom: int) -> list[bytes | memoryview]:
     """The compressed bytes of each chunk of a band."""
     first = (plane * page.down + top // page.chunk_height) * page.across
     last = (plane * page.down + -(-bottom // page.chunk_height)) * page.across
-    return [_chunk(page, data, index) for index in range(first, last)]
+    found = [_chunk(page, data, index) for index in range(first, last)]
+    # Empty parts of a picture may share their bytes. Where large ones do, a small file would become a huge one.
+    if sum(map(len, found)) > len(data) + _SHARED_BYTES:
+        raise ValueError("its strips or tiles lie over each other")
+    return found
 
 
-def _chunk(page: Page, data: bytes, index: int) -> bytes:
+def _chunk(page: Page, data: bytes, index: int) -> bytes | memoryview:
     start = page.offsets[index]
-    size = page.byte_counts[index] if index < len(page.byte_counts) else 0
-    content = data[start : start + (size or len(data))]
-    reverse = page.number(Tag.FILL_ORDER, 1) == 2 and page.compression not in _OWN_BIT_ORDER
-    return content.translate(_REVERSED_BITS) if reverse else content
+    if index < len(page.byte_counts):
+        end = start + page.byte_counts[index]
+    elif len(page.offsets) == 1:
+        end = len(data)
+    else:
+        raise ValueError("the sizes of its strips or tiles are missing")
+    if page.number(Tag.FILL_ORDER, 1) == 2 and page.compression not in _OWN_BIT_ORDER:
+        return data[start:end].translate(_REVERSED_BITS)
+    return memoryview(data)[start:end]
 
 
 def _chunk_sizes(page: Page, width: int, height: int) -> dict[int, Entry]:

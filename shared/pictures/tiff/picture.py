@@ -55,6 +55,7 @@ class TiffPicture(ImageFile.ImageFile):
         channels = COLOURS[page.photometric]
         needed = pixels * (1 if channels == 1 and not any(page.extra) else 4)
         band = chunks.largest_band(page)
+        needed += chunks.largest_chunk(page, self._data)
         match self._reading:
             case Reading.OLD_JPEG:
                 return needed + len(self._data)

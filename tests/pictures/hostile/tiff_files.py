@@ -405,3 +405,18 @@ hostile(
     REJECTED,
 )
 hostile("bigtiff_whose_directory_lies_beyond_its_end", lambda: b"MM\0+\0\x08\0\0" + b"\x7f" * 8 + bytes(100), BROKEN)
+
+
+def strips_of_the_whole_file(count: int, compression: int) -> bytes:
+    """A row of pixels a strip; each strip is all of the file."""
+    size = 20 * MEGABYTE
+    entries: Tags = {278: (LONG, [1]), 273: (LONG, [8] * count), 279: (LONG, [size] * count)}
+    return tiff_of((8, count), bytes(size), entries, compression)
+
+
+for name, compression in [("deflate", DEFLATE), ("packbits", PACKBITS), ("jpeg", JPEG_IN_TIFF), ("webp", 50_001)]:
+    hostile(
+        f"tiff_of_strips_of_the_whole_file_{name}",
+        lambda compression=compression: strips_of_the_whole_file(400_000, compression),
+        REJECTED,
+    )
