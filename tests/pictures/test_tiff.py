@@ -317,6 +317,15 @@ def test_ycbcr_whose_last_group_of_rows_is_not_full(compression: int) -> None:
     assert near([tuple(band[0] for band in pixels(prepared).getextrema())], [(254, 0, 0)], tolerance=3)  # type: ignore[index]
 
 
+@pytest.mark.parametrize("tag", [256, 258, 259, 262, 277])
+def test_a_field_that_decides_about_pixels_and_cannot_be_read_is_damage(tag: int) -> None:
+    data = bytearray(tiff(full_range("u1")))
+    row = data.index(struct.pack("<H", tag), 8)
+    for kind in (2, 12):
+        data[row + 2 : row + 4] = struct.pack("<H", kind)
+        assert code_of(bytes(data)) == "damaged_image"
+
+
 def test_a_strip_whose_size_is_missing_ends_with_the_file() -> None:
     samples = full_range("u2")
     for compression in (NONE, LZW):

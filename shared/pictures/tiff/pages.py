@@ -123,6 +123,7 @@ class Entry:
 
 # Metadata never decides: what cannot be read of these is left out.
 _METADATA = {Tag.ORIENTATION, Tag.COLOUR_PROFILE}
+_FRACTIONS = {Tag.YCBCR_COEFFICIENTS, Tag.REFERENCE_BLACK_WHITE}
 # The size of a value by type, and how ``struct`` reads those that are whole numbers.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -380,7 +381,8 @@ class _Reader:
         if size > len(inline):
             at = int.from_bytes(inline, "little" if self._order == "<" else "big")
             content = self._data[at : at + size]
-        if len(content) == size and size:
+        read = kind in _NUMBERS or tag in _METADATA | _FRACTIONS
+        if read and len(content) == size and size:
             return Entry(kind, count, content)
         if tag in _METADATA or not count:
             return None
