@@ -43,9 +43,6 @@ class Clock(Protocol):
     def real(self, seconds: float) -> float:
         """The real seconds for which a call may take so long."""
 
-    def hidden(self, seconds: float) -> float:
-        """The real seconds for which storage is to hide a message for so long."""
-
 
 class FastClock:
     """The app's seconds are shorter than real ones, by the factor ``speed``; those of hidden messages by their own."""
@@ -126,10 +123,6 @@ class StandingClock:
         """As long as it takes: a call takes none of this clock's time."""
         return math.inf
 
-    def hidden(self, seconds: float) -> float:
-        """Storage has no part in this clock: see ``proof.simulation``."""
-        raise NotImplementedError
-
     @contextmanager
     def working(self) -> Iterator[None]:
         """Count this thread among those that work, for the block."""
@@ -209,6 +202,12 @@ def install(clock: Clock) -> None:
                 _replace(module, "now", lambda: datetime.fromtimestamp(clock.time(), UTC).replace(microsecond=0))
     _replace(rate_limiter, "threading", SimpleNamespace(Condition=clock.condition))
     _replace(client, "httpx", SimpleNamespace(**{**vars(httpx), "Timeout": _timeouts(clock)}))
+    if isinstance(clock, FastClock):
+        # Where time stands still, storage has no part in it: see ``proof.simulation``.
+        _hide_messages_by(clock)
+
+
+def _hide_messages_by(clock: FastClock) -> None:
     send = Queues.send
 
     def send_later(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from unittest.mock import patch
 
 import httpx
 import msgspec
@@ -89,13 +90,9 @@ class _Simulation:
             self._put(self._uploads, due, partial(self._intake.uploaded, self._plan.container, name))
         self._put(self._messages, self._plan.mended_after, self._mend)
         start = self._clock.monotonic()
-        send, Queues.send = Queues.send, self._send  # type: ignore[method-assign, assignment] # its queue is ours
-        try:
-            with ThreadPoolExecutor(_UPLOADS + _MESSAGES) as threads:
-                listeners = [self._uploads] * _UPLOADS + [self._messages] * _MESSAGES
-                working = [threads.submit(self._listen, jobs) for jobs in listeners]
-        finally:
-            Queues.send = send  # type: ignore[method-assign]
+        with patch.object(Queues, "send", self._send), ThreadPoolExecutor(_UPLOADS + _MESSAGES) as threads:
+            listeners = [self._uploads] * _UPLOADS + [self._messages] * _MESSAGES
+            working = [threads.submit(self._listen, jobs) for jobs in listeners]
         for each in working:
             each.result()
         return Outcome(

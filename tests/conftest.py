@@ -25,6 +25,7 @@ from azure.storage.queue import QueueClient
 from local import azurite as azurite_emulator
 from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
+from local.faults import StorageFaults
 from local.identity import Identity
 from local.processes import Child
 from shared.audit.expired_queries import ExpiredQueries
@@ -369,3 +370,16 @@ def cloud(
             queue.create_queue()
         queue.clear_messages()
         yield Cloud(environment, read_settings(environment), images, embeddings, model, queue, tls, resources)
+
+
+@pytest.fixture
+def faults() -> StorageFaults:
+    """What storage does wrong, once it is told to."""
+    return StorageFaults()
+
+
+@pytest.fixture
+def behind(cloud: Cloud, azurite: Azurite, faults: StorageFaults) -> Iterator[Cloud]:
+    """The cloud, with the fault proxy in front of its storage."""
+    with faults.before(azurite) as (blobs, queues):
+        yield cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)

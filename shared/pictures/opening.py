@@ -14,12 +14,11 @@ import re
 import struct
 import warnings
 from pathlib import Path
-from typing import IO, cast, override
+from typing import override
 
 import pi_heif
 from PIL import (
     AvifImagePlugin,
-    BmpImagePlugin,
     GifImagePlugin,
     Image,
     ImageChops,
@@ -31,6 +30,7 @@ from PIL import (
 
 from shared.errors import PictureError
 from shared.pictures import headers, png
+from shared.pictures.bitmaps import MAX_PIXELS_OF_AN_ICON, bitmap_of_icon
 
 MEDIA_TYPES = {
     "AVIF": "image/avif",
@@ -63,7 +63,6 @@ _MAX_PIXELS_IN_PYTHON = {"bmp_rle": 2_000_000, "ppm_plain": 1_000_000, "ppm": 90
 _MAX_BYTES_IN_PYTHON = 8_000_000
 _MAX_COMMENTS = 500
 _ICON = b"\0\0\1\0"
-_MAX_PIXELS_OF_AN_ICON = 4_194_304
 _MAX_PIXELS_OF_A_WEBP = _MAX_MEMORY // _BYTES_PER_PIXEL["WEBP"]
 _MAX_TAG_VALUES = 500_000
 # Each scan of a JPEG is a pass over the whole picture. Cameras and encoders write about 10; a file may have millions.
@@ -74,21 +73,6 @@ _END_OF_JPEG = b"\xff\xd9"
 # A JPEG without its end is decoded twice more, to see whether it is whole, if it is not too large for that.
 _MAX_PIXELS_WITHOUT_END = 50_000_000
 _MAX_SCANNED_PIXELS_WITHOUT_END = 250_000_000
-
-# The headers of a BMP, by their sizes; how its pixels may be stored; and the layouts that Pillow decodes by itself.
-_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
-_BMP_BITS = {1, 4, 8, 16, 24, 32}
-_BIT_FIELDS, _ALPHA_BIT_FIELDS = 3, 6
-_USUAL_MASKS = {
-    16: [(0xF800, 0x7E0, 0x1F, 0), (0x7C00, 0x3E0, 0x1F, 0)],
-    24: [(0xFF0000, 0xFF00, 0xFF, 0)],
-    32: [
-        (0xFF0000, 0xFF00, 0xFF, 0),
-        (0xFF0000, 0xFF00, 0xFF, 0xFF000000),
-        (0xFF, 0xFF00, 0xFF0000, 0xFF000000),
-        (0, 0, 0, 0),
-    ],
-}
 
 pi_heif.register_heif_opener(thumbnails=False)
 # What decoders warn of is harmless or soon becomes an error; a line on stderr helps nobody.
@@ -224,42 +208,15 @@ def _open_icon(data: bytes) -> ImageFile.ImageFile:
     file = data[offset : offset + size]
     opacity = None
     if is_bitmap := not file.startswith(png.SIGNATURE):
-        file, opacity = _bitmap_of_icon(file)
+        file, opacity = bitmap_of_icon(file)
     image = _open(file)
-    if image.width * image.height > _MAX_PIXELS_OF_AN_ICON:
-        message = f"The icon has {image.width} x {image.height} pixels; {_MAX_PIXELS_OF_AN_ICON:,} are allowed."
+    if image.width * image.height > MAX_PIXELS_OF_AN_ICON:
+        message = f"The icon has {image.width} x {image.height} pixels; {MAX_PIXELS_OF_AN_ICON:,} are allowed."
         raise PictureError("too_many_pixels", message)
     if is_bitmap:
         image.info["opacity"] = opacity
     image.format = "ICO"
     return image
-
-
-def _bitmap_of_icon(dib: bytes) -> tuple[bytes, Image.Image | None]:
-    """The bitmap of an icon as a BMP file, and its mask: the rows of bits behind its pixels, 0 where it is opaque."""
-    header_size, width, height, _, bits, compression = struct.unpack_from("<IiiHHI", dib)
-    (colours,) = struct.unpack_from("<I", dib, 32)
-    # The height counts the rows of the mask as well.
-    height = abs(height) // 2
-    if header_size < 40 or width <= 0 or width * height > _MAX_PIXELS_OF_AN_ICON:
-        raise PictureError("damaged_image", f"The icon has a bitmap of {width} x {height} pixels.")
-    masks = 12 if header_size == 40 and compression == _BIT_FIELDS else 0
-    palette = 4 * (colours or (1 << bits if bits <= 8 else 0))
-    pixels_at = header_size + masks + palette
-    header = dib[:8] + struct.pack("<i", height) + dib[12:pixels_at]
-    if bits == 32 and compression == 0:
-        # In icons, unlike in other bitmaps, the fourth byte is alpha: said by the masks of a longer header.
-        header = struct.pack("<I", 56) + header[4:16] + struct.pack("<I", _BIT_FIELDS) + header[20:40]
-        header += struct.pack("<4I", *_USUAL_MASKS[32][1])
-    file = b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(header)) + header + dib[pixels_at:]
-    if compression not in {0, _BIT_FIELDS}:
-        return file, None
-    stride = (width + 31) // 32 * 4
-    mask_at = pixels_at + (width * bits + 31) // 32 * 4 * height
-    rows = dib[mask_at : mask_at + stride * height]
-    if len(rows) < stride * height or not rows:
-        return file, None
-    return file, Image.frombytes("1", (width, height), rows, "raw", "1;I", stride, -1).convert("L")
 
 
 def _open_jpeg(data: bytes) -> ImageFile.ImageFile:
@@ -328,54 +285,7 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
         pass
 
 
-class _Bitmap(BmpImagePlugin.BmpImageFile):
-    """A BMP. If its channels lie where Pillow does not expect them, its pixels are plain numbers, with ``masks``."""
-
-    @override
-    def _open(self) -> None:
-        file = cast(IO[bytes], self.fp)
-        head = file.read(70)
-        file.seek(0)
-        header_size, width, height, planes, bits, compression = struct.unpack_from("<IiiHHI", head.ljust(70, b"\0"), 14)
-        if header_size == 12 or planes != 1 or len(head) < 70:
-            return super()._open()
-        if compression in {_BIT_FIELDS, _ALPHA_BIT_FIELDS} and bits in _USUAL_MASKS and header_size != 64:
-            masks = struct.unpack_from("<4I", head, 54)
-            if header_size == 52 or (header_size == 40 and compression == _BIT_FIELDS):
-                masks = (*masks[:3], 0)
-            if compression == _ALPHA_BIT_FIELDS or masks not in _USUAL_MASKS[bits]:
-                behind = 14 + max(header_size, 40 + (16 if compression == _ALPHA_BIT_FIELDS else 12))
-                self._open_numbers(width, height, bits, masks, int.from_bytes(head[10:14], "little") or behind)
-                return None
-        elif header_size not in _BMP_HEADERS or bits not in _BMP_BITS or compression > 2:
-            message = f"It is a BMP of a rare kind (header {header_size}, {bits} bits, compression {compression})."
-            raise PictureError("unsupported_format", f"{message} Save it as PNG or JPEG.")
-        return super()._open()
-
-    def _open_numbers(self, width: int, height: int, bits: int, masks: tuple[int, ...], offset: int) -> None:
-        if bits == 24 or any(not _is_one_run(mask) or mask >> bits for mask in masks):
-            message = f"The BMP has masks {[f'{mask:X}' for mask in masks]} for {bits} bits. Save it as PNG or JPEG."
-            raise PictureError("unsupported_format", message)
-        if width <= 0 or height == 0:
-            raise SyntaxError(f"a BMP of {width} x {height} pixels")
-        self._size, self._mode = (width, abs(height)), "I"
-        self.info["masks"] = masks
-        stride = (width * bits + 31) // 32 * 4
-        tile = ImageFile._Tile("raw", (0, 0, *self._size), offset, (f"I;{bits}", stride, 1 if height < 0 else -1))
-        self.tile = [tile]
-
-
-def _is_one_run(mask: int) -> bool:
-    """Whether the ones in a mask stand side by side."""
-    run = mask >> max(0, (mask & -mask).bit_length() - 1)
-    return run & (run + 1) == 0
-
-
-for opener, accepts in (
-    (_Bitmap, BmpImagePlugin._accept),
-    (_Tiff, TiffImagePlugin._accept),
-):
-    Image.register_open(opener.format, opener, accepts)
+Image.register_open(_Tiff.format, _Tiff, TiffImagePlugin._accept)
 
 
 def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:

@@ -35,18 +35,6 @@ from tests.conftest import CLIENT_ID, Clock, Cloud
 from tests.drawing import picture
 
 
-@pytest.fixture
-def faults() -> StorageFaults:
-    return StorageFaults()
-
-
-@pytest.fixture
-def behind(cloud: Cloud, azurite: Azurite, faults: StorageFaults) -> Iterator[Cloud]:
-    """The cloud, with the fault proxy in front of its storage."""
-    with faults.before(azurite) as (blobs, queues):
-        yield cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
-
-
 def url(cloud: Cloud, rest: Rest, name: str = "a.png") -> str:
     return rest.blob_url(cloud.settings.images_container, name)
 

@@ -1,6 +1,5 @@
 """A record that nothing may change waits until an operator has lifted what holds it; a lost race just tries again."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 from azure.storage.blob import BlobClient, BlobLeaseClient
 
 from local import faults as proxy
-from local.azurite import Azurite
 from local.faults import StorageFaults
 from shared.audit.reconcile import ReconcileRequest
 from shared.clock import now
@@ -24,18 +22,6 @@ EXHAUSTED = EmbeddingRequest(name="a.png", attempt=30, first_seen=now() - timede
 @pytest.fixture(autouse=True)
 def _clock(clock: Clock) -> None:
     """No wait takes time."""
-
-
-@pytest.fixture
-def faults() -> StorageFaults:
-    return StorageFaults()
-
-
-@pytest.fixture
-def behind(cloud: Cloud, azurite: Azurite, faults: StorageFaults) -> Iterator[Cloud]:
-    """The cloud, with the fault proxy in front of its storage."""
-    with faults.before(azurite) as (blobs, queues):
-        yield cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
 
 
 def blob(cloud: Cloud, name: str = "a.png", kind: str = "images") -> BlobClient:
