@@ -47,7 +47,16 @@ async def serve(app: Path, *, port: int, lease: float, refusals: int, extension:
     listening = listener(port)
     announce(listening)
     asgi = front.app(Invocations(functions).routes() if extension else [])
-    config = uvicorn.Config(asgi, access_log=False, lifespan="off", log_config=None, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        asgi,
+        access_log=False,
+        lifespan="off",
+        log_config=None,
+        # As the real host's server, Kestrel (KeepAliveTimeout). Uvicorn's 5 s are those of httpx as well: a connection
+        # that both give up at the same moment loses the request that comes just then.
+        timeout_keep_alive=130,
+        timeout_graceful_shutdown=2,
+    )
     async with asyncio.TaskGroup() as group:
         pumping = None if extension else group.create_task(triggers.pump())
         await uvicorn.Server(config).serve(sockets=[listening])
