@@ -63,21 +63,22 @@ class Pauses:
 
     def __init__(self, longest: float) -> None:
         self._longest = longest
-        self._empty_polls = 0
+        self.found()
 
     def found(self) -> None:
         """Begin again: the queue had a message."""
         self._empty_polls = 0
+        self._pause = 0.0
 
     def next(self) -> float:
-        """The next pause."""
-        pause = _SHORTEST_PAUSE
-        if self._empty_polls:
-            pause += random.uniform(0.8, 1.2) * 2 ** (self._empty_polls - 1) * _SHORTEST_PAUSE
-        if pause >= self._longest:
-            return self._longest
-        self._empty_polls += 1
-        return pause
+        """The next pause. Once it is the longest, it stays so until a message is found, whatever chance says."""
+        if self._pause < self._longest:
+            pause = _SHORTEST_PAUSE
+            if self._empty_polls:
+                pause += random.uniform(0.8, 1.2) * 2 ** (self._empty_polls - 1) * _SHORTEST_PAUSE
+            self._pause = min(pause, self._longest)
+            self._empty_polls += 1
+        return self._pause
 
 
 class Pump:
