@@ -3,9 +3,11 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from local import azurite as azurite_emulator
@@ -71,7 +73,9 @@ def test_a_message_without_a_name_ends_every_process_that_takes_it_until_it_has_
     own_azurite: Azurite, two_attempts: Path, tmp_path: Path
 ) -> None:
     with running_host(own_azurite, tmp_path / "0.log", app=two_attempts, options=SHORT_LEASE) as host:
-        host.announce(f"{host.images.url}{WITHOUT_A_NAME[1]}")
+        # The process may end before the webhook's answer is out.
+        with suppress(httpx.TransportError):
+            host.announce(f"{host.images.url}{WITHOUT_A_NAME[1]}")
         assert host.ends() != 0
     with running_host(own_azurite, tmp_path / "1.log", app=two_attempts, options=SHORT_LEASE) as host:
         assert host.ends() != 0
@@ -86,6 +90,8 @@ def test_a_message_for_no_function_at_all_ends_the_process(own_azurite: Azurite,
     with running_host(own_azurite, tmp_path / "log") as host:
         blob = host.images.upload_blob("for nobody", b"")
         body = json.dumps([{"data": {"url": blob.url, "blobType": "BlockBlob"}}])
-        assert host.webhook(body, function_name=None).status_code == 202
+        # The process may end before the webhook's answer is out.
+        with suppress(httpx.TransportError):
+            assert host.webhook(body, function_name=None).status_code == 202
         assert host.ends() != 0
         host.queue("azure-webjobs-blobtrigger-local").clear_messages()
