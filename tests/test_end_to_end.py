@@ -177,25 +177,6 @@ def test_the_record_of_a_deleted_image_is_removed(running: Stack, storage: BlobS
     eventually(lambda: True if read(storage, "images/folder/short lived #1.png") is None else None)
 
 
-def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(
-    running: Stack, storage: BlobServiceClient, model: Model
-) -> None:
-    model.behave(fault={"kind": "hang"})
-    upload(storage, "deadly.png", picture("navy"))
-    event = {
-        "FunctionId": "x",
-        "BlobType": "BlockBlob",
-        "ContainerName": "images",
-        "BlobName": "deadly.png",
-        "ETag": "",
-    }
-    with QueueClient.from_connection_string(
-        running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
-    ) as queue:
-        queue.send_message(base64.b64encode(json.dumps(event).encode()).decode())
-    assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
-
-
 @pytest.mark.parametrize(("mebibytes", "by_app"), [(21, True), (26, False)])
 def test_a_body_that_is_too_large_is_413_from_the_app_or_the_host(running: Stack, mebibytes: int, by_app: bool) -> None:
     answer = httpx.post(
@@ -320,6 +301,25 @@ def test_the_routes_need_the_key_and_health_does_not(running: Stack) -> None:
             assert anybody.post(f"/{route}", json={}).status_code == 401
         assert anybody.get("/models/info").status_code == 401
         assert anybody.get("/health").json() == {"status": "ok"}
+
+
+def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(
+    running: Stack, storage: BlobServiceClient, model: Model
+) -> None:
+    model.behave(fault={"kind": "hang"})
+    upload(storage, "deadly.png", picture("navy"))
+    event = {
+        "FunctionId": "x",
+        "BlobType": "BlockBlob",
+        "ContainerName": "images",
+        "BlobName": "deadly.png",
+        "ETag": "",
+    }
+    with QueueClient.from_connection_string(
+        running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
+    ) as queue:
+        queue.send_message(base64.b64encode(json.dumps(event).encode()).decode())
+    assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
 
 
 def test_no_log_holds_a_vector_a_token_a_key_or_image_data(

@@ -16,10 +16,10 @@ FIRST = ("reliability", "clients", "triggers/test_openapi", "local/test_stack", 
 
 
 def processes(arguments: Sequence[str]) -> int:
-    """As many as there are cores, but two at least, as tests wait; 0, none but this one, where only files are named."""
+    """As many as there are cores, but at least 3, since many tests wait; 0, this one alone, if only files are named."""
     if all(Path(argument.partition("::")[0]).is_file() for argument in arguments):
         return 0
-    return max(2, min(4, os.process_cpu_count() or 1))
+    return max(3, min(4, os.process_cpu_count() or 1))
 
 
 def turn(test: str) -> int:
