@@ -68,7 +68,6 @@ _BEFORE_THE_ROOT = re.compile(
 )
 _SVG_ROOT = re.compile(rb"<(?:[\w.-]+:)?svg[\s/>:]")
 
-_BYTE_TYPES = {1, 2, 6, 7}  # of TIFF tags: BYTE, ASCII, SBYTE, UNDEFINED
 _ORIENTATION = 0x112
 _SIZES = {1: 1, 3: 2, 4: 4}  # of the types BYTE, SHORT and LONG
 _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""")
@@ -242,33 +241,6 @@ def webp_pixels(data: bytes) -> int:
             return (_little_endian(data[26:28]) & 0x3FFF) * (_little_endian(data[28:30]) & 0x3FFF)
         case _:
             return 0
-
-
-def max_tag_values(data: bytes) -> int:
-    """The number of values in the largest tag of a TIFF's first page; 0 for other files.
-
-    Two tags list the strips or tiles of a page, and opening it creates an object for each. Tags of bytes and text
-    (profiles, thumbnails) do not count.
-    """
-    match data[:4]:
-        case b"II*\0" | b"MM\0*":
-            entry_size, count_size, offset_at = 12, 4, 4
-        case b"II+\0" | b"MM\0+":
-            entry_size, count_size, offset_at = 20, 8, 8
-        case _:
-            return 0
-    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[at : at + size], order)
-
-    page = number(offset_at, count_size)
-    length_size = 2 if entry_size == 12 else 8
-    first = page + length_size
-    entries = range(first, first + entry_size * min(number(page, length_size), 65_535), entry_size)
-    return max(
-        (number(entry + 4, count_size) for entry in entries if number(entry + 2, 2) not in _BYTE_TYPES), default=0
-    )
 
 
 def _little_endian(data: bytes) -> int:

@@ -4,9 +4,7 @@ Decoders are native code, or slow Python, and a few bytes can make either do a l
 less than a gigabyte and a few seconds to decode.
 """
 
-import contextlib
 import ctypes
-import enum
 import io
 import itertools
 import logging
@@ -14,7 +12,6 @@ import re
 import struct
 import warnings
 from pathlib import Path
-from typing import override
 
 import pi_heif
 from PIL import (
@@ -23,7 +20,6 @@ from PIL import (
     Image,
     ImageChops,
     ImageFile,
-    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
@@ -31,6 +27,8 @@ from PIL import (
 from shared.errors import PictureError
 from shared.pictures import headers, png
 from shared.pictures.bitmaps import MAX_PIXELS_OF_AN_ICON, bitmap_of_icon
+from shared.pictures.tiff.pages import is_tiff
+from shared.pictures.tiff.picture import TiffPicture
 
 MEDIA_TYPES = {
     "AVIF": "image/avif",
@@ -46,8 +44,8 @@ MEDIA_TYPES = {
     "TIFF": "image/tiff",
     "WEBP": "image/webp",
 }
-# Pillow opens multi-picture JPEGs as JPEG, and reports them as "MPO" afterwards.
-_FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
+# Pillow opens multi-picture JPEGs as JPEG, and reports them as "MPO" afterwards. TIFFs are read here.
+_FORMATS = [name for name in MEDIA_TYPES if name not in {"MPO", "TIFF"}]
 
 # The memory that decoding may take, and its peak per pixel (measured on 30 megapixels; Pillow holds RGB in 4 bytes).
 _MAX_MEMORY = 900_000_000
@@ -64,7 +62,7 @@ _MAX_BYTES_IN_PYTHON = 8_000_000
 _MAX_COMMENTS = 500
 _ICON = b"\0\0\1\0"
 _MAX_PIXELS_OF_A_WEBP = _MAX_MEMORY // _BYTES_PER_PIXEL["WEBP"]
-_MAX_TAG_VALUES = 500_000
+_MAX_TIFF_WORK = 450_000_000  # at 6 ns each (2 virtual CPUs, busy)
 # Each scan of a JPEG is a pass over the whole picture. Cameras and encoders write about 10; a file may have millions.
 _MAX_SCANS = 1_000
 _MAX_SCANNED_PIXELS = 4_000_000_000
@@ -105,9 +103,6 @@ def open_picture(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if (pixels := headers.webp_pixels(data)) > _MAX_PIXELS_OF_A_WEBP:
         message = f"The WebP has {pixels:,} pixels; this format may have {_MAX_PIXELS_OF_A_WEBP:,}."
         raise PictureError("too_many_pixels", message)
-    if (values := headers.max_tag_values(data)) > _MAX_TAG_VALUES:
-        message = f"The TIFF has a tag with {values:,} values; at most {_MAX_TAG_VALUES:,} are read."
-        raise PictureError("damaged_image", message)
     try:
         image = _open(data)
         _check_cost(image, data, max_pixels)
@@ -125,8 +120,7 @@ def open_picture(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     except Exception as error:
         raise damaged("The picture's header cannot be read", error) from error
     image.info["orientation"] = _orientation(image)
-    if not isinstance(image.info.get("icc_profile"), bytes):
-        image.info["icc_profile"] = None  # a TIFF may say that it is a number
+    image.info.setdefault("icc_profile", None)
     return image
 
 
@@ -159,6 +153,8 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         return _open_jpeg(data)
     if data[4:8] == b"ftyp":
         return _identified(headers.heif_without_exif(data))
+    if is_tiff(data):
+        return TiffPicture(data)
     image = _identified(data)
     if isinstance(image, GifImagePlugin.GifImageFile) and (box := image.tile[0].extents) != (0, 0, *image.size):
         image.info["covered"] = box
@@ -270,22 +266,9 @@ def _orientation(image: ImageFile.ImageFile) -> int:
             return 1  # libheif has it turned as its container says, whatever EXIF and XMP say
         case AvifImagePlugin.AvifImageFile():
             return headers.orientation(image.info.get("exif"), None)  # from the container, written by Pillow
-        case TiffImagePlugin.TiffImageFile():
-            with contextlib.suppress(Exception):
-                if 1 <= (said := int(image.tag_v2[_Tag.ORIENTATION])) <= 8:
-                    return said
+        case TiffPicture():
+            return image.orientation
     return headers.orientation(image.info.get("exif"), image.info.get("xmp"))
-
-
-class _Tiff(TiffImagePlugin.TiffImageFile):
-    """A TIFF that stays as it is stored. Pillow's turns itself, in full size, and reads all EXIF data for that."""
-
-    @override
-    def load_end(self) -> None:
-        pass
-
-
-Image.register_open(_Tiff.format, _Tiff, TiffImagePlugin._accept)
 
 
 def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
@@ -297,15 +280,14 @@ def _check_cost(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> Non
         raise PictureError("too_many_pixels", f"{size}; IMAGE_MAX_PIXELS allows {max_pixels:,}.")
     if image.format in {"JPEG", "MPO"}:
         _check_scans(data, pixels, size)
-    strip = _largest_strip(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 0
-    if strip > _MAX_MEMORY:
-        message = f"The TIFF has a strip or tile of {strip:,} bytes; at most {_MAX_MEMORY:,} are decoded."
-        raise PictureError("damaged_image", message)
     # Each row has a pointer, and decoders hold a few rows in addition to the picture: this counts in extreme shapes.
-    needed = pixels * _bytes_per_pixel(image) + strip + 16 * (width + height)
+    decoded = image.decoding_bytes if isinstance(image, TiffPicture) else pixels * _bytes_per_pixel(image)
+    needed = decoded + 16 * (width + height)
     if needed > _MAX_MEMORY:
         message = f"{size}; decoding it would take {needed:,} bytes of memory, {_MAX_MEMORY:,} are allowed."
         raise PictureError("too_many_pixels", message)
+    if isinstance(image, TiffPicture) and image.decoding_work > _MAX_TIFF_WORK:
+        raise PictureError("too_many_pixels", f"{size}; decoding it would take too long. Save it as 8-bit RGB or PNG.")
     _check_python_decoder(image, data, size)
 
 
@@ -342,19 +324,3 @@ def _bytes_per_pixel(image: ImageFile.ImageFile) -> int:
     if "masks" in image.info:
         each = _BYTES_PER_PIXEL_OF_NUMBERS
     return each
-
-
-def _largest_strip(image: TiffImagePlugin.TiffImageFile) -> int:
-    """The bytes of the largest strip or tile, decompressed: libtiff holds one in addition to the picture."""
-    tags = image.tag_v2
-    rows = min(int(tags.get(_Tag.ROWS_PER_STRIP, image.height)), image.height)
-    tile = int(tags.get(_Tag.TILE_WIDTH, 0)) * int(tags.get(_Tag.TILE_HEIGHT, 0))
-    return int(max(rows * image.width, tile) * sum(tags.get(_Tag.BITS_PER_SAMPLE, (8,))) // 8)
-
-
-class _Tag(enum.IntEnum):
-    BITS_PER_SAMPLE = 258
-    ORIENTATION = 274
-    ROWS_PER_STRIP = 278
-    TILE_WIDTH = 322
-    TILE_HEIGHT = 323

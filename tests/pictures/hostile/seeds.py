@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from random import Random
 
+import numpy as np
 from PIL import Image
 
 from tests.pictures.hostile.catalogue import save
@@ -12,6 +13,7 @@ from tests.pictures.hostile.gif_bmp_ico import RARE_MASKS, bit_fields, dib, gif,
 from tests.pictures.hostile.jpeg_files import jpeg_of_scans
 from tests.pictures.hostile.png_files import chunk, png
 from tests.pictures.hostile.webp_files import webp_animated
+from tests.pictures.tiff_files import DEFLATE, LZW, PACKBITS, Samples, Tags, file_of, tiff
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -59,6 +61,22 @@ SEEDS: dict[str, Callable[..., bytes]] = {
     "tiff_cmyk": lambda: save(picture("CMYK"), "TIFF"),
     "tiff_float": lambda: save(picture("F"), "TIFF", compression="tiff_adobe_deflate"),
     "tiff_pages": lambda: save(picture(), "TIFF", save_all=True, append_images=[picture("L")]),
+    **{
+        f"tiff_of_{name}": lambda channels=channels, options=options: tiff(samples(*channels), **options)
+        for name, channels, options in [
+            ("16_bit_rgb", ("u2", 3), {"compression": LZW, "photometric": 2, "predictor": 2}),
+            ("16_bit_planes_big_endian", ("u2", 3), {"order": ">", "planar": True, "photometric": 2}),
+            ("12_bits", ("u2", 1), {"bits": 12, "photometric": 0}),
+            ("half_floats", ("f2", 1), {"compression": DEFLATE, "predictor": 3, "order": ">"}),
+            ("doubles_in_tiles", ("f8", 3), {"photometric": 2, "tile": (16, 16), "big": True, "order": ">"}),
+            ("signed_bytes", ("i1", 1), {"compression": PACKBITS}),
+            ("lab", ("u2", 3), {"photometric": 8}),
+            ("bands", ("u1", 6), {"photometric": 2, "more": {338: (3, [1, 0, 0])}, "tile": (16, 16)}),
+            ("shared_colours", ("u1", 3), {"photometric": 6, "more": {530: (3, [1, 1])}}),
+        ]
+    },
+    "tiff_thumbnail_first": lambda: thumbnail_first(),
+    "tiff_webp": lambda: save_webp_in_tiff(),
     "bmp": lambda: save(picture(), "BMP"),
     "bmp_palette": lambda: save(picture("P"), "BMP"),
     "bmp_rle": lambda: bmp_rle(),
@@ -94,6 +112,25 @@ SEEDS: dict[str, Callable[..., bytes]] = {
     "pbm_plain": lambda: b"P1 8 4\n" + b"01010101\n" * 4,
     "pfm": lambda: b"Pf\n8 4\n-1.0\n" + struct.pack("<f", 0.5) * 32,
 }
+
+
+def samples(kind: str, channels: int) -> Samples:
+    steps = np.linspace(0, 1 if kind[0] == "f" else np.iinfo(kind).max, 30 * 40 * channels)
+    return steps.reshape(30, 40, channels).astype(kind)
+
+
+def grey_page(side: int, kind: int) -> tuple[Tags, list[bytes]]:
+    numbers = {254: kind, 256: side, 257: side, 258: 8, 259: 1, 262: 1, 277: 1, 278: side}
+    return {tag: (4, [number]) for tag, number in numbers.items()}, [bytes(range(side)) * side]
+
+
+def thumbnail_first() -> bytes:
+    return file_of([grey_page(8, 1), grey_page(40, 0)], order=">")
+
+
+def save_webp_in_tiff() -> bytes:
+    numbers = {256: [40], 257: [30], 258: [8, 8, 8], 259: [50_001], 262: [2], 277: [3], 278: [30]}
+    return file_of([({tag: (3, values) for tag, values in numbers.items()}, [save(picture(), "WEBP")])])
 
 
 def turned() -> Image.Exif:

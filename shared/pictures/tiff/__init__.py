@@ -1,0 +1,1 @@
+"""TIFF: what its header says, and its pixels as exactly that."""
