@@ -1,16 +1,16 @@
 """Convert any picture into an upright PNG that the model accepts: decode, scale, turn, flatten, encode."""
 
-import io
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from PIL import Image, ImageChops, ImageCms, ImageFile, ImageMath
+from PIL import Image, ImageChops, ImageFile, ImageMath
 
 from shared.errors import PictureError
 from shared.pictures import png
+from shared.pictures.colour.srgb import is_srgb, to_srgb
 from shared.pictures.limits import Limits, Prepared
 from shared.pictures.opening import MEDIA_TYPES, damaged, open_picture
 
@@ -85,7 +85,7 @@ def _pass_through(image: Image.Image, data: bytes, limits: Limits) -> tuple[byte
     kinds = {kind for kind, _ in chunks}
     if depth != 8 or colour not in _PASSED_COLOURS or interlaced or b"tRNS" in kinds:
         return None
-    if image.info["orientation"] != 1 or not _is_srgb(image.info.get("icc_profile")):
+    if image.info["orientation"] != 1 or not is_srgb(image.info.get("icc_profile")):
         return None
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         return None
@@ -93,7 +93,7 @@ def _pass_through(image: Image.Image, data: bytes, limits: Limits) -> tuple[byte
     if not png.holds_exactly(pixels, width * len(image.getbands()), height):
         return None
     complete = len(png.SIGNATURE) + sum(12 + len(content) for _, content in chunks) + len(png.END)
-    untouched = kinds == {b"IHDR", b"IDAT"} and len(data) == complete
+    untouched = kinds == {b"IHDR", b"IDAT"} and len(data) == complete and data.endswith(png.END)
     return data if untouched else png.assemble(header, pixels), image.size
 
 
@@ -110,7 +110,7 @@ def _re_encode(image: ImageFile.ImageFile, limits: Limits) -> tuple[bytes, tuple
         image.load()
         # Only now is the real size known of formats that turn themselves upright or hold another picture.
         target = _fit(image.size, limits.model_max_pixels)
-    scaled = _to_srgb(_scale(_with_true_alpha(image), target), profile)
+    scaled = to_srgb(_scale(_with_true_alpha(image), target), profile)
     if turn is not None:
         scaled = scaled.transpose(turn)
     while len(written := png.write(scaled)) > limits.model_max_bytes:
@@ -244,22 +244,18 @@ def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | No
         case "I;16" if "transparent" in image.info:
             (colour,) = image.info["transparent"]
             return lambda part: _grey_on_white(part.convert("I"), colour)
-        case "I;16" | "I;16L" | "I;16B" | "I;16N":
+        case "I;16":
             return lambda part: part.convert("I").point(lambda value: value * (1 / 257)).convert("L")
         case "I" if "masks" in image.info:
             masks = image.info["masks"]
             return lambda part: _unpacked(part, masks)
-        case "I" if image.format == "PPM":
+        case "I":
             return lambda part: part.point(lambda value: value * (1 / 257)).convert("L")
-        case "I" | "F":
+        case "F":
             scale, offset = _levels(image)
             return lambda part: part.convert("F").point(lambda value: value * scale + offset).convert("L")
-        case "YCbCr" | "RGBX":
+        case "RGBX":
             return lambda part: part.convert("RGB")
-        case "LAB":
-            lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-            transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
-            return lambda part: cast(Image.Image, ImageCms.applyTransform(part, transform))
         case mode:
             message = f"Pictures of Pillow's mode {mode} are not supported. Convert it to RGB."
             raise PictureError("unsupported_format", message)
@@ -310,26 +306,3 @@ def _levels(image: Image.Image) -> tuple[float, float]:
     top = next((usual for usual in (1.0, 255.0, 65535.0) if low >= 0 and high <= usual), high)
     scale = 255 / (top - bottom or 1.0)
     return scale, -bottom * scale
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture as grey or RGB in sRGB. A profile that cannot be used is ignored."""
-    if not _is_srgb(profile):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
-            mode = "L" if image.mode == "L" else "RGB"
-            srgb = ImageCms.createProfile("sRGB")
-            image = cast(Image.Image, ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")).convert(mode)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            pass
-    return image if image.mode in {"L", "RGB"} else image.convert("RGB")
-
-
-def _is_srgb(profile: bytes | None) -> bool:
-    """Whether the colours are sRGB already; a picture without a profile counts as sRGB."""
-    if not profile:
-        return True
-    try:
-        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return False

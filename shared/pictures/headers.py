@@ -75,6 +75,9 @@ _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""
 # The entry of EXIF data in the list of items ("infe", ISO/IEC 14496-12), in the versions with short and long numbers.
 _EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
 
+# The first property of colour is the picture's own; one of its transparency or depth would follow.
+_CODE_POINTS = b"colrnclx"
+
 _SCAN, _EXIF, _COMMENT = 0xDA, 0xE1, 0xFE
 _APPLICATIONS = range(0xE0, 0xF0)
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -241,6 +244,12 @@ def webp_pixels(data: bytes) -> int:
             return (_little_endian(data[26:28]) & 0x3FFF) * (_little_endian(data[28:30]) & 0x3FFF)
         case _:
             return 0
+
+
+def code_points(data: bytes) -> tuple[int, int] | None:
+    """What an AVIF or HEIC says of its primaries and its curve, as H.273 numbers them (``colr``, ISO/IEC 14496-12)."""
+    _, found, rest = data.partition(_CODE_POINTS)
+    return (int.from_bytes(rest[:2]), int.from_bytes(rest[2:4])) if found else None
 
 
 def _little_endian(data: bytes) -> int:

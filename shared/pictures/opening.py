@@ -27,6 +27,7 @@ from PIL import (
 from shared.errors import PictureError
 from shared.pictures import headers, png
 from shared.pictures.bitmaps import MAX_PIXELS_OF_AN_ICON, bitmap_of_icon
+from shared.pictures.colour import code_points
 from shared.pictures.tiff.pages import is_tiff
 from shared.pictures.tiff.picture import TiffPicture
 
@@ -152,7 +153,10 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     if data.startswith(b"\xff\xd8\xff"):
         return _open_jpeg(data)
     if data[4:8] == b"ftyp":
-        return _identified(headers.heif_without_exif(data))
+        image = _identified(headers.heif_without_exif(data))
+        if not image.info.get("icc_profile") and (points := headers.code_points(data)):
+            image.info["icc_profile"] = code_points.profile_of(*points)
+        return image
     if is_tiff(data):
         return TiffPicture(data)
     image = _identified(data)

@@ -7,6 +7,8 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 from PIL import Image, ImageChops
 
+from shared.pictures.colour import code_points
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"\0\0\0\0IEND\xaeB`\x82"
 _GREY, _RGB = 0, 2
@@ -30,8 +32,9 @@ type Chunks = list[tuple[bytes, memoryview]]
 def chunks(data: bytes) -> Chunks:
     """Return the type and content of each chunk up to ``IEND``, or to the end of a file without it.
 
-    Raises ``ValueError`` for a critical chunk that is cut off or has a wrong checksum, and for more chunks than any
-    encoder writes. Other chunks of that kind are left out: all they say is about the pixels, which are whole.
+    Raises ``ValueError`` for a critical chunk that is cut off or has a wrong checksum, for a second header, and
+    for more chunks than any encoder writes. Other broken chunks are left out: all they say is about the pixels,
+    which are whole.
     """
     view = memoryview(data)
     found: Chunks = []
@@ -41,6 +44,8 @@ def chunks(data: bytes) -> Chunks:
         if kind == b"IEND" or len(kind) < 4:
             return found
         end = position + 8 + int.from_bytes(data[position : position + 4])
+        if kind == b"IHDR" and any(known == kind for known, _ in found):
+            raise ValueError("there is a second header")
         if data[end : end + 4] == isal_zlib.crc32(view[position + 4 : end]).to_bytes(4):
             found.append((kind, view[position + 8 : end]))
         elif not kind[:1].islower():
@@ -83,7 +88,10 @@ def transparent(found: Chunks) -> tuple[int, ...] | None:
 
 
 def metadata(found: Chunks) -> dict[str, bytes]:
-    """The EXIF data, XMP and ICC profile (``exif``, ``xmp``, ``icc_profile``), unchecked; without what is broken."""
+    """The EXIF data, XMP and ICC profile (``exif``, ``xmp``, ``icc_profile``), unchecked; without what is broken.
+
+    Code points of colours count as a profile, before any other (PNG specification, third edition, 4.3).
+    """
     said: dict[str, bytes] = {}
     for kind, content in found:
         match kind:
@@ -98,6 +106,9 @@ def metadata(found: Chunks) -> dict[str, bytes]:
                 if name not in said:
                     text = _text(kind, bytes(content[keyword.end() :]))[:_MAX_TEXT]
                     said[name] = text if name == "xmp" else _unhexed(text)
+    points = next((content for kind, content in found if kind == b"cICP"), b"")
+    if len(points) == 4:
+        said["icc_profile"] = code_points.profile_of(points[0], points[1]) or b""
     return {name: content for name, content in said.items() if content}
 
 

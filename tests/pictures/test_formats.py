@@ -113,13 +113,9 @@ def test_tiff_of_a_fax() -> None:
     assert corners(prepare(save(fax, "TIFF", compression="group4"), LIMITS)) == [black, white, black, white]
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "LAB"])
-def test_tiff_in_other_colour_spaces(mode: str) -> None:
-    if mode == "LAB":
-        data = save(Image.new("LAB", (80, 60), (255, 128, 128)), "TIFF")
-        assert near(corners(prepare(data, LIMITS)), [WHITE] * 4)
-    else:
-        assert near(corners(prepare(save(quarters().convert("CMYK"), "TIFF"), LIMITS)), ALL)
+def test_tiff_in_lab() -> None:
+    data = save(Image.new("LAB", (80, 60), (255, 128, 128)), "TIFF")
+    assert near(corners(prepare(data, LIMITS)), [WHITE] * 4)
 
 
 def tiff(order: str, tiled: bool, bits: int = 8) -> bytes:

@@ -89,6 +89,8 @@ def _read(page: Page, planes: list[Bytes]) -> Samples:
     return samples if channels == len(page.wanted) else samples[..., page.wanted]
 
 
+# Not even a signalling NaN is worth a line on stderr.
+@np.errstate(all="ignore")
 def scale_of(page: Page, parts: list[Samples]) -> Scale:
     """The range of numbers that have no fixed one: the smallest usual range that holds them all.
 
@@ -108,6 +110,7 @@ def fixed_scale(page: Page) -> Scale:
     return Scale(full, full)
 
 
+@np.errstate(all="ignore")
 def shown(page: Page, samples: Samples, scale: Scale) -> Image.Image:
     """These rows as a picture of 8 bits a channel, opaque on white: ``L``, ``RGB`` or ``CMYK``."""
     height, width, _ = samples.shape

@@ -1,0 +1,1 @@
+"""Colours as sRGB, whatever a file says that they are."""
