@@ -63,11 +63,11 @@ var toQueue = {
     }
   }
 }
-// One upload in pieces, or to an account with folders, raises several events; these mean that it is complete.
+// One upload in pieces, over SFTP, or to an account with folders raises several events; these mean that it is complete.
 var complete = {
   operatorType: 'StringIn'
   key: 'data.api'
-  values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose']
+  values: ['PutBlob', 'PutBlockList', 'CopyBlob', 'FlushWithClose', 'SftpCommit']
 }
 // The blob trigger reads the name from the event's URL. Of these names it would make another name, or none, which ends the
 // host. They have doubled slashes (so leading ones, too), dot segments, a question mark or a backslash (5C), which mean
@@ -123,6 +123,27 @@ resource unsafeUploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025
     }
   }
 ]
+
+// In an account with folders (a hierarchical namespace), a rename is an event of its own, and so is everything that happens
+// to a whole folder. Other accounts never send these.
+resource renames 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
+  parent: topic
+  name: 'renames'
+  properties: {
+    eventDeliverySchema: 'EventGridSchema'
+    deliveryWithResourceIdentity: toQueue
+    filter: {
+      includedEventTypes: [
+        'Microsoft.Storage.BlobRenamed'
+        'Microsoft.Storage.DirectoryRenamed'
+        'Microsoft.Storage.DirectoryDeleted'
+      ]
+      subjectBeginsWith: images
+    }
+    retryPolicy: retries
+    deadLetterWithResourceIdentity: deadLetters
+  }
+}
 
 resource deletions 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic

@@ -96,6 +96,10 @@ param modelMaxPixels int = 2458624
 @description('Most bytes of the PNG that is sent to the model.')
 param modelMaxBytes int = 5000000
 
+@maxLength(2000)
+@description('Patterns such as *.jpg, photos/* of the names that are images, separated by commas. Empty: all names are.')
+param imageNames string = ''
+
 @minLength(1)
 @description('Key of the blob metadata whose text is embedded together with the image. A dash, which cannot be a key: none.')
 param textMetadata string = 'text'
@@ -350,6 +354,7 @@ var appSettings = {
   IMAGE_MAX_PIXELS: string(imageMaxPixels)
   MODEL_MAX_BYTES: string(modelMaxBytes)
   MODEL_MAX_PIXELS: string(modelMaxPixels)
+  IMAGE_NAMES: imageNames
   TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
   QUERY_RECORDS: queryRecords
   QUERY_RETENTION_DAYS: string(queryRetentionDays)

@@ -2,7 +2,7 @@
 
 Azurite sends no events, but it prints one access-log line for every finished request. A line that Event Grid would call
 BlobCreated or BlobDeleted is a change, and each change is an event. Not simulated: the ETag in an event (the app does
-not use it), and deletions sent as one batch request.
+not use it), deletions sent as one batch request, and renames, since Azurite has no folders.
 """
 
 import datetime
@@ -120,7 +120,7 @@ class Subscription:
         )
 
 
-_COMPLETE = Filter("data.api", "StringIn", ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose"))
+_COMPLETE = Filter("data.api", "StringIn", ("PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"))
 # As in infra/events.bicep. Of these names the blob trigger would make others, or none (local.host.blob_events); on a
 # queue every name arrives.
 _UNSAFE = ("//", "/./", "/../", "?", "\\", "%", "\ufffd")

@@ -93,7 +93,7 @@ def _build() -> Application:
     blobs = JsonBlobs(settings.embeddings_container, rest)
     space = Space(settings, blobs)
     records, reports, requests = RecordStore(space, blobs), ReportStore(space, blobs), RequestQueue(settings, queues)
-    sync = Sync(images, records, Embedder(settings, space, images, records, model), requests)
+    sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests)
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
     queries = Queries(settings, space, QueryCache(settings, blobs), model)
     dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), requests)

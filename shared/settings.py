@@ -30,6 +30,7 @@ _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
 _MAX_PORT = 65_535
+_MAX_PATTERNS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Settings(StorageSettings):
     foundry_timeout: int
     embedding_dimensions: int | None
     images_container: str
+    image_names: tuple[str, ...]
     embeddings_container: str
     image_max_bytes: int
     image_max_pixels: int
@@ -93,6 +95,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         model_max_bytes=read.number("MODEL_MAX_BYTES", 5_000_000, at_least=100_000),
         model_max_pixels=read.number("MODEL_MAX_PIXELS", 2_458_624, at_least=3_136),
         images_container=read.text("IMAGES_CONTAINER", "images", check=_container),
+        image_names=_patterns(read.optional("IMAGE_NAMES", check=_no_patterns) or ""),
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
@@ -298,6 +301,16 @@ def _container(value: str) -> str | None:
     if _CONTAINER.fullmatch(value):
         return None
     return "it must be 3 to 63 lower-case letters, digits and single dashes"
+
+
+def _patterns(value: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in value.split(",") if pattern.strip())
+
+
+def _no_patterns(value: str) -> str | None:
+    if len(value) <= _MAX_PATTERNS and value.isprintable() and _patterns(value):
+        return None
+    return f"it must be patterns such as *.jpg, photos/*, separated by commas, of at most {_MAX_PATTERNS} characters"
 
 
 def _queue_prefix(value: str) -> str | None:

@@ -246,7 +246,7 @@ class Cloud:
         """The app's ``Sync``, with the test's own parts if given."""
         images, records = images or self.image_reader(), records or self.record_store()
         embedder = Embedder(self.settings, self.space(), images, records, self.model_client())
-        return Sync(images, records, embedder, self.request_queue())
+        return Sync(self.settings, images, records, embedder, self.request_queue())
 
     def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
         """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""

@@ -49,6 +49,7 @@ OPTIONAL = [
     "FOUNDRY_API_KEY",
     "FOUNDRY_API_VERSION",
     "FOUNDRY_SCOPE",
+    "IMAGE_NAMES",
     "ImageStorage",
     "QUERY_RECORDS",
 ]
@@ -124,6 +125,9 @@ def test_one_message_names_every_problem() -> None:
         ("EMBEDDINGS_CONTAINER", "ab"),
         ("TEXT_METADATA", "my-text"),
         ("QUEUE_PREFIX", "Team"),
+        ("IMAGE_NAMES", " , ,"),
+        ("IMAGE_NAMES", "*.jpg\n*.png"),
+        ("IMAGE_NAMES", "*" * 2_001),
         ("QUEUE_PREFIX", "-team"),
         ("QUEUE_PREFIX", "team--"),
         ("QUEUE_PREFIX", "a" * 39),

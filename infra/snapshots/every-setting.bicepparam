@@ -13,6 +13,7 @@ param foundryTimeout = 60
 param imagesContainer = 'photographs'
 param embeddingsContainer = 'vectors'
 param queuePrefix = 'team-a-'
+param imageNames = '*.jpg, *.png'
 param imageMaxBytes = 1000001
 param imageMaxPixels = 1000002
 param modelMaxPixels = 1000003

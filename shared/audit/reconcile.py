@@ -23,7 +23,7 @@ from shared.log import Report
 from shared.pictures.limits import PREPARATION
 from shared.settings import Settings
 from shared.storage.images import Images
-from shared.storage.names import is_addressable, space_of
+from shared.storage.names import image_names, is_addressable, space_of
 from shared.storage.queues import Queues
 from shared.uploads.record_store import RecordStore
 from shared.uploads.requests import RequestQueue
@@ -95,6 +95,7 @@ class Reconcile:
         queues: Queues,
     ) -> None:
         self._container, self._space = settings.images_container, space_of(settings)
+        self._is_image = image_names(settings)
         self._images = images
         self._records = records
         self._reports = reports
@@ -224,6 +225,11 @@ class Reconcile:
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
+                if found.image is not None and not self._is_image(found.image[0]):
+                    audit.report.excluded += 1
+                    if found.record is None and found.failure is None:
+                        continue
+                    found = found._replace(image=None)
                 if classify(found, audit):
                     self._request_sync(found, audit, workers)
 

@@ -27,7 +27,8 @@ class AuditReport(msgspec.Struct, kw_only=True):
     another ETag), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
     ``text_refused`` counts the current and outdated ones that were embedded without their text, since the model takes
     none.
-    ``orphaned`` counts names that have records but no image. ``requested`` counts the names put on the queue, or that
+    ``excluded`` counts blobs whose names match no pattern of ``IMAGE_NAMES``, which are no images. ``orphaned`` counts
+    names that have records but no image, or an excluded one. ``requested`` counts the names put on the queue, or that
     ``dry_run`` kept off it. ``contents`` counts the vectors kept for images with the same bytes, ``contents_removed``
     those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
     spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
@@ -51,6 +52,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     stale: int = 0
     orphaned: int = 0
     ignored: int = 0
+    excluded: int = 0
     failed: dict[str, int] = msgspec.field(default_factory=dict)
     requested: int = 0
     estimate: Estimate = Estimate(calls=0, total_tokens=0)

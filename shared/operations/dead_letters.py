@@ -97,6 +97,6 @@ class DeadLetters:
             # Events of other containers are another app's to take.
             if requests:
                 for request in requests:
-                    self._requests.put(request.name)
+                    self._requests.send(request)
                 counts.requeued += len(requests)
                 self._blobs.delete(blob.name, condition=if_match(blob.etag))

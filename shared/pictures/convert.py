@@ -12,7 +12,7 @@ from shared.errors import PictureError
 from shared.pictures import png
 from shared.pictures.colour.srgb import is_srgb, to_srgb
 from shared.pictures.limits import Limits, Prepared
-from shared.pictures.opening import MEDIA_TYPES, damaged, open_picture
+from shared.pictures.opening import damaged, open_picture
 
 # The model enlarges smaller pictures itself (56 x 56, Cohere's "Embed" documentation); here we choose how.
 _MIN_PIXELS = 3_136
@@ -21,6 +21,8 @@ _BAND_PIXELS = 500_000
 # A picture more than so many times wider than its target is scaled by the faster filter.
 _FAST_FILTER_RATIO = 1.5
 
+# Formats in which programs write zeroes for an alpha that they do not use.
+_UNSURE_OF_ALPHA = {"BMP", "DDS", "TGA"}
 # Colour types of a PNG that may pass through: grey, RGB, RGBA.
 _PASSED_COLOURS = {0, 2, 6}
 _TURNS = {
@@ -55,7 +57,6 @@ def prepare(data: bytes, limits: Limits) -> Prepared:
 def _convert(data: bytes, limits: Limits) -> Prepared:
     image = open_picture(data, limits.image_max_pixels)
     width, height = image.size
-    media_type = MEDIA_TYPES[image.format or ""]
     try:
         written, size = _pass_through(image, data, limits) or _re_encode(image, limits)
     except PictureError:
@@ -66,7 +67,7 @@ def _convert(data: bytes, limits: Limits) -> Prepared:
     except Exception as error:
         # Decoders raise exceptions of any type. Whatever they raise is about these bytes.
         raise damaged(f"The {image.format} picture cannot be decoded", error) from error
-    return Prepared(written, *size, media_type, width, height)
+    return Prepared(written, *size, image.info["media_type"], width, height)
 
 
 def _pass_through(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]] | None:
@@ -97,7 +98,7 @@ def _pass_through(image: Image.Image, data: bytes, limits: Limits) -> tuple[byte
     return data if untouched else png.assemble(header, pixels), image.size
 
 
-def _re_encode(image: ImageFile.ImageFile, limits: Limits) -> tuple[bytes, tuple[int, int]]:
+def _re_encode(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, int]]:
     """Decode, scale, turn upright, flatten and write as PNG. If the PNG has too many bytes, scale it down further."""
     profile = image.info.get("icc_profile")
     target = _fit(image.size, limits.model_max_pixels)
@@ -132,7 +133,7 @@ def _with_true_alpha(image: Image.Image) -> Image.Image:
         *colours, alpha = image.info["masks"]
         if not any(_channel(part, alpha).getbbox() for _, part in _bands(image)):
             image.info["masks"] = (*colours, 0)
-    if image.format not in {"BMP", "ICO"} or not ("opacity" in image.info or image.format == "BMP"):
+    if image.format not in _UNSURE_OF_ALPHA and "opacity" not in image.info:
         return image
     if image.mode == "RGBA":
         if image.getchannel("A").getbbox() is not None:
@@ -235,6 +236,9 @@ def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image] | No
     match image.mode:
         case "L" | "RGB" | "CMYK" if opaque:
             return (lambda part: part) if "covered" in image.info else None
+        case "1" if image.format == "XBM":
+            # Bits that are set are the foreground, which is black.
+            return lambda part: ImageChops.invert(part.convert("L"))
         case "1" if opaque:
             return lambda part: part.convert("L")
         case "P" if opaque:

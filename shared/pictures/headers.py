@@ -4,45 +4,38 @@ Nothing here fails, whatever the bytes are.
 """
 
 import re
+import struct
 import zlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 # The first bytes of known formats. A file that starts with them and cannot be opened is a damaged picture.
 _MAGIC_BYTES = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|....ftyp|\0\0\0\x0cjP|\xff\x4f\xff\x51",
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|II\+\0|MM\0\+|RIFF....WEBP|....ftyp|\0\0\0\x0cjP|\xff\x4f\xff\x51"
+    rb"|8BPS|qoif|icns|DDS |\xff\x0a|\0\0\0\x0cJXL |\x01\xda[\0\x01][\x01\x02]|\x0a[\0-\x05]\x01[\x01\x02\x04\x08]"
+    rb"|#define \w+_width |\0\0\x02\0[^\0]",
     re.DOTALL,
 )
 # The first bytes of pictures, drawings and documents that a person would call pictures, with the name of their format.
 _OTHER_PICTURES = {
     rb"%PDF": "PDF",
     rb"%!PS|\xc5\xd0\xd3\xc6": "PostScript",
-    rb"8BPS\0": "Photoshop",
     rb"gimp xcf": "GIMP",
     rb"SIMPLE  =": "FITS",
     rb".{128}DICM": "DICOM",
-    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL",
     rb"II\xbc[\0\x01]": "JPEG XR",
     rb"\x97JB2": "JBIG2",
     rb"\x8a[JM]NG": "MNG or JNG",
-    rb"\0\0\x02\0[^\0]\0": "cursor (CUR)",
-    rb"icns\0": "ICNS",
-    rb"DDS \x7c": "DDS",
-    rb"qoif": "QOI",
-    rb"\x0a[\0-\x05]\x01[\x01\x02\x04\x08]": "PCX",
-    rb"\x01\xda[\0\x01][\x01\x02]": "SGI",
     rb"\x59\xa6\x6a\x95": "Sun raster",
     rb"#\?R(?:ADIANCE|GBE)": "Radiance HDR",
     rb"\x76\x2f\x31\x01": "OpenEXR",
     rb"P7[ \n]": "PAM",
-    rb"#define \w+_width ": "XBM",
     rb"/\* XPM \*/": "XPM",
     rb"FORM....(?:ILBM|PBM )": "IFF",
     rb"AT&TFORM": "DjVu",
     rb"BPG\xfb": "BPG",
     rb"FLIF": "FLIF",
     rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF": "Windows metafile",
-    rb"FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|FOVb|\0MRM|.{6}HEAPCCDR|....ftypcrx ": "camera raw",
 }
 _FILMS = {
     rb"....ftyp[ -~]{4}|....(?:moov|mdat|pnot)|\0\0\0.(?:wide|free|skip)": "QuickTime or MPEG-4",
@@ -79,6 +72,7 @@ _EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
 _CODE_POINTS = b"colrnclx"
 
 _SCAN, _EXIF, _COMMENT = 0xDA, 0xE1, 0xFE
+END_OF_JPEG = b"\xff\xd9"
 _APPLICATIONS = range(0xE0, 0xF0)
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, with Huffman or arithmetic coding.
@@ -103,8 +97,6 @@ def unsupported(data: bytes) -> str | None:
     for start, name in _NAMED_PICTURES:
         if start.match(data) or start.match(head):
             return f"It is a {name} file, a format that is not supported. Export it as PNG or JPEG."
-    if data.endswith(b"TRUEVISION-XFILE.\0"):
-        return "It is a TGA file, a format that is not supported. Export it as PNG or JPEG."
     if _is_svg(data):
         return "It is a drawing in SVG, a format that is not supported. Export it as PNG."
     # A cut file may end within its first box.
@@ -174,14 +166,34 @@ def heif_without_exif(data: bytes) -> bytes:
     return _EXIF_ITEM.sub(rb"\1skip", data)
 
 
-def rare_jpeg(data: bytes) -> str | None:
-    """What is unusual about the frame of a JPEG that no common decoder reads; ``None`` for all others."""
-    for marker, start, end in _jpeg_segments(data):
-        if marker in _FRAMES and end - start >= 6:
-            bits, channels = data[start], data[start + 5]
-            if marker not in _DECODED_FRAMES or bits != 8 or channels not in {1, 3, 4}:
-                return f"frame {marker:X}, {bits} bits, {channels} channels"
+class Frame(NamedTuple):
+    """What a JPEG says of its picture, and where the pixels of its first scan begin."""
+
+    width: int
+    height: int
+    rarity: str | None
+    """What no common decoder reads of it; ``None`` for nearly all."""
+    scan: int
+
+
+def jpeg_frame(data: bytes, start: int = 0) -> Frame | None:
+    """The frame of the JPEG that begins there; ``None`` if it has no frame or no scan."""
+    frame = None
+    for marker, at, end in _jpeg_segments(data, start):
+        if marker in _FRAMES and end - at >= 6 and frame is None:
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, at)
+            rare = marker not in _DECODED_FRAMES or bits != 8 or channels not in {1, 3, 4}
+            rarity = f"frame {marker:X}, {bits} bits, {channels} channels" if rare else None
+            frame = Frame(width, height, rarity, 0)
+        elif marker == _SCAN and frame is not None:
+            return frame._replace(scan=end)
     return None
+
+
+def has_exif(jpeg: bytes) -> bool:
+    """Whether the JPEG has EXIF data of its own."""
+    segments = _jpeg_segments(jpeg)
+    return any(marker == _EXIF and jpeg.startswith(b"Exif\0\0", at) for marker, at, _ in segments)
 
 
 def jpeg_without_metadata(data: bytes) -> tuple[bytes, bytes]:
@@ -210,12 +222,12 @@ def are_complete(data: bytes, scans: list[int], channels: int) -> bool:
     return len(complete) == channels * _COEFFICIENTS
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """The segments of a JPEG before its pixels: marker, where its content starts, and where it ends.
+def _jpeg_segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int]]:
+    """The segments of the JPEG that begins there, before its pixels: marker, start and end of its content.
 
     The last one is the header of the first scan (marker 0xDA), unless the file is damaged.
     """
-    at = 2
+    at = start + 2
     for _ in range(_MAX_SEGMENTS):
         if (fill := _FILL.match(data, at)) is None:
             return
@@ -232,18 +244,18 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         at += length
 
 
-def webp_pixels(data: bytes) -> int:
-    """The pixels of a WebP, which is decoded as it is opened; 0 for other files."""
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP; ``None`` for other files."""
     match data[:4], data[8:16]:
         case b"RIFF", b"WEBPVP8X":
-            return (1 + _little_endian(data[24:27])) * (1 + _little_endian(data[27:30]))
+            return 1 + _little_endian(data[24:27]), 1 + _little_endian(data[27:30])
         case b"RIFF", b"WEBPVP8L":
             sizes = _little_endian(data[21:25])
-            return (1 + (sizes & 0x3FFF)) * (1 + (sizes >> 14 & 0x3FFF))
+            return 1 + (sizes & 0x3FFF), 1 + (sizes >> 14 & 0x3FFF)
         case b"RIFF", b"WEBPVP8 ":
-            return (_little_endian(data[26:28]) & 0x3FFF) * (_little_endian(data[28:30]) & 0x3FFF)
+            return _little_endian(data[26:28]) & 0x3FFF, _little_endian(data[28:30]) & 0x3FFF
         case _:
-            return 0
+            return None
 
 
 def code_points(data: bytes) -> tuple[int, int] | None:

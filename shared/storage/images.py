@@ -10,12 +10,12 @@ from urllib.parse import unquote
 
 from shared.errors import PictureError
 from shared.settings import Settings
-from shared.storage.listing import Lister, Page
+from shared.storage.listing import FOLDER, Lister, Page
 from shared.storage.memory_budget import MemoryBudget
 from shared.storage.rest import BRIEF, LARGE, ONCE, Rest, conflict_if_changed, metadata_of, quoted, read_etag
 
 # What the bytes of pictures may take in a process at once: two of the default IMAGE_MAX_BYTES and some small ones. The
-# rest of an instance's 2,048 MB is for decoding, which takes up to 900 MB (shared.pictures.opening).
+# rest of an instance's 2,048 MB is for decoding, which takes up to 900 MB (shared.pictures.costs).
 _MAX_HELD = 256 * 2**20
 # Deflate's best ratio (zlib's technical details): an encoded blob becomes at most so many times as large.
 _MAX_INFLATION = 1032
@@ -70,7 +70,7 @@ class Images:
         self._rest.send("GET", url, "restype=container&comp=list&maxresults=1", effort=ONCE)
 
     def find(self, name: str, *, with_content: bool = False) -> Image | None:
-        """The image, or ``None`` if there is none.
+        """The image, or ``None`` if there is none; a folder's marker is none.
 
         With ``with_content`` its bytes come in the same request, unless they are large, encoded, or too much for what
         the process holds already: then :meth:`download` fetches them. Call ``forget`` when the image is done with.
@@ -78,7 +78,7 @@ class Images:
         url = self._rest.blob_url(self._container, name)
         if not with_content:
             answer = self._rest.find("HEAD", url)
-            return None if answer is None else _image(name, url, answer.headers)
+            return None if answer is None else _unless_folder(_image(name, url, answer.headers))
         reserved = 0
 
         def wants(headers: Mapping[str, str]) -> bool:
@@ -110,6 +110,9 @@ class Images:
         if image.content is None:
             # The connection broke: whoever holds this room and waits for more of it would wait for itself.
             release()
+        if _unless_folder(image) is None:
+            image.forget()
+            return None
         return image
 
     @contextlib.contextmanager
@@ -160,6 +163,10 @@ class Images:
         if image.size > LARGE:
             return self._rest.read_large(image.url, image.etag)
         return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
+
+
+def _unless_folder(image: Image) -> Image | None:
+    return None if FOLDER in image.metadata else image
 
 
 def _image(name: str, url: str, headers: Mapping[str, str]) -> Image:

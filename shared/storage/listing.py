@@ -12,8 +12,9 @@ from shared.storage.rest import Rest
 
 # The most blobs that storage returns at once.
 _PAGE_SIZE = 5000
-# Storage sets this on folders in accounts with a hierarchical namespace.
-_FOLDER = "hdi_isfolder"
+# The metadata of a blob that is a folder: storage sets it in accounts with a hierarchical namespace, and tools such as
+# AzCopy, blobfuse and Storage Explorer in others.
+FOLDER = "hdi_isfolder"
 
 
 class Listed(NamedTuple):
@@ -83,7 +84,7 @@ class Lister:
             for _, element in elements:
                 if element.tag == "Blob":
                     metadata = {entry.tag.lower(): entry.text or "" for entry in element.iterfind("Metadata/*")}
-                    if _FOLDER not in metadata:
+                    if FOLDER not in metadata:
                         etag = element.findtext("Properties/Etag", "").strip('"')
                         last_modified = element.findtext("Properties/Last-Modified", "")
                         blobs.append(Listed(_name(element), etag, metadata, last_modified))

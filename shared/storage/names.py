@@ -1,6 +1,9 @@
 """How blobs are named: spaces, and the keys of the records that belong to an image."""
 
+import fnmatch
 import hashlib
+import re
+from collections.abc import Callable
 from typing import Literal
 
 from shared.settings import Settings
@@ -26,6 +29,18 @@ def is_addressable(name: str) -> bool:
     """Whether a URL can name the image: clients and proxies resolve ``a/../b`` to ``b``, which is another image."""
     # The first test settles nearly every name without splitting it.
     return "." not in name or not {".", ".."} & set(name.split("/"))
+
+
+def image_names(settings: Settings) -> Callable[[str], bool]:
+    """Whether a name is that of an image, by ``IMAGE_NAMES``: it matches a pattern, or there is none.
+
+    ``*`` stands for any characters, ``/`` among them, ``?`` for one and ``[…]`` for one of a set; case does not count.
+    """
+    if not settings.image_names:
+        return lambda name: True
+    patterns = "|".join(fnmatch.translate(pattern) for pattern in settings.image_names)
+    matches = re.compile(patterns, re.IGNORECASE).match
+    return lambda name: matches(name) is not None
 
 
 def record_key(space: str, name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from shared.audit.reconcile import Reconcile
+from shared.audit.reconcile import Reconcile, ReconcileRequest
 from shared.audit.report import AuditMessage
 from shared.clock import now
 from shared.log import Report
@@ -14,7 +14,7 @@ from shared.uploads.messages import UnreadableMessageError, decoded, read_failed
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import DroppedMessage
 from shared.uploads.report import ImageReport
-from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, Message, RequestQueue
+from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, FolderRequest, Message, RequestQueue
 from shared.uploads.sync import Sync
 
 _CONTENT_LIMIT = 1000
@@ -56,11 +56,16 @@ class Intake:
             ImageReport(name=name, outcome="ignored", message=message).log("image", logging.WARNING)
 
     def queued(self, body: bytes) -> None:
-        """Sync the images named by a request or by storage events, or take the next step of an audit."""
+        """Sync the images named by a request or by storage events, or take the next step of an audit.
+
+        A folder that was renamed or deleted is audited.
+        """
         for message in self._read(read_queued, body, self._requests.queue):
             match message:
                 case AuditMessage(audit=audit):
                     self._reconcile.resume(audit)
+                case FolderRequest(prefix=prefix):
+                    self._reconcile.start(ReconcileRequest(prefix=prefix))
                 case EmbeddingRequest():
                     self._sync.request(message)
 
@@ -75,6 +80,10 @@ class Intake:
             match message:
                 case AuditMessage(audit=audit):
                     self._reconcile.abandoned(audit)
+                case FolderRequest(prefix=prefix):
+                    # The nightly audit covers it.
+                    reason = f"The platform gave up on the folder {prefix}: call reconcile with it as the prefix."
+                    Report(outcome="error", message=reason[:_CONTENT_LIMIT]).log("audit", logging.ERROR)
                 case EmbeddingRequest():
                     self._sync.crashed(message.name)
 
@@ -100,7 +109,7 @@ class Intake:
         Report(outcome="error", message=reason[:_CONTENT_LIMIT]).log("message_dropped", logging.ERROR)
 
 
-def read_queued(body: bytes) -> Sequence[EmbeddingRequest | AuditMessage]:
+def read_queued(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage]:
     """Read a message of the queue ``embedding-requests``. Raises ``UnreadableMessageError``."""
     body = decoded(body)
     if not body.startswith(b"{") or b'"audit"' not in body:

@@ -2,33 +2,49 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 import msgspec
 
-from shared.uploads.requests import EmbeddingRequest
+from shared.uploads.requests import EmbeddingRequest, FolderRequest
 
 _SUBJECT = "/blobServices/default/containers/"
 # How an object or a list begins.
 _JSON = {b"{", b"["}
 _MOST_ENCODINGS = 2
+# Of accounts with folders: one event for everything in the folder.
+_FOLDER_EVENTS = {"Microsoft.Storage.DirectoryRenamed", "Microsoft.Storage.DirectoryDeleted"}
 
 
 class UnreadableMessageError(ValueError):
     """The message is of no kind that this queue carries. It says why."""
 
 
-class _Data(msgspec.Struct, frozen=True):
-    """What an event says about its blob."""
+class _Data(msgspec.Struct, frozen=True, rename="camel"):
+    """What an event says about its blob or folder; what was renamed has two URLs, and no other."""
 
     url: str = ""
+    source_url: str = ""
+    destination_url: str = ""
 
 
-class _Event(msgspec.Struct):
-    """The part of a storage event that counts, in Event Grid's own schema or as a CloudEvent."""
+class _Event(msgspec.Struct, rename="camel"):
+    """The part of a storage event that counts.
+
+    Event Grid's own schema has ``eventType``, a CloudEvent ``type``.
+    """
 
     subject: str
     data: _Data = _Data()
+    event_type: str = ""
+    type: str = ""
+
+
+class _Kind(msgspec.Struct):
+    """What tells the request for a folder from that for an image."""
+
+    prefix: object = None
 
 
 class _FailedUpload(msgspec.Struct, rename="pascal"):
@@ -38,10 +54,11 @@ class _FailedUpload(msgspec.Struct, rename="pascal"):
     blob_name: str
 
 
-def read_requests(body: bytes) -> list[EmbeddingRequest]:
-    """Read a request, or events that a blob was written or deleted: both mean "sync it".
+def read_requests(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest]:
+    """Read a request, or events that a blob or folder was written, renamed or deleted: all mean "sync it".
 
-    Each names the container that it is about. Raises :class:`UnreadableMessageError`.
+    Each names the container that it is about. What was renamed is two requests: for what was and for what is there.
+    Raises :class:`UnreadableMessageError`.
     """
     body = decoded(body)
     try:
@@ -49,6 +66,9 @@ def read_requests(body: bytes) -> list[EmbeddingRequest]:
             return _named(msgspec.json.decode(body, type=list[_Event]))
         if b'"subject"' in body:
             return _named([msgspec.json.decode(body, type=_Event)])
+        # A name may hold the word, too.
+        if b'"prefix"' in body and msgspec.json.decode(body, type=_Kind).prefix is not None:
+            return [msgspec.json.decode(body, type=FolderRequest)]
         return [msgspec.json.decode(body, type=EmbeddingRequest)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"The message is neither a request of this app nor an event of storage: {error}"
@@ -87,13 +107,19 @@ def decoded(body: bytes) -> bytes:
     return text if text[:1] in _JSON else body
 
 
-def _named(events: list[_Event]) -> list[EmbeddingRequest]:
-    requests = []
+def _named(events: list[_Event]) -> list[EmbeddingRequest | FolderRequest]:
+    requests: list[EmbeddingRequest | FolderRequest] = []
     for event in events:
-        container, blobs, name = event.subject.removeprefix(_SUBJECT).partition("/blobs/")
-        if not event.subject.startswith(_SUBJECT) or not blobs or not name:
+        container, blobs, subject = event.subject.removeprefix(_SUBJECT).partition("/blobs/")
+        if not event.subject.startswith(_SUBJECT) or not blobs or not subject:
             raise UnreadableMessageError(f"The event's subject names no blob: {event.subject[:200]!r}")
-        requests.append(EmbeddingRequest(name=_name(event.data.url, container) or name, container=container))
+        said = (event.data.url, event.data.source_url, event.data.destination_url)
+        names = {name: None for url in said if (name := _name(url, container))} or {subject: None}
+        for name in names:
+            if {event.event_type, event.type} & _FOLDER_EVENTS:
+                requests.append(FolderRequest(prefix=f"{name.rstrip('/')}/", container=container))
+            else:
+                requests.append(EmbeddingRequest(name=name, container=container))
     return requests
 
 

@@ -45,6 +45,12 @@ class EmbeddingRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     refresh: bool = False
 
 
+class FolderRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A message on the queue: sync every image under this prefix, which was a folder's name or is one now."""
+
+    prefix: str
+
+
 class RequestQueue:
     """Puts requests on the queue. Safe to call from many threads."""
 
@@ -57,7 +63,11 @@ class RequestQueue:
 
     def put(self, name: str, *, refresh: bool = False) -> None:
         """Have the image synced as soon as possible."""
-        self._queues.send(self._ours(EmbeddingRequest(name=name, refresh=refresh)))
+        self.send(EmbeddingRequest(name=name, refresh=refresh))
+
+    def send(self, request: EmbeddingRequest | FolderRequest) -> None:
+        """Have a request taken as soon as possible, by this app."""
+        self._queues.send(self._ours(request))
 
     def put_later(self, request: EmbeddingRequest, retry_after: float | None) -> float:
         """Have the image synced later; returns in how many seconds.
@@ -84,7 +94,7 @@ class RequestQueue:
         self._queues.send(later, queue=queue, hidden_seconds=round(_wait(later.returned, None)))
         return True
 
-    def _ours(self, request: EmbeddingRequest) -> EmbeddingRequest:
+    def _ours[Request: Message](self, request: Request) -> Request:
         return msgspec.structs.replace(request, container=self._container, space=self._space)
 
 

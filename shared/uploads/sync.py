@@ -31,8 +31,9 @@ from shared.errors import (
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, Schedule
 from shared.pictures.limits import PREPARATION
+from shared.settings import Settings
 from shared.storage.images import Image, Images
-from shared.storage.names import is_addressable
+from shared.storage.names import image_names, is_addressable
 from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordState, RecordStore
 from shared.uploads.records import EmbeddingRecord, FailureRecord
@@ -73,7 +74,10 @@ class _Turn:
 class Sync:
     """Keeps records true to their images. Safe to call from many threads and processes, for the same image too."""
 
-    def __init__(self, images: Images, records: RecordStore, embedder: Embedder, requests: RequestQueue) -> None:
+    def __init__(
+        self, settings: Settings, images: Images, records: RecordStore, embedder: Embedder, requests: RequestQueue
+    ) -> None:
+        self._is_image = image_names(settings)
         self._images = images
         self._records = records
         self._embedder = embedder
@@ -83,7 +87,11 @@ class Sync:
         self._turns_lock = threading.Lock()
 
     def upload(self, name: str) -> ImageReport:
-        """Sync an image that was just uploaded: see :meth:`request`."""
+        """Sync an image that was just uploaded: see :meth:`request`. What ``IMAGE_NAMES`` excludes is ignored."""
+        if not self._is_image(name):
+            report = ImageReport(name=name, outcome="ignored", message="Its name matches no pattern of IMAGE_NAMES.")
+            report.log("image", logging.INFO)
+            return report
         return self._sync(EmbeddingRequest(name=name), MAX_TOTAL_WAIT)
 
     def request(self, request: EmbeddingRequest) -> ImageReport:
@@ -187,7 +195,8 @@ class Sync:
         made is seen either by that comparison or by the event of the change, whichever comes later.
 
         A record of this version of the image is left alone, also if it is of another preparation: a new release of the
-        app does not pay for every image again unasked. ``refresh`` asks for it.
+        app does not pay for every image again unasked. ``refresh`` asks for it. What ``IMAGE_NAMES`` excludes counts as
+        gone.
         """
         if not is_addressable(name):
             report.outcome, report.message = "ignored", "A URL cannot carry a name with '.' or '..' as a segment."
@@ -201,7 +210,7 @@ class Sync:
             # An image without a record will most likely be embedded: one request checks and downloads it.
             wanted = found is None and made is None and settled is None and giving_up != "crashed"
             with report.step("download" if wanted else "look"):
-                image = self._images.find(name, with_content=wanted)
+                image = self._images.find(name, with_content=wanted) if self._is_image(name) else None
             version = image.etag if image else _GONE
             if version == settled:
                 return

@@ -19,10 +19,11 @@ def subscriptions(deployment: str = "events") -> dict[str, Any]:
 
 IMAGES = "/blobServices/default/containers/images/blobs/"
 KINDS = {
-    "uploads": "BlobCreated",
-    "uploads-unsafe": "BlobCreated",
-    "uploads-unsafe-ending": "BlobCreated",
-    "deletions": "BlobDeleted",
+    "uploads": ["BlobCreated"],
+    "uploads-unsafe": ["BlobCreated"],
+    "uploads-unsafe-ending": ["BlobCreated"],
+    "renames": ["BlobRenamed", "DirectoryRenamed", "DirectoryDeleted"],
+    "deletions": ["BlobDeleted"],
 }
 # "String comparisons are case-insensitive", all conditions must hold, and of each any value: "Event filtering".
 CONDITIONS: dict[str, Callable[[str, list[str]], bool]] = {
@@ -34,13 +35,13 @@ CONDITIONS: dict[str, Callable[[str, list[str]], bool]] = {
 }
 
 
-def told_of_upload(name: str) -> set[str]:
+def told_of_upload(name: str, api: str = "PutBlob") -> set[str]:
     """The subscriptions that get the event of an upload under this name."""
-    event = {"subject": IMAGES + name, "data.api": "PutBlob"}
+    event = {"subject": IMAGES + name, "data.api": api}
     return {
         subscription
         for subscription, properties in subscriptions().items()
-        if KINDS[subscription] == "BlobCreated"
+        if KINDS[subscription] == ["BlobCreated"]
         and all(
             CONDITIONS[condition["operatorType"]](
                 event[condition["key"]].lower(), [value.lower() for value in condition["values"]]
@@ -59,6 +60,16 @@ def test_new_images_go_to_the_function_that_embeds_them() -> None:
 @pytest.mark.parametrize("name", ["a b.jpg", "trip/a#1.jpg", "a..b/.c/d", "ü/図.png", "a&code=1+2=3"])
 def test_a_name_that_the_blob_trigger_can_carry_goes_to_it_alone(name: str) -> None:
     assert told_of_upload(name) == {"uploads"}
+
+
+@pytest.mark.parametrize("api", ["PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"])
+def test_an_upload_is_announced_when_it_is_complete(api: str) -> None:
+    assert told_of_upload("a.jpg", api) == {"uploads"}
+
+
+@pytest.mark.parametrize("api", ["SftpCreate", "SftpWrite", "CreateFile", "AppendFile"])
+def test_an_upload_is_not_announced_before_it_is_complete(api: str) -> None:
+    assert told_of_upload("a.jpg", api) == set()
 
 
 @pytest.mark.parametrize(
@@ -87,10 +98,10 @@ def test_all_but_the_webhook_goes_to_the_queue_that_the_app_reads_without_a_key(
 
 
 @pytest.mark.parametrize("deployment", ["events", "events-queue"])
-def test_each_subscription_takes_one_kind_of_event_of_the_images_container_and_loses_none(deployment: str) -> None:
+def test_each_subscription_takes_its_kinds_of_events_of_the_images_container_and_loses_none(deployment: str) -> None:
     assert subscriptions(deployment).keys() == KINDS.keys()
     for name, subscription in subscriptions(deployment).items():
-        assert subscription["filter"]["includedEventTypes"] == [f"Microsoft.Storage.{KINDS[name]}"]
+        assert subscription["filter"]["includedEventTypes"] == [f"Microsoft.Storage.{kind}" for kind in KINDS[name]]
         assert subscription["filter"]["subjectBeginsWith"] == IMAGES
         assert subscription["retryPolicy"] == {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440}
         kept = subscription["deadLetterWithResourceIdentity"]["deadLetterDestination"]["properties"]

@@ -504,7 +504,6 @@ UNSUPPORTED = {
         tiff(full_range("u1", 6), more={EXTRA_SAMPLES: (SHORT, [0] * 5)}),
         ["8-bit unsigned grey with 6 channels", "red, green and blue"],
     ),
-    "camera raw": (tags_of(t262=32_803), ["camera raw"]),
     "LogLuv": (tags_of(t262=32_845, t259=34_676), ["LogLuv"]),
     "JPEG 2000": (tags_of(t259=33_005), ["JPEG 2000"]),
     "JPEG XL": (tags_of(t259=50_002), ["JPEG XL"]),

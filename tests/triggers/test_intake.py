@@ -5,10 +5,12 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from shared.uploads.messages import UnreadableMessageError, read_failed_upload, read_requests
-from shared.uploads.requests import EmbeddingRequest
+from shared.uploads.requests import EmbeddingRequest, FolderRequest
+from tests.audit.audits import drain
 from tests.conftest import Cloud
 from tests.drawing import picture
 
@@ -37,7 +39,7 @@ def cloud_event(name: str = NAME) -> dict[str, Any]:
 
 
 def requests(body: bytes) -> list[EmbeddingRequest]:
-    return read_requests(body)
+    return [request for request in read_requests(body) if isinstance(request, EmbeddingRequest)]
 
 
 @pytest.mark.parametrize("encodings", [0, 1, 2])
@@ -128,6 +130,79 @@ def test_a_deletion_event_removes_the_record(cloud: Cloud) -> None:
     cloud.images.delete_blob(NAME)
     intake.queued(json.dumps(event("BlobDeleted", container=cloud.settings.images_container)).encode())
     assert cloud.records() == []
+
+
+def renamed(container: str, kind: str, source: str, destination: str, *, cloud_event: bool = False) -> bytes:
+    """As in "Azure Blob Storage as an Event Grid source"."""
+    data = {
+        "api": "RenameFile",
+        "sourceUrl": f"https://x.dfs.core.windows.net/{container}/{quote(source)}",
+        "destinationUrl": f"https://x.dfs.core.windows.net/{container}/{quote(destination)}",
+    }
+    subject = f"/blobServices/default/containers/{container}/blobs/{destination}"
+    key = "type" if cloud_event else "eventType"
+    return json.dumps({"subject": subject, key: f"Microsoft.Storage.{kind}", "data": data}).encode()
+
+
+@pytest.mark.parametrize("cloud_event", [False, True])
+def test_of_a_renamed_image_the_old_name_loses_its_record_and_the_new_one_gets_one(
+    cloud: Cloud, cloud_event: bool
+) -> None:
+    cloud.upload("old ü.png", picture())
+    intake = cloud.intake()
+    container = cloud.settings.images_container
+    intake.uploaded(container, "old ü.png")
+    cloud.images.delete_blob("old ü.png")
+    cloud.upload("new #.png", picture())
+    intake.queued(renamed(container, "BlobRenamed", "old ü.png", "new #.png", cloud_event=cloud_event))
+    assert (cloud.record("old ü.png"), cloud.record("new #.png") is None) == (None, False)
+
+
+@pytest.mark.parametrize("cloud_event", [False, True])
+def test_a_renamed_folder_is_audited_at_both_places(cloud: Cloud, cloud_event: bool) -> None:
+    cloud.upload("old/a.png", picture())
+    intake = cloud.intake()
+    container = cloud.settings.images_container
+    intake.uploaded(container, "old/a.png")
+    cloud.images.delete_blob("old/a.png")
+    cloud.upload("new/a.png", picture())
+    intake.queued(renamed(container, "DirectoryRenamed", "old", "new", cloud_event=cloud_event))
+    drain(cloud)
+    assert (cloud.record("old/a.png"), cloud.record("new/a.png") is None) == (None, False)
+
+
+def test_a_deleted_folder_is_audited(cloud: Cloud) -> None:
+    cloud.upload("trip/a.png", picture())
+    intake = cloud.intake()
+    container = cloud.settings.images_container
+    intake.uploaded(container, "trip/a.png")
+    cloud.images.delete_blob("trip/a.png")
+    event_ = {
+        "subject": f"/blobServices/default/containers/{container}/blobs/trip",
+        "eventType": "Microsoft.Storage.DirectoryDeleted",
+        "data": {
+            "api": "DeleteDirectory",
+            "url": f"https://x.dfs.core.windows.net/{container}/trip",
+            "recursive": "true",
+        },
+    }
+    intake.queued(json.dumps(event_).encode())
+    drain(cloud)
+    assert cloud.record("trip/a.png") is None
+
+
+def test_a_folder_that_goes_back_on_the_queue_for_another_app_is_read_as_it_was() -> None:
+    folder = FolderRequest(prefix="trip/", container="another", returned=3)
+    assert list(read_requests(msgspec.json.encode(folder))) == [folder]
+    named = EmbeddingRequest(name='a "prefix": b.png')
+    assert list(read_requests(msgspec.json.encode(named))) == [named]
+
+
+def test_a_folder_that_the_platform_gave_up_on_is_an_error_that_says_what_to_do(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    cloud.intake().failed_request(msgspec.json.encode(FolderRequest(prefix="trip/")))
+    assert "call reconcile" in caplog.text
 
 
 def failed_upload(cloud: Cloud, name: str) -> bytes:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from shared.uploads.messages import read_requests
+from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Cloud
 from tests.drawing import picture
 
@@ -16,7 +17,8 @@ ACCOUNT = "https://account.blob.core.windows.net"
 def names(subject: str, url: str | None) -> list[str]:
     event = {"subject": f"/blobServices/default/containers/images/blobs/{subject}"}
     body = event if url is None else {**event, "data": {"api": "PutBlob", "url": f"{ACCOUNT}/images/{url}"}}
-    return [request.name for request in read_requests(json.dumps([body]).encode())]
+    requests = read_requests(json.dumps([body]).encode())
+    return [request.name for request in requests if isinstance(request, EmbeddingRequest)]
 
 
 @pytest.mark.parametrize(

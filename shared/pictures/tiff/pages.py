@@ -61,6 +61,7 @@ class Tag(enum.IntEnum):
     REFERENCE_BLACK_WHITE = 532
     XMP = 700
     COLOUR_PROFILE = 34675
+    DNG_VERSION = 50706
 
 
 class Photometric(enum.IntEnum):
@@ -123,7 +124,7 @@ class Entry:
 
 
 # Metadata never decides: what cannot be read of these is left out.
-_METADATA = {Tag.ORIENTATION, Tag.XMP, Tag.COLOUR_PROFILE}
+_METADATA = {Tag.ORIENTATION, Tag.XMP, Tag.COLOUR_PROFILE, Tag.DNG_VERSION}
 _FRACTIONS = {Tag.YCBCR_COEFFICIENTS, Tag.REFERENCE_BLACK_WHITE}
 # The size of a value by type, and how ``struct`` reads those that are whole numbers.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -321,29 +322,31 @@ def read_page(data: bytes) -> Page:
     Raises :class:`~shared.errors.PictureError` (``damaged_image``) if it cannot be read.
     """
     first = None
-    for page in _pages(data):
+    for page in every_page(data):
         if page.is_full:
             return page
         first = first or page
     if first is None:
         raise PictureError("damaged_image", "The TIFF has no page.")
-    # Where only thumbnails stand in the row of pages, the picture may be a page within the first.
-    reader = _Reader(data)
-    for offset in first.numbers(Tag.SUB_PAGES)[:_MAX_PAGES]:
-        page, _ = reader.page_at(offset)
-        if page.is_full:
-            return page
     return first
 
 
-def _pages(data: bytes) -> Iterator[Page]:
+def every_page(data: bytes) -> Iterator[Page]:
+    """The pages in their row, and then those within the first one, where some files have the picture itself.
+
+    Raises :class:`~shared.errors.PictureError` (``damaged_image``) at the first that cannot be read.
+    """
     reader = _Reader(data)
     offset = reader.first
+    first = None
     seen: set[int] = set()
     while offset and offset not in seen and len(seen) < _MAX_PAGES:
         seen.add(offset)
         page, offset = reader.page_at(offset)
+        first = first or page
         yield page
+    for inner in first.numbers(Tag.SUB_PAGES)[:_MAX_PAGES] if first else ():
+        yield reader.page_at(inner)[0]
 
 
 class _Reader:

@@ -143,7 +143,7 @@ def _from_webp(page: Page, data: bytes) -> Image.Image:
     mode = "RGBA" if any(page.extra) else "RGB"
     picture = Image.new(mode, (page.width, page.height))
     for place, size, content in chunks.webp_chunks(page, data):
-        if headers.webp_pixels(content) > math.prod(size):
+        if math.prod(headers.webp_size(content) or (0, 0)) > math.prod(size):
             raise PictureError("damaged_image", "The TIFF has a strip or tile with more pixels than it says.")
         part = Image.open(io.BytesIO(content), formats=["WEBP"])
         if part.size != size:

@@ -9,6 +9,7 @@ from tests.pictures.hostile import (  # noqa: F401
     other_files,
     png_files,
     ppm_files,
+    rare_formats,
     tiff_files,
     webp_files,
 )

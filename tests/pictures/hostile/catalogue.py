@@ -5,6 +5,7 @@ must survive and not only reject. If a picture of that size may not decode withi
 right as well.
 """
 
+import importlib
 import io
 import struct
 import zlib
@@ -51,6 +52,8 @@ def hostile(name: str, make: Callable[..., bytes], ends: frozenset[str], limits:
 
 def save(image: Image.Image, format: str, **options: object) -> bytes:
     file = io.BytesIO()
+    if format == "JXL":
+        importlib.import_module("pillow_jxl")
     if format == "HEIF":
         pillow_heif.from_pillow(image).save(file, **options)
     else:

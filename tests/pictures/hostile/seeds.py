@@ -13,6 +13,7 @@ from tests.pictures.hostile.gif_bmp_ico import RARE_MASKS, bit_fields, dib, gif,
 from tests.pictures.hostile.jpeg_files import jpeg_of_scans
 from tests.pictures.hostile.png_files import chunk, png
 from tests.pictures.hostile.webp_files import webp_animated
+from tests.pictures.rare_files import cursor, dds, icns, psd, raw_of_canon, raw_of_nikon, tga
 from tests.pictures.tiff_files import DEFLATE, LZW, PACKBITS, Samples, Tags, file_of, tiff
 
 
@@ -106,6 +107,23 @@ SEEDS: dict[str, Callable[..., bytes]] = {
             b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 9\n" + turned().tobytes().hex().encode())
         ),
     ),
+    "psd": lambda: psd(picture(), compressed=True, merged=True),
+    "psd_cmyk": lambda: psd(picture("CMYK"), mode=4),
+    "tga": lambda: tga(picture("RGBA")),
+    "tga_runs": lambda: tga(picture(), compressed=True, footer=False),
+    "pcx": lambda: save(picture(), "PCX"),
+    "qoi": lambda: save(picture("RGBA"), "QOI"),
+    "sgi": lambda: save(picture(), "SGI"),
+    "sgi_16_bit": lambda: save(picture("RGBA"), "SGI", bpc=2),
+    "dds": lambda: save(picture("RGBA"), "DDS", pixel_format="DXT5"),
+    "dds_numbers": lambda: dds((40, 30), 32, (255, 65_280, 0xFF0000, 0xFF000000), picture("RGBA").tobytes()),
+    "xbm": lambda: save(picture("1"), "XBM"),
+    "icns": lambda: icns((b"ic07", save(picture(), "PNG")), (b"ic08", save(picture("L"), "JPEG2000"))),
+    "cursor": lambda: cursor(dib((32, 32), 24, picture(size=(32, 40)).tobytes()), 32),
+    "jpeg_xl": lambda: save(picture(), "JXL"),
+    "jpeg_xl_container": lambda: save(picture("RGBA"), "JXL", lossless=True, use_container=True),
+    "raw_nikon": lambda: raw_of_nikon(picture(), orientation=6)[:20_000] + save(picture(), "JPEG"),
+    "raw_canon": lambda: raw_of_canon(picture(), 8),
     "ppm": lambda: save(picture(), "PPM"),
     "pgm_16_bit": lambda: save(picture("I"), "PPM"),
     "ppm_plain": lambda: b"P3\n# shades\n4 3\n100\n" + b"0 50 100 " * 12,
