@@ -129,4 +129,4 @@ hostile(
     lambda: b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x08free" * 1_000_000,
     BROKEN,
 )
-hostile("jpeg_xl_just_under_its_limit", lambda: save(Image.new("RGB", (4_700, 4_700)), "JXL", effort=1), PREPARED)
+hostile("jpeg_xl_just_under_its_limit", lambda: save(Image.new("RGB", (5_400, 5_400)), "JXL", effort=1), PREPARED)
