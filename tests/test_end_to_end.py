@@ -201,7 +201,7 @@ def test_a_known_picture_under_a_new_name_costs_no_model_call(
     assert [call["sha256"] for call in model.calls(200)].count(old["sha256"]) == 1
 
 
-def requests_queue(running: Stack, name: str = "embedding-requests") -> QueueClient:
+def queue_client(running: Stack, name: str = "embedding-requests") -> QueueClient:
     return QueueClient.from_connection_string(
         running.storage_connection_string, name, connection_verify=running.ca_file
     )
@@ -219,7 +219,7 @@ def test_a_message_is_read_as_plain_json_and_as_base64(
     upload(storage, name, picture("coral"))
     eventually(lambda: read(storage, f"images/{name}"))
     storage.get_blob_client("embeddings", f"{SPACE}/images/{name}.json").delete_blob()
-    with requests_queue(running) as queue:
+    with queue_client(running) as queue:
         queue.send_message(encoded(json.dumps({"name": name})))
     assert eventually(lambda: read(storage, f"images/{name}"))["name"] == name
 
@@ -229,7 +229,7 @@ def test_a_message_that_nobody_can_read_is_kept_for_an_operator_and_does_not_sta
     running: Stack, storage: BlobServiceClient, queue: str
 ) -> None:
     words = f"<no> base64 & no JSON, on {queue}"
-    with requests_queue(running, queue) as client:
+    with queue_client(running, queue) as client:
         client.send_message(words)
 
     def dropped() -> bool | None:
@@ -274,7 +274,7 @@ def test_an_audit_runs_on_schedule_and_the_status_reports_it(running: Stack, sto
     assert [space["space"] for space in report["spaces"]] == ["Cohere-embed-v3-english"]
 
 
-def test_queries_are_answered_over_http_and_then_from_storage(running: Stack) -> None:
+def test_queries_are_answered_over_http_and_then_from_the_cache(running: Stack) -> None:
     url = "data:image/png;base64," + base64.b64encode(picture("red")).decode()
     for route, body in (
         ("images/embeddings", {"input": [{"image": url}]}),
@@ -315,9 +315,7 @@ def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(
         "BlobName": "deadly.png",
         "ETag": "",
     }
-    with QueueClient.from_connection_string(
-        running.storage_connection_string, "webjobs-blobtrigger-poison", connection_verify=running.ca_file
-    ) as queue:
+    with queue_client(running, "webjobs-blobtrigger-poison") as queue:
         queue.send_message(base64.b64encode(json.dumps(event).encode()).decode())
     assert eventually(lambda: read(storage, "failures/deadly.png"))["code"] == "crashed"
 
@@ -346,7 +344,7 @@ def test_an_app_with_a_missing_setting_names_it_and_keeps_uploads_for_later(tmp_
         BlobServiceClient.from_connection_string(
             started.storage_connection_string, connection_verify=started.ca_file
         ) as storage,
-        requests_queue(started) as queue,
+        queue_client(started) as queue,
     ):
         for method, path in (("GET", "/health"), ("POST", "/models/embeddings"), ("GET", "/status")):
             answer = http.request(method, path, headers={"x-functions-key": started.functions_key})
