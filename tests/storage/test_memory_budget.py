@@ -15,13 +15,14 @@ from tests.conftest import PATIENCE, Cloud
 BOMBS = 12
 MIB = 2**20
 SYNC_ALL = """
-import resource, sys
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from bench.machine import memory_mib
 from shared.application import application
 names = [f"{number}.png" for number in range(int(sys.argv[1]))]
 with ThreadPoolExecutor(16) as threads:
     reports = list(threads.map(lambda name: application().intake._sync.upload(name), names))
-print({report.code for report in reports}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print({report.code for report in reports}, round(memory_mib("VmHWM")))
 """
 
 
