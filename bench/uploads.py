@@ -178,19 +178,28 @@ def _rss() -> Measurement:
 
 @cache
 def _usual_rate() -> Measurement:
-    """Images a second of the usual code in the same stack."""
-    few = _NUMBERS["12mp"] // 4
+    """Images a second of the usual code in the same stack, which begins like ours: with images that are there."""
+    names = [f"12mp/{index}" for index in range(_NUMBERS["12mp"] // 4)]
     with running(app=USUAL, settings=SETTINGS) as site:
+
+        def stored() -> list[str]:
+            return list(site.embeddings.list_blob_names(name_starts_with="usual/"))
+
+        def wait_for_all() -> None:
+            what = f"record for each of {len(names)} images of the usual code"
+            wait_for(what, lambda: len(stored()) == len(names))
+
         data = photographs.jpeg_12mp().read_bytes()
         site.behave(latency_ms=LATENCY_MS, mode="cheap")
+        site.upload({name: distinct(data, index) for index, name in enumerate(names)})
+        wait_for_all()
+        wait_for("end of its work", site.drained)
+        list(site.threads.map(site.embeddings.delete_blob, stored()))
         start = time.perf_counter()
-        site.upload({f"12mp/{index}": distinct(data, index) for index in range(few)})
-        wait_for(
-            f"record for each of {few} images of the usual code",
-            lambda: sum(1 for _ in site.embeddings.list_blob_names(name_starts_with="usual/")) == few,
-        )
-        rate = few / (time.perf_counter() - start)
-    return Measurement.once(rate, f"{few} images")
+        list(site.threads.map(site.notify, names))
+        wait_for_all()
+        rate = len(names) / (time.perf_counter() - start)
+    return Measurement.once(rate, f"{len(names)} images")
 
 
 def _vs_usual() -> Measurement:
