@@ -23,7 +23,6 @@ class Races:
     """What became of a few names that were written, deleted and announced concurrently, in any order."""
 
     changes: int
-    announcements: int
     images: int
     """The names that had an image in the end."""
     lost: int
@@ -36,7 +35,7 @@ def races(site: Site, *, names: int, changes: int, threads: int = 6, seed: int =
     shuffled, in addition to those that the stand-in for Event Grid sends.
     """
     prefix = "race/"
-    numbers, announced = count(), count()
+    numbers = count()
     site.behave(latency_ms=LATENCY_MS)
 
     def change(thread: int) -> None:
@@ -53,17 +52,14 @@ def races(site: Site, *, names: int, changes: int, threads: int = 6, seed: int =
             chance.shuffle(waiting)
             for deliver in [waiting.pop() for _ in range(chance.randint(0, len(waiting)))]:
                 deliver()
-                next(announced)
         for deliver in waiting:
             deliver()
-            next(announced)
 
     with ThreadPoolExecutor(threads) as changing:
         list(changing.map(change, range(threads)))
     site.settle(prefix, "images")
     return Races(
         changes=changes // threads * threads,
-        announcements=next(announced),
         images=len(list(site.images.list_blobs(name_starts_with=prefix))),
         lost=len(site.lost(prefix)),
     )

@@ -7,7 +7,6 @@ import json
 import random
 import re
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -410,7 +409,6 @@ def test_each_of_two_thousand_is_refused_in_our_shape_and_leaves_no_trace(
             list(threads.map(refused, malformed(NUMBER, seed=SEED + 2 + again)))
             grown = resident_mib(running) - before
     assert [said for _, said in answers if said] == []
-    assert Counter(kind for kind, _ in answers).total() == NUMBER
     assert len({kind for kind, _ in answers}) == len(KINDS)
     assert model.calls() == []
     assert grown < MOST_GROWTH_MIB
