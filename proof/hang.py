@@ -23,6 +23,8 @@ SPEED = 5
 FAST = {"PROOF_SPEED": str(SPEED), "AzureFunctionsJobHost__functionTimeout": f"00:00:{300 / SPEED:02.0f}"}
 LEASE = 600 / SPEED
 _EVERY = 1.5  # real seconds
+# Real seconds by which a busy machine may be late through no fault of the app.
+_LATE = 10.0
 _REFUSED = {429, 503, 504}
 
 
@@ -52,7 +54,7 @@ class _Answer:
     @property
     def is_bad(self) -> bool:
         allowed = {200} if self.query == "known" else {200, *_REFUSED}
-        return self.status not in allowed or self.seconds > SETTINGS.foundry_timeout
+        return self.status not in allowed or self.seconds > SETTINGS.foundry_timeout + _LATE * SPEED
 
 
 def hang(site: Site, *, images: int, minutes: float) -> Hang:
