@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
+from proof import APP, simulation
 from tests.infra.deployments import ROOT, app_settings, made
 
 
@@ -69,6 +70,13 @@ def host() -> _Host:
 
 def test_host_json_says_only_what_the_host_understands() -> None:
     assert host().extensions.queues.max_dequeue_count == host().extensions.blobs.poison_blob_threshold
+
+
+def test_the_proof_runs_as_much_at_once() -> None:
+    assert (APP / "host.json").read_text() == (ROOT / "host.json").read_text()
+    blobs, queues = host().extensions.blobs, host().extensions.queues
+    at_once = blobs.max_degree_of_parallelism, queues.batch_size + queues.new_batch_threshold
+    assert at_once == (simulation._UPLOADS, simulation._MESSAGES)
 
 
 def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:
