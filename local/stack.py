@@ -237,7 +237,7 @@ def _start_app(
 ) -> tuple[Stack, list[Subscription]]:
     """Start one app; returns also what it subscribes to."""
     app_settings = {**cloud.app_settings, **settings}
-    key, name = secrets.token_urlsafe(32), "functions" if number == 1 else f"functions-{number}"
+    key, suffix = secrets.token_urlsafe(32), "" if number == 1 else f"-{number}"
     answers = partial(_answers, cloud.http)
     host_options = ["--app", str(options.app.resolve()), "--lease", str(options.lease)]
     host_options += ["--refusals", str(options.refusals), *(["--extension"] if options.extension else [])]
@@ -250,7 +250,7 @@ def _start_app(
         "the functions host",
         [sys.executable, "-m", "local.host", *host_options],
         {**cloud.system, **app_settings, **host_settings},
-        _fresh(options.logs / f"{name}.log"),
+        _fresh(options.logs / f"functions{suffix}.log"),
         REPO_ROOT,
         options.show,
     )
@@ -259,7 +259,8 @@ def _start_app(
     events_url = functions.url
     if options.extension:
         environment = {**cloud.system, **app_settings}
-        extension = _extension(options.extension, options, functions.url, environment, cloud.emulator, key)
+        log = _fresh(options.logs / f"extension{suffix}.log")
+        extension = _extension(options.extension, options.app, functions.url, environment, cloud.emulator, key, log)
         parts.callback(extension.stop)
         extension.start(answers)
         events_url = extension.url
@@ -347,13 +348,18 @@ def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) ->
 
 
 def _extension(
-    program: Path, options: _Options, functions_url: str, environment: Mapping[str, str], emulator: Azurite, key: str
+    program: Path,
+    app: Path,
+    functions_url: str,
+    environment: Mapping[str, str],
+    emulator: Azurite,
+    key: str,
+    log: Path,
 ) -> Restarted:
     """The process of a program that has Microsoft's storage extension, in place of the host's own triggers."""
-    command = [str(program), "--app", str(options.app.resolve()), "--worker", f"{functions_url}/invocations"]
+    command = [str(program), "--app", str(app.resolve()), "--worker", f"{functions_url}/invocations"]
     connections = dict.fromkeys(("AzureWebJobsStorage", "ImageStorage"), emulator.connection_string)
     own = {name: value for name, value in environment.items() if not name.startswith(("AzureWebJobs", "ImageStorage"))}
-    log = _fresh(options.logs / "extension.log")
     return Restarted("the storage extension", command, {**own, **connections, "FUNCTIONS_KEY": key}, log, REPO_ROOT)
 
 
@@ -424,9 +430,19 @@ def _app_settings(emulator: Azurite, tokens: Identity, client_id: str) -> dict[s
 def _log_folder() -> Path:
     """A folder for this process's logs. Deletes those of processes that no longer run."""
     for old in LOGS.glob("*"):
-        if old.name.isdecimal() and not Path(f"/proc/{old.name}").exists():
+        if old.name.isdecimal() and not _is_running(int(old.name)):
             shutil.rmtree(old)
     return LOGS / str(os.getpid())
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # it sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is somebody else's
+    return True
 
 
 def _fresh(log: Path) -> Path:
