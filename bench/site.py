@@ -126,15 +126,7 @@ class Site:
 
     def host_process(self) -> Path | None:
         """The host's folder in ``/proc``; ``None`` where there is none at the moment."""
-        for task in Path(f"/proc/{self.stack.pid}/task").iterdir():
-            # Threads and processes may end meanwhile.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                for pid in (task / "children").read_text().split():
-                    process = Path("/proc") / pid
-                    # Several stacks may run in one process; only this one's host was started with this key.
-                    if f"FUNCTIONS_KEY={self.stack.functions_key}\0".encode() in (process / "environ").read_bytes():
-                        return process
-        return None
+        return host_process(self.stack)
 
     def drained(self) -> bool:
         """Whether no queue has a message, visible or hidden."""
@@ -239,6 +231,21 @@ def _site(running: Stack, parts: ExitStack, images: str = "images", folder: str 
         parts.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE)),
         parts.enter_context(ThreadPoolExecutor(8)),
     )
+
+
+def host_process(running: Stack) -> Path | None:
+    """The folder in ``/proc`` of a stack's functions host; ``None`` where there is none at the moment."""
+    key = f"FUNCTIONS_KEY={running.functions_key}\0".encode()
+    for task in Path(f"/proc/{running.pid}/task").iterdir():
+        # Threads and processes may end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for pid in (task / "children").read_text().split():
+                process = Path("/proc") / pid
+                # Several stacks may run in one process, each with a key of its own. An extension has its host's key.
+                is_host = b"local.host" in (process / "cmdline").read_bytes().split(b"\0")
+                if is_host and key in (process / "environ").read_bytes():
+                    return process
+    return None
 
 
 def wait_for(what: str, true: Callable[[], bool], *, every: float = 0.05) -> None:

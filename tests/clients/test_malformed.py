@@ -5,12 +5,10 @@ import gzip
 import io
 import json
 import random
-import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +16,8 @@ import httpx
 import pytest
 from PIL import Image
 
+from bench.machine import memory_mib
+from bench.site import host_process
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model
 
@@ -365,15 +365,10 @@ def complaint(request: Malformed, answer: httpx.Response) -> str | None:
 
 
 def resident_mib(running: Stack) -> float:
-    """The memory of the process that runs the functions: the only one of the stack that has this key."""
-    for task in Path(f"/proc/{running.pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            process = Path("/proc") / child
-            if f"FUNCTIONS_KEY={running.functions_key}\0".encode() in (process / "environ").read_bytes():
-                found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
-                assert found is not None
-                return int(found[1]) / 1024
-    raise AssertionError("the functions host is not among this process's children")
+    """The memory of the process that runs the functions."""
+    process = host_process(running)
+    assert process is not None, "the functions host is not among this process's children"
+    return memory_mib("VmRSS", process)
 
 
 @pytest.fixture(scope="module")
