@@ -1,8 +1,9 @@
 """A stand-in for Event Grid: it notifies the function app of every blob that is written or deleted.
 
 Each event goes to every subscription whose filters it passes: one at a time, again after a failure by the retry
-schedule, and to the dead letters where it cannot be delivered. What takes time takes a hundredth of Event Grid's. On
-demand events come twice and out of order. Not simulated: the pause for all events of an endpoint that fails often.
+schedule, and to the dead letters where it cannot be delivered. Its pauses and the lifetime of its events are a
+hundredth of Event Grid's; the time for an answer is the same. On demand events come twice and out of order. Not
+simulated: the pause for all events of an endpoint that fails often.
 """
 
 import base64
@@ -42,7 +43,8 @@ _SHORTEST_PAUSE: dict[int | None, int] = {
     HTTPStatus.REQUEST_TIMEOUT: 120,
     HTTPStatus.SERVICE_UNAVAILABLE: 30,
 }
-_PATIENCE = 30
+# Not a hundredth of Event Grid's: an app answers no faster here.
+_ANSWER_TIMEOUT = 30
 _BEFORE_DEAD_LETTERING = 300
 
 
@@ -51,7 +53,7 @@ class Policy:
     """How events are delivered. The defaults are those of the deployment."""
 
     speed: float = 100
-    """How many times faster than Event Grid's own everything is that takes time."""
+    """How many times shorter than Event Grid's own its pauses and the lifetime of its events are."""
     attempts: int = 30
     lifetime: float = 24 * 3600
     """Seconds of Event Grid's time after which an event that was not delivered is a dead letter."""
@@ -215,7 +217,12 @@ def to_webhook(http: urllib3.PoolManager, url: str) -> Callable[[Event], int | N
     def send(event: Event) -> int | None:
         try:
             answer = http.request(
-                "POST", url, json=[event], headers={"aeg-event-type": "Notification"}, timeout=_PATIENCE, retries=False
+                "POST",
+                url,
+                json=[event],
+                headers={"aeg-event-type": "Notification"},
+                timeout=_ANSWER_TIMEOUT,
+                retries=False,
             )
         except urllib3.exceptions.HTTPError as error:
             logger.info("an event was not delivered: %s", error)
