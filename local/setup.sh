@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv: the Python packages, Node.js (a Python package too), Azurite, and what the tests run in Node.js. Prints
-# nothing unless it fails.
+# one line on a terminal, and nothing more unless it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ if [ -z "$python" ]; then
   exit 1
 fi
 
-[ -t 2 ] && echo "First run: installing packages into .venv, which takes about a minute." >&2
+[ -t 2 ] && echo "Installing packages into .venv, which takes about a minute." >&2
 mkdir -p .local
 log=.local/setup.log
 trap '[ $? = 0 ] || { cat "$log" >&2; echo "The setup failed. Its log is above and in $log." >&2; }' EXIT
@@ -32,6 +32,7 @@ trap '[ $? = 0 ] || { cat "$log" >&2; echo "The setup failed. Its log is above a
     PATH="$node_wheel/bin:$PATH" "$node_wheel/bin/node" "$node_wheel/lib/node_modules/npm/bin/npm-cli.js" \
       --prefix "$installed" ci --ignore-scripts --no-audit --no-fund --no-update-notifier
   done
-  [ -f local.settings.json ] || .venv/bin/python -m local settings >local.settings.json
+  # One that is empty is left from a setup that failed here.
+  [ -s local.settings.json ] || .venv/bin/python -m local settings >local.settings.json
   touch .venv/ready
 } >"$log" 2>&1
