@@ -6,8 +6,9 @@ PY := .venv/bin/python
 
 .PHONY: demo serve test bench proof soak fuzz lint format plan snapshots requirements clean
 
+# Not every shell expands the ~ in IMAGES=~/Pictures.
 demo: .venv/ready
-	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES)")
+	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
 
 serve: .venv/ready
 	@exec $(PY) -m local serve
@@ -59,8 +60,9 @@ requirements: .venv/ready
 	@$(COMPILE) --upgrade --output-file requirements-lint.txt requirements-lint.in
 	@sed -i.bak '1i # Made by `make requirements`.' requirements*.txt && rm requirements*.bak
 
+# Not local.settings.json: it may hold somebody's key.
 clean:
-	@rm -rf .venv .local local.settings.json
+	@rm -rf .venv .local
 
 .venv/ready: requirements.txt requirements-dev.txt local/setup.sh \
   local/azurite/package-lock.json tests/clients/javascript/package-lock.json tests/infra/kusto/package-lock.json
