@@ -17,21 +17,10 @@ _C2: Final = (0.03 * 255) ** 2
 
 
 def ssim(one: Image.Image, other: Image.Image) -> float:
-    """The mean structural similarity of two pictures' luma; 1 means identical.
-
-    Where their sizes differ by a pixel, the edge that only one of them has is left out. Raises
-    :class:`ValueError` for pictures that differ by more.
-    """
-    first, second = (np.asarray(image.convert("L"), dtype=np.float32) for image in (one, other))
-    if max(abs(a - b) for a, b in zip(first.shape, second.shape, strict=True)) > 1:
-        raise ValueError(
-            f"Pictures of {one.size} and {other.size} pixels cannot be compared: their sides may differ by one pixel."
-        )
-    height, width = np.minimum(first.shape, second.shape)
-    return _ssim(first[:height, :width], second[:height, :width])
-
-
-def _ssim(x: Plane, y: Plane) -> float:
+    """The mean structural similarity of the luma of two pictures of the same size; 1 means identical."""
+    if one.size != other.size:
+        raise ValueError(f"Pictures of {one.size} and {other.size} pixels cannot be compared.")
+    x, y = (np.asarray(image.convert("L"), dtype=np.float32) for image in (one, other))
     mean_x, mean_y = _blur(x), _blur(y)
     variance_x = _blur(x * x) - mean_x * mean_x
     variance_y = _blur(y * y) - mean_y * mean_y

@@ -45,7 +45,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ``settled`` is when nothing waited any more, and ``waiting`` what still does.
     """
 
-    invocations: int
     longest: float
     calls: int
     settled: float
@@ -78,7 +77,7 @@ class _Simulation:
         self._uploads: list[_Job] = []
         self._messages: list[_Job] = []
         self._running = 0
-        self._lasted = [0.0]
+        self._longest = 0.0
         self._calls = 0
         self._end = clock.monotonic() + plan.until
         # Time must not pass before all are there.
@@ -96,8 +95,7 @@ class _Simulation:
         for each in working:
             each.result()
         return Outcome(
-            invocations=len(self._lasted) - 1,
-            longest=max(self._lasted),
+            longest=self._longest,
             calls=self._calls,
             settled=self._clock.monotonic() - start,
             waiting=len(self._uploads) + len(self._messages),
@@ -114,7 +112,7 @@ class _Simulation:
                 finally:
                     with self._changed:
                         self._running -= 1
-                        self._lasted.append(self._clock.monotonic() - start)
+                        self._longest = max(self._longest, self._clock.monotonic() - start)
                         self._changed.notify_all()
 
     def _next(self, jobs: list[_Job]) -> _Job | None:
