@@ -25,6 +25,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from local.azurite import Azurite
+from local.processes import STOPPING
 
 FaultKind = Literal["cut", "lost", "slow", "401", "no_role", "firewall", "changed", "immutable", "500", "503"]
 
@@ -48,8 +49,6 @@ _ERRORS: dict[str, tuple[int, str, str]] = {
 # Azurite closes a connection that has been idle for five seconds. A request sent at that moment would be lost.
 _LONGEST_IDLE = 2.0
 _PIECE = 64 * 1024
-# How often a server looks whether it is to stop, in seconds.
-_STOPPING = {"poll_interval": 0.05}
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _serving(url: str, storage: Azurite, faults: StorageFaults) -> Iterator[str]
         context.load_cert_chain(storage.ca_file, storage.key_file)
         # Each connection does its handshake in its own thread: a slow client must not hold up the others.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=server.serve_forever, kwargs=_STOPPING, name="storage faults", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs=STOPPING, name="storage faults", daemon=True)
         thread.start()
         try:
             yield f"https://127.0.0.1:{server.server_port}{service.path}"

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+from local.processes import STOPPING
+
 _TENANT = "11111111-2222-3333-4444-555555555555"
-# How often the server looks whether it is to stop, in seconds.
-_STOPPING = {"poll_interval": 0.05}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def running(client_ids: Collection[str], *, lifetime: float = 24 * 3600) -> Iter
             """Print nothing: tokens are requested all the time."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs=_STOPPING, name="identity endpoint", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs=STOPPING, name="identity endpoint", daemon=True)
         thread.start()
         try:
             yield Identity(endpoint=f"http://127.0.0.1:{server.server_port}/msi/token", header=header)

@@ -14,6 +14,9 @@ from pathlib import Path
 # What a service of this stack prints when it is ready.
 LISTENING = re.compile(r"^listening on (http://127\.0\.0\.1:\d+)$")
 
+# How often a server looks whether it is to stop, in seconds.
+STOPPING = {"poll_interval": 0.05}
+
 # Seconds that a part may take to start on a busy machine. One that cannot start ends before that.
 STARTING = 120.0
 
