@@ -4,7 +4,6 @@ import functools
 import itertools
 import json
 import os
-import re
 import socket
 import ssl
 import sys
@@ -27,7 +26,7 @@ from local import identity as identity_endpoint
 from local.azurite import REPO_ROOT, Azurite
 from local.faults import StorageFaults
 from local.identity import Identity
-from local.processes import Child
+from local.processes import LISTENING, Child
 from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
@@ -41,6 +40,7 @@ from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
+from shared.storage.names import space_of
 from shared.storage.queues import QUEUE, Queues
 from shared.storage.rest import Rest
 from shared.storage.space import Space
@@ -82,7 +82,10 @@ WAITING = ("shared.", "urllib3.util.retry", "azure.core.pipeline.transport._base
 
 
 class Clock:
-    """The app's clock, in place of the module ``time``: it stands still until the app waits, and no wait takes time."""
+    """The app's clock, in place of the module ``time``: no wait takes time.
+
+    ``monotonic`` moves only by the app's waits. ``time`` moves by them too, and also goes on by itself.
+    """
 
     def __init__(self) -> None:
         self._passed = 0.0
@@ -179,7 +182,7 @@ def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         environment={"PATH": os.defpath},
     )
     try:
-        model = Model(child.announcement(re.compile(r"listening on (\S+)"), seconds=PATIENCE))
+        model = Model(child.announcement(LISTENING, seconds=PATIENCE))
         yield model
         model.close()
     finally:
@@ -249,7 +252,10 @@ class Cloud:
         return Sync(self.settings, images, records, embedder, self.request_queue())
 
     def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
-        """Of a container that is not there, unless the test has one: all tests share the one of the name it has."""
+        """The dead letters in this container, by default one that does not exist.
+
+        The container of the app's own name is no default, as all tests share it.
+        """
         return DeadLetters(self.settings, JsonBlobs(container, self.rest()), self.request_queue())
 
     def checks(self, client_id: str = CLIENT_ID) -> Checks:
@@ -278,7 +284,7 @@ class Cloud:
     def stored(self, path: str) -> Any:
         """The JSON blob at this path in the space's folder, or ``None``."""
         try:
-            return json.loads(self.embeddings.download_blob(f"{self.settings.foundry_model}/{path}").readall())
+            return json.loads(self.embeddings.download_blob(f"{space_of(self.settings)}/{path}").readall())
         except ResourceNotFoundError:
             return None
 
