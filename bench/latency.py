@@ -24,12 +24,13 @@ from bench.uploads import LATENCY_MS, SETTINGS, USUAL, distinct, seconds, upload
 from local.azurite import REPO_ROOT
 from local.host.host_json import read_host_json
 
-# The first images find a process that has just started.
+# The first images meet a process that has just started, and do not count.
 _FIRST, _ROUNDS, _USUAL_ROUNDS = 5, 21, 7
-# The seconds between two polls of a queue that has been empty for long. Twice as many are long, as pauses double.
+# The longest pause between two polls of an empty queue, in seconds. Pauses double, so a queue that has been empty for
+# twice as long has come to it.
 _LONGEST_PAUSE = read_host_json((REPO_ROOT / "host.json").read_text(), {}, cores=1, lease=600).queues.longest_pause
 _IDLE_ROUNDS, _RETRIES = 10, 5
-# A poll, and the image as if there were none.
+# The longest pause before a poll, and a second for the image itself.
 _MOST_MS = _LONGEST_PAUSE * 1000 + 1000
 # The blob trigger's own queue is idle for longer, which makes no difference: a few rounds show it.
 _IDLE_TRIGGER_S, _IDLE_TRIGGER_ROUNDS = 30, 3
@@ -88,7 +89,7 @@ def _by_queue() -> tuple[list[float], list[float]]:
         busy = [taken() for _ in range(_FIRST + _ROUNDS)]
         idle = []
         for number in range(_IDLE_ROUNDS):
-            # At any moment between two polls, and as often at each.
+            # Pauses are at their longest by then, and each round is at another moment of one.
             time.sleep(_LONGEST_PAUSE * (2 + number / _IDLE_ROUNDS))
             idle.append(taken())
     return busy[_FIRST:], idle

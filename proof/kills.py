@@ -31,9 +31,10 @@ class Kills:
 
 
 def kills(site: Site, *, images: int, kills: int, seed: int = 0) -> Kills:
-    """Kill the functions host at random moments while images come in, every tenth of them overwritten once.
+    """Kill the functions host so many times, each time at a random moment, and audit once in the end.
 
-    Each time it starts, it finds the work that came meanwhile. Afterwards there is one audit.
+    Before each kill a batch of the images is uploaded, and up to three of those before it are overwritten. Each time
+    the host starts, it finds the work that is left.
     """
     prefix = "kill/"
     chance = random.Random(seed)

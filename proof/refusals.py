@@ -1,4 +1,4 @@
-"""A model that refuses everything with 400, as no image deserves it: a setting is wrong, and is mended later."""
+"""A wrong setting, because of which the model refuses every image with 400 until somebody mends it."""
 
 import json
 from dataclasses import dataclass
@@ -42,7 +42,9 @@ def settings(file: Path) -> dict[str, str]:
 
 
 def refusals(site: Site, file: Path, *, cause: Cause, images: int) -> Refusals:
-    """Embed images, and then upload as many and overwrite half while all are refused; audit then, and once mended.
+    """Embed images. Then make a setting wrong, upload as many more, overwrite half of the first and audit.
+
+    In the end mend the setting and audit again.
 
     The setting that is wrong is FOUNDRY_API_VERSION, in the ``file`` of the app's settings, which restarts the app; or
     it is one of a gateway's, which restarts nothing and answers 400 without a reason.

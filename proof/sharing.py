@@ -30,8 +30,9 @@ class Sharing:
 def sharing(sites: Sequence[Site], *, images: int, nights: int) -> Sharing:
     """Change and lose some of each app's images and records by day, and audit all apps at once by night.
 
-    All apps have images of the same names with other bytes, and one in three has the same bytes as well. The sites'
-    app is that of ``proof/app``, with the settings ``FAST``, and their containers are ``CONTAINERS``.
+    The names of the images are the same in all apps. So are the bytes of every third image; those of the others differ
+    from app to app. The sites run the app of ``proof/app`` with the settings ``FAST`` and the containers
+    ``CONTAINERS``.
     """
     prefix = "shared/"
     sites[0].behave(latency_ms=LATENCY_MS)

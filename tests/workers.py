@@ -16,7 +16,10 @@ FIRST = ("reliability", "clients", "triggers/test_openapi", "local/test_stack", 
 
 
 def processes(arguments: Sequence[str]) -> int:
-    """As many as there are cores, but at least 3, since many tests wait; 0, this one alone, if only files are named."""
+    """As many as there are cores, but 3 at least, since many tests wait, and 4 at most.
+
+    0, this one alone, if only files are named.
+    """
     if all(Path(argument.partition("::")[0]).is_file() for argument in arguments):
         return 0
     return max(3, min(4, os.process_cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""Callers that wait for the answer to another, as a test knows of them."""
+"""How a test learns that callers wait for the answer to somebody else's query."""
 
 import threading
 from concurrent.futures import Future
@@ -9,7 +9,7 @@ from shared.queries.records import QueryRecord
 
 
 def waiting_callers(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """What is released once for each caller that has found the same query under way, and waits for its answer."""
+    """A semaphore that a caller releases when it finds its query under way already, before it waits for the answer."""
     waiting = threading.Semaphore(0)
 
     class Waited(Future[QueryRecord]):

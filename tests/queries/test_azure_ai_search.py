@@ -1,4 +1,4 @@
-"""Azure AI Search: the skill and the vectorizer as the service calls them, and the definitions that it is given."""
+"""Azure AI Search: the skill and the vectorizer, as the service calls them."""
 
 import json
 import logging

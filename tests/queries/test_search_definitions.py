@@ -97,7 +97,7 @@ def test_the_skill_of_the_skillset_is_this_app_s() -> None:
     assert {item["name"] for item in skill["inputs"]} <= {"text", "image", "imageUrl"}
     assert [item["name"] for item in skill["outputs"]] == list(SearchVector.__struct_fields__)
     assert skill["batchSize"] <= MAX_RECORDS
-    # A record waits up to 90 s for its turn and takes up to 90 s itself; the service waits for at most 230 s.
+    # A request takes at most FOUNDRY_TIMEOUT, which is at most 220 s; the service waits for at most 230 s.
     assert skill["timeout"] == "PT230S"
 
 

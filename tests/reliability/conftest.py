@@ -40,13 +40,13 @@ def background() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-# Pytest makes its folder at the first call of mktemp, and two at once take it from each other: so no fixture below
-# makes one in another thread.
+# The first call of mktemp makes the folder of the whole run, and two at once would each make one. So the fixtures below
+# call it here, and not in the threads that they start.
 
 
 @pytest.fixture(scope="package")
 def model_faults(background: Executor, tmp_path_factory: pytest.TempPathFactory) -> Future[list[Faulty]]:
-    """A call that hangs does so for a minute."""
+    """Takes more than a minute, since a call that hangs does so for that long."""
     logs = tmp_path_factory.mktemp("model")
 
     def outcomes() -> list[Faulty]:
@@ -104,7 +104,7 @@ def throttled(background: Executor, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="package", autouse=True)
 def _begin_with_what_takes_longest(request: pytest.FixtureRequest) -> None:
-    """Where its outcome is asked for at all."""
+    """Start the slowest scenarios first, but only those that a selected test asks for."""
     asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     for name in ("hung", "model_faults", "shared", "refused", "throttled"):
         if name in asked:
