@@ -53,6 +53,14 @@ if ($LASTEXITCODE -ne 0) {
 $site = "/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP"
 $site = "$site/providers/Microsoft.Web/sites/$env:FUNCTION_APP_NAME"
 
+# The platform does not always notice a new package: this makes it look.
+function Test-Look {
+    $script:said = @()
+    $lines = az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>&1
+    $looks = $LASTEXITCODE -eq 0
+    $null = Read-Answer $lines
+    $looks
+}
 # Both ask for true or false: the key itself never comes here. Of a function only its name is documented: app/function.
 # Whatever else is answered, or nothing, is false, and may say why.
 function Test-Function {
@@ -70,14 +78,21 @@ function Test-True($lines) {
     if ($answer -ceq 'true' -or $answer -ceq 'false') { $answer } else { $script:said += $answer; 'false' }
 }
 
+# The queue needs neither the function nor its key, so nothing else here shows whether the platform has looked.
+$attempt = 1
+while ($env:UPLOAD_EVENTS -ceq 'queue' -and -not (Test-Look)) {
+    $problem = Join-Line
+    if ($attempt -ge 5) {
+        [Console]::Error.WriteLine("The platform could not be told to look at the new package. If nothing is embedded: azd hooks run postdeploy. $problem")
+        break
+    }
+    Write-Host "The platform could not be told yet to look at the new package (attempt $attempt of 5) ... $problem"
+    $attempt++
+    Start-Sleep -Seconds $pause
+}
 $end = (Get-Date).AddSeconds($limit)
-while ($true) {
-    $said = @()
-    # The platform does not always notice a new package: this makes it look.
-    $lines = az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors 2>&1
-    $null = Read-Answer $lines
-    # The queue needs neither the function nor its key.
-    if ($env:UPLOAD_EVENTS -ceq 'queue') { break }
+while ($env:UPLOAD_EVENTS -cne 'queue') {
+    $null = Test-Look
     $function = Test-Function
     $key = Test-Key
     if ($function -eq 'true' -and $key -eq 'true') { break }

@@ -33,11 +33,17 @@ done
 command -v az >/dev/null 2>&1 || fail "The Azure CLI is needed: https://aka.ms/install-az"
 az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/null ||
   fail "The Azure CLI is not signed in to subscription $AZURE_SUBSCRIPTION_ID. Sign in: az login"
+[ "$PRIVATE_APP" = true ] || command -v curl >/dev/null 2>&1 || fail "curl is needed to check the app's health."
 
 # Without a host: az adds that of its cloud.
 site="/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP"
 site="$site/providers/Microsoft.Web/sites/$FUNCTION_APP_NAME"
 
+# The platform does not always notice a new package: this makes it look.
+platform_looks() {
+  az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors \
+    >/dev/null 2>"$said"
+}
 # Both ask for true or false: the key itself never comes here. Of a function only its name is documented: app/function.
 function_is_there() {
   az rest --method get --url "$site/functions?api-version=2024-11-01" --output json --only-show-errors \
@@ -56,14 +62,21 @@ true_or_false() {
   esac
 }
 
+# The queue needs neither the function nor its key, so nothing else here shows whether the platform has looked.
+attempt=1
+while [ "$UPLOAD_EVENTS" = queue ] && ! platform_looks; do
+  problem=$(in_one_line)
+  if [ "$attempt" -ge 5 ]; then
+    echo "The platform could not be told to look at the new package. If nothing is embedded: azd hooks run postdeploy. $problem" >&2
+    break
+  fi
+  echo "The platform could not be told yet to look at the new package (attempt $attempt of 5) ... $problem"
+  attempt=$((attempt + 1))
+  sleep "$pause"
+done
 end=$(($(date +%s) + limit))
-while :; do
-  : >"$said"
-  # The platform does not always notice a new package: this makes it look.
-  az rest --method post --url "$site/host/default/sync?api-version=2024-11-01" --output none --only-show-errors \
-    >/dev/null 2>>"$said" || true
-  # The queue needs neither the function nor its key.
-  [ "$UPLOAD_EVENTS" = queue ] && break
+while [ "$UPLOAD_EVENTS" != queue ]; do
+  platform_looks || true
   function=$(true_or_false function_is_there)
   key=$(true_or_false key_is_there)
   [ "$function" = true ] && [ "$key" = true ] && break

@@ -294,6 +294,54 @@ def test_with_uploads_over_the_queue_there_is_no_key_to_ask_or_wait_for(cloud: C
     assert " uploadEvents=queue" in deployed
 
 
+def test_with_uploads_over_the_queue_the_platform_is_told_of_the_package_until_it_listens(cloud: Cloud) -> None:
+    cloud.answers("sync", "ERROR: 503 busy", "ERROR: 503 busy", "")
+    ran = cloud.run(UPLOAD_EVENTS="queue")
+    assert ran.returncode == 0, ran.stderr
+    assert "(attempt 2 of 5) ... ERROR: 503 busy" in ran.stdout
+    assert len([line for line in cloud.asked("az rest") if "/sync?" in line]) == 3
+    assert "could not be told" not in ran.stderr
+
+
+def test_a_platform_that_never_listens_does_not_keep_uploads_over_the_queue_from_being_subscribed(cloud: Cloud) -> None:
+    cloud.answers("sync", "ERROR: 403 no right to sync")
+    ran = cloud.run(UPLOAD_EVENTS="queue")
+    assert ran.returncode == 0, ran.stderr
+    [warning] = ran.stderr.strip().splitlines()
+    assert warning.endswith("If nothing is embedded: azd hooks run postdeploy. ERROR: 403 no right to sync")
+    assert len([line for line in cloud.asked("az rest") if "/sync?" in line]) == 5
+    assert len(cloud.asked("az deployment group create")) == 1
+
+
+# What the hooks and the fake `az` run besides.
+TOOLS = ("cat", "date", "dirname", "grep", "head", "mktemp", "mv", "rm", "sed", "sh", "sleep", "tr", "wc")
+
+
+@pytest.fixture
+def no_curl(cloud: Cloud) -> str:
+    """A PATH without curl."""
+    tools = cloud.folder / "tools"
+    tools.mkdir()
+    for name in TOOLS:
+        (tools / name).symlink_to(str(shutil.which(name)))
+    return f"{cloud.folder}:{tools}"
+
+
+# PowerShell asks for health by itself.
+@pytest.mark.parametrize("cloud", ["sh"], indirect=True)
+def test_without_curl_it_says_so_before_it_waits(cloud: Cloud, no_curl: str) -> None:
+    ran = cloud.run(PATH=no_curl)
+    assert ran.returncode == 1
+    assert ran.stderr == "curl is needed to check the app's health.\n"
+    assert cloud.asked("az rest") == []
+
+
+@pytest.mark.parametrize("cloud", ["sh"], indirect=True)
+def test_a_private_app_needs_no_curl(cloud: Cloud, no_curl: str) -> None:
+    ran = cloud.run(PATH=no_curl, UPLOAD_EVENTS="queue", PRIVATE_APP="true")
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_event_grid_is_given_the_webhook_unless_uploads_go_to_the_queue(cloud: Cloud) -> None:
     assert cloud.run().returncode == 0
     [deployed] = cloud.asked("az deployment group create")

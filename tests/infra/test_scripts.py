@@ -66,4 +66,5 @@ def test_both_shells_say_the_same(hook: str) -> None:
 
     in_sh, in_ps1 = (said((HOOKS / f"{hook}.{ending}").read_text()) for ending in ("sh", "ps1"))
     assert len(in_sh) >= 5
-    assert in_sh == in_ps1
+    # PowerShell needs no curl.
+    assert {text for text in in_sh if "curl is needed" not in text} == in_ps1
