@@ -121,7 +121,7 @@ param retiredSpaces array = []
 @description('When the audit runs: NCRONTAB, in UTC.')
 param reconcileSchedule string = '0 0 3 * * *'
 
-@description('How uploads reach the app: webhook (at once, by a key) or queue (without a key or a call, up to a minute later).')
+@description('How uploads reach the app: webhook (at once, by a key) or queue (without a key or a call, up to 5 seconds later, or after a cold start).')
 @allowed(['webhook', 'queue'])
 param uploadEvents string = 'webhook'
 

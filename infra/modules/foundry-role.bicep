@@ -9,7 +9,8 @@ resource foundry 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = {
 }
 
 // The app calls the models, and manages none. The other roles that may call them (Foundry User, Cognitive Services OpenAI
-// User) reach further, to projects and agents, or not as far, to OpenAI's models alone.
+// User) reach further, to projects and agents, or not as far, to OpenAI's models alone. This one also allows listing the
+// resource's keys, which open nothing where they are switched off (disableLocalAuth), as in foundry.bicep.
 resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: foundry
   name: guid(foundry.id, principalId, cognitiveServicesUser)
