@@ -31,6 +31,13 @@ def test_ci_runs_what_everybody_runs() -> None:
     assert ".ci/run" in [step.get("run") for step in steps]
 
 
+def test_everybody_has_the_same_bicep() -> None:
+    places = [".github/workflows/ci.yml", ".devcontainer/devcontainer.json", "CONTRIBUTING.md"]
+    versions = [re.findall(r"(?i)bicep.*?(v\d+\.\d+\.\d+)", (ROOT / place).read_text()) for place in places]
+    assert [len(found) for found in versions] == [1, 1, 1]
+    assert len({found[0] for found in versions}) == 1
+
+
 def test_the_deployment_gives_azd_every_name_that_its_parameters_ask_for() -> None:
     asked = re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text())
     given = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["env"]
