@@ -8,14 +8,10 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from local.model.requests import Refusal, unauthorized, wrapped
-
-type Numbers = NDArray[np.float32 | np.int16]
-
+from local.model.requests import Numbers, Refusal, unauthorized, wrapped
 
 NANOSECONDS = 10**9  # a second
 

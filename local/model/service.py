@@ -13,9 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.model.answers import Vector, checksum_vectors, embed, embeddings_response, encoded
+from local.model import cohere, foundry
+from local.model.answers import Vector, checksum_vectors, embed, encoded
 from local.model.behaviour import FAILURES, NANOSECONDS, Behaviour, rate_limited, spoiled
-from local.model.requests import EmbeddingsRequest, Refusal, authenticate, decoded, images_of, passed_on, read, wrapped
+from local.model.requests import Format, Refusal, Wanted, authenticate, wrapped
+
+COHERE = "/providers/cohere/v2/embed"
 
 
 class Call(msgspec.Struct):
@@ -59,6 +62,7 @@ class Service:
             routes=[
                 Route("/models/images/embeddings", self.embeddings, methods=["POST"]),
                 Route("/models/embeddings", self.embeddings, methods=["POST"]),
+                Route(COHERE, self.embeddings, methods=["POST"]),
                 # What the real service answers below a base URL without /models: 200 and an empty body.
                 Route("/images/embeddings", empty, methods=["POST"]),
                 Route("/embeddings", empty, methods=["POST"]),
@@ -84,7 +88,7 @@ class Service:
         self.peak = self.in_flight
 
     async def embeddings(self, request: Request) -> Response:
-        """Answer on either embeddings route and remember the call, whatever its outcome."""
+        """Answer on any embeddings route and remember the call, whatever its outcome."""
         call = Call(route=request.url.path, time=time.time())
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
@@ -105,10 +109,10 @@ class Service:
         body = await request.body()
         call.appid = authenticate(request.headers, self.api_key)
         cheap = self.behaviour.mode == "cheap"
-        parsed = await asyncio.to_thread(read, request, body)
-        pngs = [] if cheap else await asyncio.to_thread(images_of, parsed)
-        describe(call, parsed, pngs)
-        call.passed_on = passed_on(request, body) or msgspec.UNSET
+        spoken: Format = cohere if request.url.path == COHERE else foundry
+        wanted = await asyncio.to_thread(spoken.read, request, body)
+        images = [] if cheap else await asyncio.to_thread(wanted.images)
+        describe(call, wanted, images)
         self.admit()
         await asyncio.sleep(self.behaviour.latency_ms / 1000)
         fault = self.fault_for(call)
@@ -117,11 +121,14 @@ class Service:
         if fault in FAILURES:
             return FAILURES[fault]()
         if cheap:
-            answers = checksum_vectors(body, parsed)
+            vectors = checksum_vectors(body, wanted)
         else:
-            answers = await asyncio.to_thread(decode_and_embed, parsed, pngs, call)
-        name = parsed.model if self.behaviour.answers_as is None else self.behaviour.answers_as
-        return embeddings_response(parsed, spoiled([encoded(answer, parsed) for answer in answers], fault), name)
+            vectors = await asyncio.to_thread(decode_and_embed, wanted, images, call)
+        name = wanted.model if self.behaviour.answers_as is None else self.behaviour.answers_as
+        answers = {
+            encoding: spoiled([encoded(vector, encoding) for vector in vectors], fault) for encoding in wanted.encodings
+        }
+        return spoken.response(wanted, answers, name)
 
     def admit(self) -> None:
         """Count a call against the quota; refuse it when none is left in this window."""
@@ -172,26 +179,26 @@ class Service:
         return Response(msgspec.json.encode(shown), media_type="application/json")
 
 
-def describe(call: Call, parsed: EmbeddingsRequest, pngs: list[bytes]) -> None:
+def describe(call: Call, wanted: Wanted, images: list[bytes | None]) -> None:
     """Note what the call wants, without its images."""
-    call.model = parsed.model
-    call.inputs = len(parsed.input)
-    first = parsed.input[0]
-    call.text = first if isinstance(first, str) else first.text or None
-    call.input_type = parsed.input_type or None
-    call.dimensions = parsed.dimensions or None
-    call.encoding_format = parsed.encoding_format
-    if pngs:
-        call.sha256 = hashlib.sha256(pngs[0]).hexdigest()
-        call.bytes = len(pngs[0])
+    call.model = wanted.model
+    call.inputs = len(wanted.items)
+    call.text = wanted.items[0].text
+    call.input_type = wanted.input_type
+    call.dimensions = wanted.dimensions
+    call.encoding_format = wanted.encoding_said
+    call.passed_on = list(wanted.passed_on) or msgspec.UNSET
+    if images and images[0] is not None:
+        call.sha256 = hashlib.sha256(images[0]).hexdigest()
+        call.bytes = len(images[0])
 
 
-def decode_and_embed(parsed: EmbeddingsRequest, pngs: list[bytes], call: Call) -> list[Vector]:
+def decode_and_embed(wanted: Wanted, images: list[bytes | None], call: Call) -> list[Vector]:
     """Return the vectors, and note the size of the first picture."""
-    pictures = [decoded(png, index) for index, png in enumerate(pngs)]
-    if pictures:
+    pictures = [None if image is None else wanted.decoded(image, index) for index, image in enumerate(images)]
+    if pictures and pictures[0] is not None:
         call.width, call.height = pictures[0].size
-    return embed(parsed, pictures)
+    return embed(wanted, pictures)
 
 
 async def no_such_route(_: Request, __: Exception) -> Response:

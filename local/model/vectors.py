@@ -53,7 +53,7 @@ _WORD_FEATURES = 64
 _GRID = 4
 _DIRECTIONS = 8
 _FEATURES = len(COLOURS) + _GRID * _GRID * 3 + 4 * _DIRECTIONS + _WORD_FEATURES + 1
-_LONGEST = 1536
+_LONGEST = 2048
 
 
 def of_picture(picture: Image.Image) -> Floats:
