@@ -5,7 +5,8 @@ from bench.app import LIMITS, SETTINGS
 from bench.figures import Figure, Measurement
 from bench.timing import speed_up
 from bench.usual import pictures as usual
-from shared.model.wire_format import ModelOptions, image_request
+from shared.model.foundry import image_request
+from shared.model.wire_format import ModelOptions
 
 
 def _of_5mb() -> Measurement:

@@ -30,7 +30,7 @@ from local.samples import Sample
 from local.stack import Stack, StackError
 from local.tables import shortened, standard_output
 from shared.audit.report import AuditReport
-from shared.model.wire_format import EmbeddingsAnswer
+from shared.model.foundry import EmbeddingsAnswer
 from shared.queries.foundry_api import ModelInfo
 from shared.storage.names import record_path, space
 from shared.uploads.records import EmbeddingRecord, FailureRecord

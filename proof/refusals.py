@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bench.site import LATENCY_MS, Site, picture, pictures, wait_for
-from local.model.requests import RETIRED_API_VERSIONS
+from local.model.foundry import RETIRED_API_VERSIONS
 from local.processes import wait_until
 from proof.kills import kill_host, restarts_unprinted
 

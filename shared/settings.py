@@ -29,6 +29,8 @@ _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 # Azurite's default ports.
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
+# Each is a wire format (shared/model).
+_FOUNDRY_PATHS = ("/models", "/providers/cohere/v2")
 _MAX_PORT = 65_535
 _MAX_PATTERNS = 2_000
 
@@ -263,8 +265,8 @@ def _is_loopback(host: str) -> bool:
 
 def _endpoint(value: str) -> str | None:
     url = _URL.fullmatch(value)
-    if url and url["host"].lower().endswith(_FOUNDRY_HOST) and (url["path"] or "").rstrip("/") != "/models":
-        return "it must end in /models, as in https://<resource>.services.ai.azure.com/models"
+    if url and url["host"].lower().endswith(_FOUNDRY_HOST) and (url["path"] or "").rstrip("/") not in _FOUNDRY_PATHS:
+        return f"it must end in {' or '.join(_FOUNDRY_PATHS)}, as in https://<resource>.services.ai.azure.com/models"
     return _https(value)
 
 

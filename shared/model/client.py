@@ -4,7 +4,7 @@ import base64
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from ssl import SSLContext
 
@@ -19,19 +19,9 @@ from shared.errors import (
     RateLimited,
 )
 from shared.identity import Identity
+from shared.model import cohere, foundry
 from shared.model.rate_limiter import RateLimiter
-from shared.model.wire_format import (
-    IMAGE_ROUTE,
-    TEXT_ROUTE,
-    ModelAnswer,
-    ModelOptions,
-    failure,
-    image_request,
-    read_answer,
-    read_error,
-    requested_wait,
-    text_request,
-)
+from shared.model.wire_format import ModelAnswer, ModelOptions, WireFormat, failure, read_error, requested_wait
 from shared.settings import Settings
 
 # A worker thread is held, and paid for, while a call waits: so retries within a call wait a few seconds in total.
@@ -54,8 +44,6 @@ _HARMLESS_PNG = (
     "AAAABJRU5ErkJggg=="
 )
 
-type _Body = Callable[[], list[bytes]]
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -74,6 +62,16 @@ class Schedule:
         """A schedule that begins now: so many seconds of waiting for a throttled model, and so many in all."""
         now = time.monotonic()
         return cls(now + max_wait, now + max_time, urgent)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked of the model. ``body`` makes the request's body, in parts."""
+
+    body: Callable[[], list[bytes]]
+    options: ModelOptions
+    has_image: bool = False
+    has_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,7 @@ class ModelClient:
     def __init__(self, settings: Settings, identity: Identity, tls: SSLContext) -> None:
         self._settings = settings
         self._identity = identity
+        self._format: WireFormat = cohere if settings.foundry_endpoint.endswith(cohere.PATH) else foundry
         self._rate_limiter = RateLimiter(settings.foundry_concurrency)
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
@@ -113,17 +112,17 @@ class ModelClient:
         """Embed a PNG, fused with a text if there is one."""
 
         def body() -> list[bytes]:
-            return image_request(self._settings.foundry_model, png, text, options)
+            return self._format.image_request(self._settings.foundry_model, png, text, options)
 
-        return self._embed(IMAGE_ROUTE, body, options, text is not None, schedule)
+        return self._embed(_Wish(body, options, has_image=True, has_text=text is not None), schedule)
 
     def embed_text(self, text: str, options: ModelOptions, schedule: Schedule) -> ModelAnswer:
         """Embed a text into the space of the images."""
 
         def body() -> list[bytes]:
-            return text_request(self._settings.foundry_model, text, options)
+            return self._format.text_request(self._settings.foundry_model, text, options)
 
-        return self._embed(TEXT_ROUTE, body, options, False, schedule)
+        return self._embed(_Wish(body, options), schedule)
 
     def check(self, schedule: Schedule) -> None:
         """Raise :class:`~shared.errors.RateLimited` if a call would: then there is no point in preparing one."""
@@ -133,24 +132,27 @@ class ModelClient:
         """Close the connections."""
         self._client.close()
 
-    def _embed(self, route: str, body: _Body, options: ModelOptions, has_text: bool, schedule: Schedule) -> ModelAnswer:
-        def call() -> ModelAnswer:
-            return self._call(route, body, options, has_text, schedule)
-
+    def _embed(self, wish: _Wish, schedule: Schedule) -> ModelAnswer:
         try:
-            return _with_retries(call, schedule.deadline)
+            return _with_retries(lambda: self._call(wish, schedule), schedule.deadline)
         except ModelRefused as error:
-            if error.code == "refused_by_model" and not options.extras:
-                self._prove(route, options, schedule, error)
+            if error.code == "refused_by_model" and not wish.options.extras:
+                self._prove(wish, schedule, error)
             raise
 
-    def _call(self, route: str, body: _Body, options: ModelOptions, has_text: bool, schedule: Schedule) -> ModelAnswer:
-        response = self._send(route, body, options, schedule)
+    def _call(self, wish: _Wish, schedule: Schedule) -> ModelAnswer:
+        response = self._send(wish, schedule)
         if response.status != HTTPStatus.OK:
-            raise failure(response.status, response.headers, response.content, has_text=has_text)
-        return read_answer(response.content, response.host, options, self._settings.foundry_model)
+            raise failure(
+                response.status,
+                response.headers,
+                response.content,
+                has_text=wish.has_image and wish.has_text,
+                fields=self._format.FIELDS,
+            )
+        return self._format.read_answer(response.content, response.host, wish.options, self._settings.foundry_model)
 
-    def _prove(self, route: str, options: ModelOptions, schedule: Schedule, refused: ModelRefused) -> None:
+    def _prove(self, wish: _Wish, schedule: Schedule, refused: ModelRefused) -> None:
         """Ask for something harmless, because what was refused may be our request and not the input in it.
 
         A refusal is recorded and never retried, so a gateway's or an API version's 400 must not pass for one of the
@@ -160,12 +162,12 @@ class ModelClient:
         model = self._settings.foundry_model
 
         def body() -> list[bytes]:
-            if route == TEXT_ROUTE:
-                return text_request(model, _HARMLESS_TEXT, options)
-            return image_request(model, base64.b64decode(_HARMLESS_PNG), None, options)
+            if wish.has_image:
+                return self._format.image_request(model, base64.b64decode(_HARMLESS_PNG), None, wish.options)
+            return self._format.text_request(model, _HARMLESS_TEXT, wish.options)
 
         try:
-            self._call(route, body, options, has_text=False, schedule=schedule)
+            self._call(replace(wish, body=body, has_text=False), schedule)
         except ModelRefused:
             message = (
                 f"{refused} It refuses a harmless input as well, so the request itself is at fault: check"
@@ -173,29 +175,29 @@ class ModelClient:
             )
             raise ModelMisconfigured(message, status=refused.status) from refused
 
-    def _send(self, route: str, body: _Body, options: ModelOptions, schedule: Schedule) -> _Response:
+    def _send(self, wish: _Wish, schedule: Schedule) -> _Response:
         headers = {
             "content-type": "application/json",
             "accept": "application/json",
-            **({"extra-parameters": "pass-through"} if options.extras else {}),
+            **self._format.headers(wish.options),
         }
         if self._settings.foundry_api_key:
-            return self._post(route, body, {**headers, "api-key": self._settings.foundry_api_key}, schedule)
-        response = self._post(route, body, {**headers, **self._bearer()}, schedule)
+            return self._post(wish, {**headers, "api-key": self._settings.foundry_api_key}, schedule)
+        response = self._post(wish, {**headers, **self._bearer()}, schedule)
         if response.status == HTTPStatus.UNAUTHORIZED:
             # A token can be revoked, or a role granted, before it expires: a fresh token tells.
-            response = self._post(route, body, {**headers, **self._bearer(fresh=True)}, schedule)
+            response = self._post(wish, {**headers, **self._bearer(fresh=True)}, schedule)
         return response
 
-    def _post(self, route: str, body: _Body, headers: dict[str, str], schedule: Schedule) -> _Response:
-        url = f"{self._settings.foundry_endpoint}/{route}"
-        parameters = {"api-version": self._settings.foundry_api_version}
+    def _post(self, wish: _Wish, headers: dict[str, str], schedule: Schedule) -> _Response:
+        url = f"{self._settings.foundry_endpoint}/{self._format.route(has_image=wish.has_image)}"
+        parameters = self._format.parameters(self._settings.foundry_api_version)
         try:
             with self._rate_limiter.acquire(schedule.wait_until, deadline=schedule.deadline, urgent=schedule.urgent):
                 left = max(0.1, min(_TIMEOUT, schedule.deadline - time.monotonic()))
                 timeout = httpx.Timeout(left, connect=min(_CONNECT_TIMEOUT, left))
                 # Made only now: calls that wait for a place hold no megabytes of base64.
-                parts = body()
+                parts = wish.body()
                 sent = {**headers, "content-length": str(sum(map(len, parts)))}
                 over = time.monotonic() + left
                 try:

@@ -1,26 +1,23 @@
-"""The wire format of the image- and text-embeddings API of Azure AI Foundry Models: requests, answers, errors.
+"""What a wire format is, and what both have in common: the errors of the service, and what makes a vector good.
 
-Shapes: the API's TypeSpec (``Azure/azure-rest-api-specs``, ``ai/ModelInference``). The error bodies that servers really
-send vary far more than the specification says, see :func:`read_error`.
+A wire format is a module (:mod:`shared.model.foundry`, :mod:`shared.model.cohere`) with the functions of
+:class:`WireFormat`. Nothing else in the app knows which of them is spoken.
 """
 
 import email.utils
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
-import pybase64
 
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
 
 InputType = Literal["text", "query", "document"]
 EncodingFormat = Literal["float", "base64", "binary", "ubinary", "int8", "uint8"]
-
-IMAGE_ROUTE, TEXT_ROUTE = "images/embeddings", "embeddings"
 
 _REFUSALS = {400, 413, 415, 422}
 _MISCONFIGURED_CODES = {"no_model_name", "unknown_model", "operationnotsupported", "deploymentnotfound"}
@@ -72,50 +69,36 @@ class ModelAnswer:
     model: str | None = None
 
 
-class Embedding(msgspec.Struct, kw_only=True):
-    """One vector: floats, integers, or base64 of little-endian float32."""
+class WireFormat(Protocol):
+    """A wire format: where requests go, what is in them, and what their answers say."""
 
-    index: int
-    embedding: list[float] | str
-    object: str = "embedding"
+    FIELDS: Mapping[str, str]
+    """How it calls the fields that callers and settings choose, and how this app does, where the two differ."""
 
+    def route(self, *, has_image: bool) -> str:
+        """The path of a request below ``FOUNDRY_ENDPOINT``."""
 
-class Usage(msgspec.Struct, kw_only=True):
-    """Tokens charged; ``None`` if the model did not report them."""
+    def parameters(self, api_version: str) -> dict[str, str]:
+        """The query string of every request."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    def headers(self, options: ModelOptions) -> dict[str, str]:
+        """What its requests need besides what all have."""
 
+    def image_request(self, model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
+        """The JSON body of a request for an image, fused with a text if there is one, in parts to be sent in order.
 
-class EmbeddingsAnswer(msgspec.Struct, kw_only=True):
-    """The body of a 200 from either route, as the API specifies it and this app answers."""
+        Megabytes of base64 need no escaping: they go through no JSON encoder and are never copied.
+        """
 
-    data: list[Embedding]
-    model: str | None = None
-    usage: Usage = msgspec.field(default_factory=Usage)
-    id: str | None = None
-    object: str = "list"
+    def text_request(self, model: str, text: str, options: ModelOptions) -> list[bytes]:
+        """The JSON body of a request for a text, in parts to be sent in order."""
 
+    def read_answer(self, content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
+        """Check the body of a 200 before anything trusts it: one vector of the right length, finite, not all zero.
 
-_NULL = msgspec.Raw(b"null")
-
-
-class _Vector(msgspec.Struct):
-    """The part of an embedding that counts."""
-
-    embedding: list[float]
-
-
-class _ReceivedAnswer(msgspec.Struct):
-    """The same body, as models send it. A good vector was paid for, so nothing beside it can make it a broken answer.
-
-    What is not read here may have any shape, and what is optional is checked by itself.
-    """
-
-    data: list[_Vector]
-    model: msgspec.Raw = _NULL
-    usage: msgspec.Raw = _NULL
+        Raises :class:`~shared.errors.ModelUnavailable` for a broken answer and
+        :class:`~shared.errors.ModelMisconfigured` for one that only a wrong setting explains.
+        """
 
 
 @dataclass(frozen=True)
@@ -127,41 +110,11 @@ class ServiceError:
     fields: frozenset[str] = frozenset()
 
 
-def image_request(model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
-    """The JSON body of a request for an image, fused with a text if there is one, in parts to be sent in order.
+def checked(embedding: list[float], options: ModelOptions, model: str) -> list[float]:
+    """The vector, if it is one: of the right length, finite, not all zero.
 
-    Megabytes of base64 need no escaping: they go through no JSON encoder and are never copied.
+    Raises :class:`~shared.errors.ModelMisconfigured` and :class:`~shared.errors.ModelUnavailable`.
     """
-    item = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
-    if text is not None:
-        item += [b',"text":', msgspec.json.encode(text)]
-    return _request(model, [*item, b"}"], options)
-
-
-def text_request(model: str, text: str, options: ModelOptions) -> list[bytes]:
-    """The JSON body of a request for a text, in parts to be sent in order."""
-    return _request(model, [msgspec.json.encode(text)], options)
-
-
-def read_answer(content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
-    """Check the body of a 200 before anything trusts it: one vector of the right length, finite, not all zero.
-
-    Raises :class:`~shared.errors.ModelUnavailable` for a broken answer and
-    :class:`~shared.errors.ModelMisconfigured` for one that only a wrong setting explains.
-    """
-    if not content:
-        raise ModelMisconfigured(
-            f"{host} answered 200 with an empty body, as it does when FOUNDRY_ENDPOINT lacks its"
-            " /models: it must be like https://<resource>.services.ai.azure.com/models",
-            status=200,
-        )
-    try:
-        answer = msgspec.json.decode(content, type=_ReceivedAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnavailable(f"The model's answer does not have the API's shape: {error}", status=200) from error
-    if len(answer.data) != 1:
-        raise ModelUnavailable(f"The model answered one input with {len(answer.data)} embeddings", status=200)
-    embedding = answer.data[0].embedding
     dimensions = options.dimensions or _published_dimensions(model)
     if dimensions is not None and options.requested_encoding in {"binary", "ubinary"}:
         dimensions //= 8
@@ -173,18 +126,39 @@ def read_answer(content: bytes, host: str, options: ModelOptions, model: str) ->
         )
     if not all(map(math.isfinite, embedding)) or not (any(embedding) or options.requested_encoding != "float"):
         raise ModelUnavailable("The model returned a vector that is all zero or not finite", status=200)
-    usage = _if_it_is(dict, answer.usage) or {}
-    return ModelAnswer(
-        embedding,
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("total_tokens")),
-        _if_it_is(str, answer.model) or None,
-    )
+    return embedding
 
 
-def failure(status: int, headers: Mapping[str, str], content: bytes, *, has_text: bool) -> ModelError:
-    """What a status other than 200 means, with the service's own message. ``has_text``: an image came with a text."""
+def broken(error: Exception) -> ModelUnavailable:
+    """The error for a body that is not what the format says."""
+    return ModelUnavailable(f"The model's answer does not have the API's shape: {error}", status=200)
+
+
+def if_it_is[Shape](shape: type[Shape], value: msgspec.Raw) -> Shape | None:
+    """What may have any shape, if it has this one. A good vector was paid for: nothing beside it makes it a bad one."""
+    try:
+        return msgspec.json.decode(value, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def count(tokens: object) -> int | None:
+    """A number of tokens, which some models send as a float; ``None`` for whatever else is in its place."""
+    if not isinstance(tokens, int | float) or isinstance(tokens, bool) or not 0 <= tokens < 2**53:
+        return None
+    return round(tokens)
+
+
+def failure(
+    status: int, headers: Mapping[str, str], content: bytes, *, has_text: bool, fields: Mapping[str, str] | None = None
+) -> ModelError:
+    """What a status other than 200 means, with the service's own message. ``has_text``: an image came with a text.
+
+    ``fields`` are those of :class:`WireFormat`: an error that names one is about it.
+    """
     error = read_error(content)
+    named = {ours for theirs, ours in (fields or {}).items() if theirs in error.message}
+    error = replace(error, fields=error.fields | named)
     message = f"The model answered {status}: {': '.join(filter(None, (error.code, error.message))) or '(no body)'}"
     if status in {408, 429} or status >= 500:
         return ModelUnavailable(message, status=status, retry_after=requested_wait(headers, error))
@@ -247,29 +221,6 @@ def _named_wait(headers: Mapping[str, str], error: ServiceError) -> float | None
             return float(headers[name]) / 1000
     words = _WAIT_IN_WORDS.search(error.message)
     return float(words[1]) if words else None
-
-
-def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes]:
-    fields: dict[str, object] = {**options.extras, "model": model, "input_type": options.input_type}
-    if options.dimensions is not None:
-        fields["dimensions"] = options.dimensions
-    if options.requested_encoding != "float":
-        fields["encoding_format"] = options.requested_encoding
-    return [msgspec.json.encode(fields)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
-
-
-def _if_it_is[Shape](shape: type[Shape], value: msgspec.Raw) -> Shape | None:
-    try:
-        return msgspec.json.decode(value, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _count(tokens: object) -> int | None:
-    """A number of tokens, which some models send as a float; ``None`` for whatever else is in its place."""
-    if not isinstance(tokens, int | float) or isinstance(tokens, bool) or not 0 <= tokens < 2**53:
-        return None
-    return round(tokens)
 
 
 def _published_dimensions(model: str) -> int | None:

@@ -12,7 +12,8 @@ import msgspec
 import pybase64
 
 from shared.errors import QueryError
-from shared.model.wire_format import Embedding, EmbeddingsAnswer, EncodingFormat, InputType, ModelOptions, Usage
+from shared.model.foundry import Embedding, EmbeddingsAnswer, Usage
+from shared.model.wire_format import EncodingFormat, InputType, ModelOptions
 from shared.parsing import check_depth, convert, read_json
 from shared.queries.data_urls import decode_image
 from shared.queries.queries import Answer, Query, QueryOptions

@@ -9,7 +9,7 @@ from shared import __version__
 from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
 from shared.errors import PictureCode, RefusalCode
-from shared.model.wire_format import EmbeddingsAnswer
+from shared.model.foundry import EmbeddingsAnswer
 from shared.operations.status import AppStatus
 from shared.queries.azure_ai_search import MAX_RECORDS, SearchAnswer, SearchRequest, SearchVector
 from shared.queries.foundry_api import EmbeddingsOptions, ImageEmbeddingsRequest, ModelInfo, TextEmbeddingsRequest
