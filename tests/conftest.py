@@ -299,6 +299,11 @@ class Cloud:
         names = self.embeddings.list_blob_names()
         return [name for name in names if "/contents/" not in name and not name.endswith("/space.json")]
 
+    def speaking_cohere(self, **changes: str) -> "Cloud":
+        """The same, asked in Cohere's own format, by default of a model that answers in both."""
+        endpoint = self.settings.foundry_endpoint.removesuffix("/models") + "/providers/cohere/v2"
+        return self.with_settings(**{"FOUNDRY_ENDPOINT": endpoint, "FOUNDRY_MODEL": "embed-v-4-0", **changes})
+
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}
         return replace(self, environment=environment, settings=read_settings(environment))

@@ -15,7 +15,9 @@ EMBEDDING = {"data": [{"index": 0, "embedding": [0.5] * 1024}]}
 
 
 @contextlib.contextmanager
-def replaying(respond: Callable[[bytes], Replay], headers: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+def replaying(
+    respond: Callable[[bytes], Replay], headers: Mapping[str, str] = MappingProxyType({}), path: str = "/models"
+) -> Iterator[str]:
     """A server that answers a request's body with a status and a body; yields its ``FOUNDRY_ENDPOINT``."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +35,7 @@ def replaying(respond: Callable[[bytes], Replay], headers: Mapping[str, str] = M
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/models"
+        yield f"http://127.0.0.1:{server.server_port}{path}"
         server.shutdown()
 
 
