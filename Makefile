@@ -8,10 +8,10 @@ PY := .venv/bin/python
 
 # Not every shell expands the ~ in IMAGES=~/Pictures.
 demo: .venv/ready
-	@$(PY) -m local demo $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
+	@$(PY) -m local demo $(if $(MODEL),--model "$(MODEL)") $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
 
 serve: .venv/ready
-	@exec $(PY) -m local serve
+	@exec $(PY) -m local serve $(if $(MODEL),--model "$(MODEL)")
 
 test: .venv/ready
 	@$(PY) -m pytest $(ARGS)

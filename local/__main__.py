@@ -21,6 +21,7 @@ from local.processes import LISTENING
 from local.stack import Stack, StackError
 from local.storage import connection_parts
 
+MODEL = "Cohere-embed-v3-english"
 STACK_FILE = REPO_ROOT / ".local/stack.json"
 CORE_TOOLS_SETTINGS = {
     "IsEncrypted": False,
@@ -29,7 +30,7 @@ CORE_TOOLS_SETTINGS = {
         "AzureWebJobsStorage": "UseDevelopmentStorage=true",
         "ImageStorage": "UseDevelopmentStorage=true",
         "FOUNDRY_ENDPOINT": "https://<resource>.services.ai.azure.com/models",
-        "FOUNDRY_MODEL": "Cohere-embed-v3-english",
+        "FOUNDRY_MODEL": MODEL,
     },
 }
 
@@ -39,28 +40,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description="The whole app on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="run the stack until Ctrl-C")
+    serving.add_argument("--model", default=MODEL, help="one of the models that the stand-in serves")
     serving.add_argument("--file", type=Path, default=STACK_FILE, help="the file that describes the running stack")
     demo = commands.add_parser("demo", help="run the demo")
+    demo.add_argument("--model", default=MODEL, help="one of the models that the stand-in serves")
     demo.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
     commands.add_parser("settings", help="print a local.settings.json for Azure Functions Core Tools")
     options = parser.parse_args()
     match options.command:
         case "serve":
-            return serve(options.file)
+            return serve(options.file, options.model)
         case "demo":
             from local.demo import main as run_demo  # the other commands do not need its imports
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
-            return run_demo(options.folder)
+            return run_demo(options.folder, options.model)
         case _:
             print(json.dumps(CORE_TOOLS_SETTINGS, indent=2))
             return 0
 
 
-def serve(file: Path) -> int:
+def serve(file: Path, model: str = MODEL) -> int:
     """Run the stack until Ctrl-C or SIGTERM. `file` describes it as long as it runs."""
     try:
-        with stack.running(show=print_line) as running:
+        with stack.running(model=model, show=print_line) as running:
             write_stack_file(file, running)
             try:
                 print(description(file, running), flush=True)

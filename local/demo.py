@@ -65,11 +65,14 @@ class Query:
     item: str | dict[str, str]
 
 
-def main(folder: Path | None) -> int:
-    """Run the demo on a folder of pictures, or on the samples. Returns the exit status: 0 only if all of it worked."""
+def main(folder: Path | None, model: str) -> int:
+    """Run the demo on a folder of pictures, or on the samples. Returns the exit status: 0 only if all of it worked.
+
+    ``model`` is one of those that the stand-in serves.
+    """
     console = standard_output()
     try:
-        _run(console, folder)
+        _run(console, folder, model)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 130
@@ -80,13 +83,13 @@ def main(folder: Path | None) -> int:
     return 0
 
 
-def _run(console: Console, folder: Path | None) -> None:
+def _run(console: Console, folder: Path | None, name: str) -> None:
     with ExitStack() as parts:
         with doing(console, "Drawing sample pictures" if folder is None else f"Listing the files in {folder}"):
             root = _SAMPLES if folder is None else folder
             files = samples.write(root) if folder is None else _files(root)
         with doing(console, "Starting storage, identity, a stand-in for the model, and the functions"):
-            up = parts.enter_context(stack.running(logs=_LOGS))
+            up = parts.enter_context(stack.running(model=name, logs=_LOGS))
         api, storage = parts.enter_context(_api(up)), parts.enter_context(_storage(up))
         model = _answered(api.get("/models/info"), ModelInfo).model_name
 

@@ -33,6 +33,7 @@ from local.event_grid import DEAD_LETTERS, EventGrid, Policy, to_dead_letters, t
 from local.events import Subscription, deletions, unsafe_uploads, uploads
 from local.faults import StorageFaults
 from local.identity import Identity
+from local.model.models import MODELS, PATHS
 from local.processes import LISTENING, STARTING, Child, Restarted
 from local.processes import StackError as StackError
 from local.storage import Queue, Storage
@@ -109,7 +110,8 @@ def running(
     `settings` override the app settings, `logs` is a folder for one log per part (default: one of its own in
     `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs,
     `storage_faults` stand between the app and storage (not between the host and storage), `show` is called with each
-    line that the functions log, and `node_options` are those of the Node.js that runs Azurite.
+    line that the functions log, and `node_options` are those of the Node.js that runs Azurite. `model` is one of those
+    that the stand-in serves (`local.model.models`), and decides which wire format the app speaks.
 
     `events` says how Event Grid delivers. The host answers its first `refusals` deliveries with 401, after each start.
     Two choices may also be made in the environment of this process. `upload_events` (UPLOAD_EVENTS) announces uploads
@@ -221,7 +223,7 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
         **_app_settings(emulator, tokens, client_id),
         "ImageStorage__blobServiceUri": blob_url,
         "ImageStorage__queueServiceUri": queue_url,
-        "FOUNDRY_ENDPOINT": f"{foundry_url}/models",
+        "FOUNDRY_ENDPOINT": foundry_url + _model_path(options.model),
         "FOUNDRY_MODEL": options.model,
     }
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
@@ -333,6 +335,13 @@ def _answers(http: httpx.Client, url: str) -> bool:
     except httpx.HTTPError:
         return False
     return True
+
+
+def _model_path(model: str) -> str:
+    """Where the stand-in answers for this model."""
+    if model not in MODELS:
+        raise StackError(f"There is no model {model} here; there are {', '.join(MODELS)}.")
+    return PATHS[MODELS[model].formats[0]]
 
 
 def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) -> Child:

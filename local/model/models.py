@@ -32,6 +32,9 @@ _EMBED_5 = Model(
     space="Cohere-Embed-V5",
 )
 
+# Where the app finds each format, below the service's address. An app that may choose speaks the first.
+PATHS: dict[Format, str] = {"foundry": "/models", "cohere": "/providers/cohere/v2"}
+
 MODELS = {
     "Cohere-embed-v3-english": Model(lengths=(1024,)),
     "Cohere-embed-v3-multilingual": Model(lengths=(1024,)),

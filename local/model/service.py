@@ -16,9 +16,10 @@ from starlette.routing import Route
 from local.model import cohere, foundry
 from local.model.answers import Vector, checksum_vectors, embed, encoded
 from local.model.behaviour import FAILURES, NANOSECONDS, Behaviour, rate_limited, spoiled
+from local.model.models import PATHS
 from local.model.requests import Format, Refusal, Wanted, authenticate, wrapped
 
-COHERE = "/providers/cohere/v2/embed"
+COHERE = f"{PATHS['cohere']}/embed"
 
 
 class Call(msgspec.Struct):

@@ -29,8 +29,8 @@ def write(folder: Path) -> None:
     (folder / "LICENSE").write_text("not a picture")
 
 
-def demo(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "local", "demo", str(folder)]
+def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local", "demo", *options, str(folder)]
     return subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False)
 
 
@@ -77,3 +77,18 @@ def test_a_file_whose_name_no_blob_can_have_is_an_error_that_says_what_to_do(tmp
     assert done.returncode == 1
     assert "'\\udcff.png' cannot be a blob's name" in done.stderr
     assert done.stderr.endswith("Rename the file.\n")
+
+
+def test_the_demo_works_with_a_model_that_answers_in_cohere_s_format_alone(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
+    Image.new("RGB", (64, 48), "blue").save(tmp_path / "blue.png")
+    done = demo(tmp_path, "--model", "Cohere-Embed-V5-Pro")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 embedded by Cohere-Embed-V5-Pro" in done.stdout
+
+
+def test_a_model_that_the_stand_in_does_not_serve_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
+    done = demo(tmp_path, "--model", "another")
+    assert done.returncode == 1
+    assert "no model another" in done.stderr
