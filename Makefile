@@ -6,12 +6,15 @@ PY := .venv/bin/python
 
 .PHONY: demo serve test bench proof soak fuzz lint format plan snapshots requirements clean
 
+# A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
+MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(MODEL_ENDPOINT),--endpoint "$(MODEL_ENDPOINT)")
+
 # Not every shell expands the ~ in IMAGES=~/Pictures.
 demo: .venv/ready
-	@$(PY) -m local demo $(if $(MODEL),--model "$(MODEL)") $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
+	@$(PY) -m local demo $(MODEL_OPTIONS) $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
 
 serve: .venv/ready
-	@exec $(PY) -m local serve $(if $(MODEL),--model "$(MODEL)")
+	@exec $(PY) -m local serve $(MODEL_OPTIONS)
 
 test: .venv/ready
 	@$(PY) -m pytest $(ARGS)

@@ -18,6 +18,7 @@ from pathlib import Path
 from local import stack
 from local.azurite import REPO_ROOT
 from local.processes import LISTENING
+from local.real_model import RealModel, notice
 from local.stack import Stack, StackError
 from local.storage import connection_parts
 
@@ -40,30 +41,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description="The whole app on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="run the stack until Ctrl-C")
-    serving.add_argument("--model", default=MODEL, help="one of the models that the stand-in serves")
     serving.add_argument("--file", type=Path, default=STACK_FILE, help="the file that describes the running stack")
     demo = commands.add_parser("demo", help="run the demo")
-    demo.add_argument("--model", default=MODEL, help="one of the models that the stand-in serves")
     demo.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
+    for command in (serving, demo):
+        command.add_argument("--model", default=MODEL, help="a model that the stand-in serves, or a real deployment")
+        command.add_argument("--endpoint", help="a real Foundry endpoint, asked and paid for instead of the stand-in")
     commands.add_parser("settings", help="print a local.settings.json for Azure Functions Core Tools")
     options = parser.parse_args()
+    endpoint = getattr(options, "endpoint", None)
+    real = RealModel.of_environment(endpoint, options.model) if endpoint else None
     match options.command:
         case "serve":
-            return serve(options.file, options.model)
+            return serve(options.file, options.model, real)
         case "demo":
             from local.demo import main as run_demo  # the other commands do not need its imports
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
-            return run_demo(options.folder, options.model)
+            return run_demo(options.folder, options.model, real)
         case _:
             print(json.dumps(CORE_TOOLS_SETTINGS, indent=2))
             return 0
 
 
-def serve(file: Path, model: str = MODEL) -> int:
+def serve(file: Path, model: str = MODEL, real: RealModel | None = None) -> int:
     """Run the stack until Ctrl-C or SIGTERM. `file` describes it as long as it runs."""
+    if real:
+        print(f"{notice(real)}\n", flush=True)
     try:
-        with stack.running(model=model, show=print_line) as running:
+        with stack.running(model=model, real_model=real, show=print_line) as running:
             write_stack_file(file, running)
             try:
                 print(description(file, running), flush=True)

@@ -26,6 +26,7 @@ from rich.text import Text
 from local import samples, stack
 from local.azurite import REPO_ROOT
 from local.demo_output import Answer, Answered, doing, progress, show_answers, show_images
+from local.real_model import RealModel, notice
 from local.samples import Sample
 from local.stack import Stack, StackError
 from local.tables import shortened, standard_output
@@ -65,14 +66,16 @@ class Query:
     item: str | dict[str, str]
 
 
-def main(folder: Path | None, model: str) -> int:
+def main(folder: Path | None, model: str, real: RealModel | None = None) -> int:
     """Run the demo on a folder of pictures, or on the samples. Returns the exit status: 0 only if all of it worked.
 
-    ``model`` is one of those that the stand-in serves.
+    ``model`` is one of those that the stand-in serves, unless there is a ``real`` one.
     """
     console = standard_output()
+    if real:
+        console.print(Text(f"{notice(real)}\n"), soft_wrap=True)
     try:
-        _run(console, folder, model)
+        _run(console, folder, model, real)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 130
@@ -83,14 +86,17 @@ def main(folder: Path | None, model: str) -> int:
     return 0
 
 
-def _run(console: Console, folder: Path | None, name: str) -> None:
+def _run(console: Console, folder: Path | None, name: str, real: RealModel | None) -> None:
     with ExitStack() as parts:
         with doing(console, "Drawing sample pictures" if folder is None else f"Listing the files in {folder}"):
             root = _SAMPLES if folder is None else folder
             files = samples.write(root) if folder is None else _files(root)
-        with doing(console, "Starting storage, identity, a stand-in for the model, and the functions"):
-            up = parts.enter_context(stack.running(model=name, logs=_LOGS))
+        stand_in = "" if real else "a stand-in for the model, "
+        with doing(console, f"Starting storage, identity, {stand_in}and the functions"):
+            up = parts.enter_context(stack.running(model=name, real_model=real, logs=_LOGS))
         api, storage = parts.enter_context(_api(up)), parts.enter_context(_storage(up))
+        if real:
+            _check_health(api)
         model = _answered(api.get("/models/info"), ModelInfo).model_name
 
         start = time.monotonic()
@@ -113,6 +119,9 @@ def _run(console: Console, folder: Path | None, name: str) -> None:
             answers = [_ask_twice(api, model, query, records) for query in _queries(root, records)]
         show_answers(console, answers)
         _check(answers, records)
+        if real:
+            tokens = sum(record.total_tokens or 0 for record in records.values()) + sum(each.tokens for each in answers)
+            console.print(f"{tokens:,} tokens were paid for.\n")
         console.print(_LAST_WORDS, soft_wrap=True)
 
 
@@ -228,18 +237,20 @@ def _queries(root: Path, records: Mapping[str, EmbeddingRecord]) -> list[Query]:
 
 
 def _ask_twice(api: httpx.Client, model: str, query: Query, records: Mapping[str, EmbeddingRecord]) -> Answered:
-    first, second = _ask(api, model, query), _ask(api, model, query)
-    return Answered(query.title, first, second, _nearest(first.vector, records))
+    (first, tokens), (second, again) = _ask(api, model, query), _ask(api, model, query)
+    return Answered(query.title, first, second, _nearest(first.vector, records), tokens + again)
 
 
-def _ask(api: httpx.Client, model: str, query: Query) -> Answer:
+def _ask(api: httpx.Client, model: str, query: Query) -> tuple[Answer, int]:
+    """The answer, and the tokens that it cost: none from the cache."""
     start = time.perf_counter()
     response = api.post(query.route, json={"model": model, "input": [query.item], "input_type": "query"})
     milliseconds = (time.perf_counter() - start) * 1000
-    vector = _answered(response, EmbeddingsAnswer).data[0].embedding
+    answer = _answered(response, EmbeddingsAnswer)
+    vector, cache = answer.data[0].embedding, response.headers.get("x-embedding-cache", "-")
     if isinstance(vector, str):
         raise DemoError(f"{query.route} answered with base64 instead of numbers.")
-    return Answer(vector, response.headers.get("x-embedding-cache", "-"), milliseconds)
+    return Answer(vector, cache, milliseconds), 0 if cache == "hit" else answer.usage.total_tokens or 0
 
 
 def _answered[Shape](response: httpx.Response, shape: type[Shape]) -> Shape:
@@ -254,6 +265,13 @@ def _nearest(vector: Sequence[float], records: Mapping[str, EmbeddingRecord]) ->
     stored = np.array([record.embedding for record in records.values()])
     cosines = stored @ query / (np.linalg.norm(stored, axis=1) * np.linalg.norm(query))
     return sorted(zip(records, cosines.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
+
+
+def _check_health(api: httpx.Client) -> None:
+    """Ask before anything waits: a real endpoint may be wrong, or want another key. It costs one word."""
+    health = api.get("/health")
+    if health.status_code != httpx.codes.OK:
+        raise DemoError(" ".join(problem["message"] for problem in health.json()["error"]["details"]))
 
 
 def _check(answers: Sequence[Answered], records: Mapping[str, EmbeddingRecord]) -> None:

@@ -33,12 +33,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answered:
-    """A query by its title, its answer and that of its repetition, and the nearest images with their cosines."""
+    """A query by its title, its answer and that of its repetition, the nearest images with their cosines, tokens."""
 
     title: str
     first: Answer
     second: Answer
     nearest: Sequence[tuple[str, float]]
+    tokens: int
 
 
 @contextmanager

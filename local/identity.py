@@ -11,9 +11,10 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from local.processes import STOPPING
@@ -29,9 +30,28 @@ class Identity:
     header: str = field(repr=False)
 
 
+class Token(NamedTuple):
+    """A token from somewhere else, and when it expires, in seconds since 1970."""
+
+    token: str
+    expires_on: int
+
+
+class IdentityError(Exception):
+    """There is no token. The message says what to do."""
+
+
 @contextmanager
-def running(client_ids: Collection[str], *, lifetime: float = 24 * 3600) -> Iterator[Identity]:
-    """Answer token requests for these identities in a thread; a token lives for `lifetime` seconds."""
+def running(
+    client_ids: Collection[str],
+    *,
+    lifetime: float = 24 * 3600,
+    real: Callable[[str], Token | None] = lambda resource: None,
+) -> Iterator[Identity]:
+    """Answer token requests for these identities in a thread; a token lives for `lifetime` seconds.
+
+    `real` may have a real token for a resource, in place of one that only the stand-ins accept.
+    """
     header = secrets.token_hex(16)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,7 +68,17 @@ def running(client_ids: Collection[str], *, lifetime: float = 24 * 3600) -> Iter
             elif client_id is None or client_id not in client_ids:
                 self._answer(400, {"statusCode": 400, "message": f"no managed identity with client id {client_id}"})
             else:
-                self._answer(200, _token_response(query["resource"], client_id, lifetime))
+                self._answer(*self._token(query["resource"], client_id))
+
+        def _token(self, resource: str, client_id: str) -> tuple[int, dict[str, object]]:
+            response = _token_response(resource, client_id, lifetime)
+            try:
+                token = real(resource)
+            except IdentityError as error:
+                return 400, {"statusCode": 400, "message": str(error)}
+            if token is not None:
+                response |= {"access_token": token.token, "expires_on": str(token.expires_on)}
+            return 200, response
 
         def _answer(self, status: int, body: dict[str, object]) -> None:
             content = json.dumps(body).encode()

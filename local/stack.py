@@ -36,6 +36,7 @@ from local.identity import Identity
 from local.model.models import MODELS, PATHS
 from local.processes import LISTENING, STARTING, Child, Restarted
 from local.processes import StackError as StackError
+from local.real_model import RealModel, token_of_az
 from local.storage import Queue, Storage
 
 REQUESTS_QUEUE = "embedding-requests"
@@ -75,6 +76,7 @@ class _Options:
     extension: Path | None
     show: Callable[[str], None]
     node_options: Sequence[str]
+    real_model: RealModel | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def running(
     extension: Path | None = None,
     show: Callable[[str], None] = lambda line: None,
     node_options: Sequence[str] = (),
+    real_model: RealModel | None = None,
 ) -> Iterator[Stack]:
     """Start everything, wait until it answers, and stop everything at the end, whatever the end is.
 
@@ -111,7 +114,8 @@ def running(
     `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs,
     `storage_faults` stand between the app and storage (not between the host and storage), `show` is called with each
     line that the functions log, and `node_options` are those of the Node.js that runs Azurite. `model` is one of those
-    that the stand-in serves (`local.model.models`), and decides which wire format the app speaks.
+    that the stand-in serves (`local.model.models`), and decides which wire format the app speaks. With a `real_model`
+    there is no stand-in for the model.
 
     `events` says how Event Grid delivers. The host answers its first `refusals` deliveries with 401, after each start.
     Two choices may also be made in the environment of this process. `upload_events` (UPLOAD_EVENTS) announces uploads
@@ -136,6 +140,7 @@ def running(
         extension=extension or _chosen_extension(),
         show=show,
         node_options=node_options,
+        real_model=real_model,
     )
     with _running(options) as [started]:
         yield started
@@ -211,10 +216,16 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
     )
     supervisor.watch(emulator.child)
     client_id = str(uuid.uuid4())
-    tokens = parts.enter_context(identity.running([client_id]))
-    foundry = _start_model(_fresh(logs / "model.log"), system, parts)
-    foundry_url = foundry.announcement(LISTENING, seconds=STARTING)
-    supervisor.watch(foundry)
+    if options.real_model:
+        tokens = parts.enter_context(identity.running([client_id], real=token_of_az))
+        foundry_url = options.real_model.endpoint
+        model_settings = options.real_model.app_settings(emulator.ca_file)
+    else:
+        tokens = parts.enter_context(identity.running([client_id]))
+        foundry = _start_model(_fresh(logs / "model.log"), system, parts)
+        foundry_url = foundry.announcement(LISTENING, seconds=STARTING)
+        supervisor.watch(foundry)
+        model_settings = {"FOUNDRY_ENDPOINT": foundry_url + _model_path(options.model), "FOUNDRY_MODEL": options.model}
 
     blob_url, queue_url = emulator.blob_url, emulator.queue_url
     if options.storage_faults:
@@ -223,8 +234,7 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
         **_app_settings(emulator, tokens, client_id),
         "ImageStorage__blobServiceUri": blob_url,
         "ImageStorage__queueServiceUri": queue_url,
-        "FOUNDRY_ENDPOINT": foundry_url + _model_path(options.model),
-        "FOUNDRY_MODEL": options.model,
+        **model_settings,
     }
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
     for queue in QUEUES:
