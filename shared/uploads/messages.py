@@ -42,9 +42,11 @@ class _Event(msgspec.Struct, rename="camel"):
 
 
 class _Kind(msgspec.Struct):
-    """What tells the request for a folder from that for an image."""
+    """What tells the kinds of messages apart. Only the fields do: a name may hold any of these words."""
 
+    subject: object = None
     prefix: object = None
+    returned: object = None
 
 
 class _FailedUpload(msgspec.Struct, rename="pascal"):
@@ -64,10 +66,10 @@ def read_requests(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest]:
     try:
         if body.startswith(b"["):
             return _named(msgspec.json.decode(body, type=list[_Event]))
-        if b'"subject"' in body:
+        kind = msgspec.json.decode(body, type=_Kind)
+        if kind.subject is not None:
             return _named([msgspec.json.decode(body, type=_Event)])
-        # A name may hold the word, too.
-        if b'"prefix"' in body and msgspec.json.decode(body, type=_Kind).prefix is not None:
+        if kind.prefix is not None:
             return [msgspec.json.decode(body, type=FolderRequest)]
         return [msgspec.json.decode(body, type=EmbeddingRequest)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -82,7 +84,7 @@ def read_failed_upload(body: bytes) -> list[EmbeddingRequest]:
     """
     body = decoded(body)
     try:
-        if b'"returned"' in body:
+        if msgspec.json.decode(body, type=_Kind).returned is not None:
             return [msgspec.json.decode(body, type=EmbeddingRequest)]
         failed = msgspec.json.decode(body, type=_FailedUpload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

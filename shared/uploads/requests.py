@@ -3,6 +3,7 @@
 import logging
 import random
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -35,13 +36,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class EmbeddingRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A message on the queue: sync this image.
 
-    ``attempt`` counts the attempts since ``first_seen`` that failed because the model was unavailable. With
-    ``refresh``, an unchanged image is embedded again if its record is of another preparation.
+    ``attempt`` counts the attempts since ``first_seen`` that were put off: the model was unavailable or misconfigured,
+    something held the record, or others kept changing it. A spent quota does not count. With ``refresh``, an unchanged
+    image is embedded again if its record is of another preparation.
     """
 
-    name: str
-    attempt: int = 0
-    first_seen: datetime | None = None
+    # An operator may write one by hand. What breaks these rules could never be settled, so it is not read.
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    attempt: Annotated[int, msgspec.Meta(ge=0)] = 0
+    first_seen: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     refresh: bool = False
 
 

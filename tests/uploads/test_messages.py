@@ -4,14 +4,19 @@ import json
 import logging
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
-from shared.uploads.messages import read_requests
+from shared.triggers.intake import read_queued
+from shared.uploads.messages import read_failed_upload, read_requests
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Cloud
 from tests.drawing import picture
 
 ACCOUNT = "https://account.blob.core.windows.net"
+
+
+WORDS = ["subject", "prefix", "returned", "audit"]
 
 
 def names(subject: str, url: str | None) -> list[str]:
@@ -64,6 +69,34 @@ def test_where_the_two_do_not_agree_the_url_is_believed(subject: str, url: str, 
 @pytest.mark.parametrize("url", ["", "Zo%EB.jpg"])
 def test_a_url_that_has_no_name_is_not_believed(url: str) -> None:
     assert names("Zo\u00eb.jpg", url) == ["Zo\u00eb.jpg"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_an_image_or_a_container_may_be_named_like_any_field_of_a_message(word: str) -> None:
+    request = EmbeddingRequest(name=word, container=word, space=word)
+    assert list(read_queued(msgspec.json.encode(request))) == [request]
+    put_back = EmbeddingRequest(name=word, container=word, returned=1)
+    assert read_failed_upload(msgspec.json.encode(put_back)) == [put_back]
+    failed = json.dumps({"ContainerName": word, "BlobName": word, "ETag": "0x1"}).encode()
+    assert read_failed_upload(failed) == [EmbeddingRequest(name=word, container=word)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 1025}, "name"),
+        ({"attempt": -1}, "attempt"),
+        ({"first_seen": "2026-11-22T12:00:00"}, "first_seen"),
+    ],
+)
+def test_a_request_written_by_hand_that_could_never_be_settled_is_dropped_with_a_reason(
+    cloud: Cloud, fields: dict[str, object], reason: str
+) -> None:
+    cloud.intake().queued(json.dumps({"name": "a.png", **fields}).encode())
+    [path] = cloud.records()
+    assert path.startswith("Cohere-embed-v3-english/dropped/")
+    assert f"`$.{reason}`" in json.loads(cloud.embeddings.download_blob(path).readall())["reason"]
 
 
 def test_no_line_says_that_an_image_was_removed_that_never_was(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
