@@ -5,7 +5,10 @@ starts from zero may answer 401 (Azure/azure-functions-host#11834). Such an even
 minutes; from there this app takes it.
 """
 
+import itertools
+import random
 import time
+from collections.abc import Generator
 from contextlib import closing
 from http import HTTPStatus
 
@@ -22,13 +25,15 @@ from shared.uploads.requests import RequestQueue
 CONTAINER = "dead-letter-events"
 # What one run takes at most: the next is five minutes later. A blob holds one event or a few.
 _MAX_BLOBS, _MAX_SECONDS = 2000, 60.0
+# How much of the listing is read: 50,000 blobs, which take 25 MB.
+_MAX_PAGES = 10
 _UNREADABLE = "unreadable"
 
 
 class DeadLetterCounts(msgspec.Struct, kw_only=True):
     """``requeued`` images were put on the queue; ``unreadable`` blobs are kept for an operator.
 
-    ``waiting`` blobs were not looked at; it is a lower bound where the listing was not read to its end.
+    ``waiting`` blobs are for the next run, or for another app; more may be beyond the part of the listing that is read.
     """
 
     requeued: int = 0
@@ -53,12 +58,14 @@ class DeadLetters:
         counts = DeadLetterCounts()
         deadline = time.monotonic() + _MAX_SECONDS
         taken = 0
-        for blob in self._list():
+        found = list(self._list())
+        # In another order each time: those of an app that is gone stay, and must not keep ours from their turn.
+        random.shuffle(found)
+        for blob in found:
             if _UNREADABLE in blob.metadata:
                 counts.unreadable += 1
-            elif taken < _MAX_BLOBS and time.monotonic() < deadline:
+            elif taken < _MAX_BLOBS and time.monotonic() < deadline and self._take(blob, counts):
                 taken += 1
-                self._take(blob, counts)
             else:
                 counts.waiting += 1
         return counts
@@ -73,30 +80,33 @@ class DeadLetters:
                 counts.waiting += 1
         return counts
 
-    def _list(self) -> list[Listed]:
-        """The first page: up to 5,000 dead letters. None where there is no such container."""
+    def _list(self) -> Generator[Listed]:
+        """The dead letters of the first pages. None where there is no such container."""
         try:
             with closing(self._blobs.pages("", "", "")) as pages:
-                return next(pages).blobs
+                for page in itertools.islice(pages, _MAX_PAGES):
+                    yield from page.blobs
         except StorageError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return []
-            raise
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
 
-    def _take(self, blob: Listed, counts: DeadLetterCounts) -> None:
+    def _take(self, blob: Listed, counts: DeadLetterCounts) -> bool:
+        """Requeue the images of a dead letter, or mark it as unreadable; false if it is another app's to take."""
         content = self._blobs.read_bytes(blob.name)
         if content is None:
-            return
-        with ignoring(CHANGED, MISSING):
-            try:
-                requests = [request for request in read_requests(content) if request.container == self._images]
-            except UnreadableMessageError:
-                counts.unreadable += 1
+            return True
+        try:
+            requests = [request for request in read_requests(content) if request.container == self._images]
+        except UnreadableMessageError:
+            counts.unreadable += 1
+            with ignoring(CHANGED, MISSING):
                 self._blobs.set_metadata(blob.name, {_UNREADABLE: "true"}, condition=if_match(blob.etag))
-                return
-            # Events of other containers are another app's to take.
-            if requests:
-                for request in requests:
-                    self._requests.send(request)
-                counts.requeued += len(requests)
-                self._blobs.delete(blob.name, condition=if_match(blob.etag))
+            return True
+        if not requests:
+            return False
+        for request in requests:
+            self._requests.send(request)
+        counts.requeued += len(requests)
+        with ignoring(CHANGED, MISSING):
+            self._blobs.delete(blob.name, condition=if_match(blob.etag))
+        return True

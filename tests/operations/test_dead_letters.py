@@ -91,9 +91,44 @@ def test_dead_letters_of_another_container_are_left_for_the_app_that_watches_it(
     cloud: Cloud, container: ContainerClient
 ) -> None:
     leave(container, "1", [event("a.png", "another")])
-    assert cloud.dead_letters(container.container_name).requeue() == DeadLetterCounts()
+    assert cloud.dead_letters(container.container_name).requeue() == DeadLetterCounts(waiting=1)
     assert len(list(container.list_blob_names())) == 1
     assert queued_names(cloud) == []
+
+
+def test_dead_letters_of_an_app_that_is_gone_do_not_keep_ours_from_the_queue(
+    cloud: Cloud, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.operations.dead_letters._MAX_BLOBS", 2)
+    monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 2)
+    for number in range(5):
+        leave(container, str(number), [event("a.png", "another")])
+    leave(container, "5", [event("ours.png", cloud.settings.images_container)])
+    letters = cloud.dead_letters(container.container_name)
+    assert letters.count() == DeadLetterCounts(waiting=6)
+    assert letters.requeue() == DeadLetterCounts(requeued=1, waiting=5)
+    assert queued_names(cloud) == ["ours.png"]
+
+
+def test_each_run_takes_dead_letters_in_another_order(
+    cloud: Cloud, container: ContainerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    for number in range(20):
+        leave(container, str(number), [event("a.png", "another")])
+    monkeypatch.setattr(JsonBlobs, "read_bytes", lambda _, name: read.append(name))
+    letters = cloud.dead_letters(container.container_name)
+    letters.requeue()
+    letters.requeue()
+    assert read[:20] != read[20:]
+
+
+def test_a_dead_letter_stays_while_the_queue_is_missing(cloud: Cloud, container: ContainerClient) -> None:
+    leave(container, "1", [event("a.png", cloud.settings.images_container)])
+    letters = cloud.with_settings(QUEUE_PREFIX="missing-").dead_letters(container.container_name)
+    with pytest.raises(StorageError, match="QueueNotFound"):
+        letters.requeue()
+    assert len(list(container.list_blob_names())) == 1
 
 
 def test_a_run_requeues_so_many_dead_letters_and_the_next_run_the_others(
