@@ -12,7 +12,18 @@ from shared.errors import PictureError
 from shared.settings import Settings
 from shared.storage.listing import FOLDER, Lister, Page
 from shared.storage.memory_budget import MemoryBudget
-from shared.storage.rest import BRIEF, LARGE, ONCE, Rest, conflict_if_changed, metadata_of, quoted, read_etag
+from shared.storage.rest import (
+    BRIEF,
+    FULL,
+    LARGE,
+    ONCE,
+    Effort,
+    Rest,
+    conflict_if_changed,
+    metadata_of,
+    quoted,
+    read_etag,
+)
 
 # What the bytes of pictures may take in a process at once: two of the default IMAGE_MAX_BYTES and some small ones. The
 # rest of an instance's 2,048 MB is for decoding, which takes up to 900 MB (shared.pictures.costs).
@@ -139,7 +150,7 @@ class Images:
         """The bytes of any blob in the account, during the block; raises ``PictureError`` for one that is too large.
 
         Waits while the process holds too much already, until ``deadline`` (``time.monotonic``), then raises
-        ``TimeoutError``.
+        ``TimeoutError``. Waits for storage briefly, since a caller waits for this.
         """
         url = self._rest.blob_url(container, name)
         found = self._rest.send("HEAD", url, effort=BRIEF)
@@ -149,7 +160,7 @@ class Images:
             raise PictureError("too_many_bytes", message)
         with self._budget.reserve(self._held(image), deadline=deadline):
             # Only this version: a later one may have any size.
-            yield _decoded(self._read(image), image.encoding, self._max_bytes)
+            yield _decoded(self._read(image, effort=BRIEF), image.encoding, self._max_bytes)
 
     def pages(self, prefix: str, marker: str) -> Generator[Page]:
         """Each page of the images whose names start with ``prefix``."""
@@ -159,10 +170,10 @@ class Images:
         """What the image's bytes take at most, decoded next to encoded; decoding takes an eighth more for a while."""
         return image.size + (min(self._max_bytes, image.size * _MAX_INFLATION) * 9 // 8 if image.encoding else 0)
 
-    def _read(self, image: Image) -> bytes:
+    def _read(self, image: Image, *, effort: Effort = FULL) -> bytes:
         if image.size > LARGE:
-            return self._rest.read_large(image.url, image.etag)
-        return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}).data
+            return self._rest.read_large(image.url, image.etag, effort=effort)
+        return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}, effort=effort).data
 
 
 def _unless_folder(image: Image) -> Image | None:

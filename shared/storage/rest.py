@@ -9,7 +9,7 @@ and retries each part by itself.
 import http.client
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http import HTTPStatus
@@ -57,10 +57,14 @@ LARGE = 16 * 2**20
 
 @dataclass(frozen=True)
 class Effort:
-    """How often a request is sent, and how long each attempt waits for an answer."""
+    """How often a request is sent, and how long each attempt waits for an answer.
+
+    ``parts`` says the same to the SDK, for each part of a large download.
+    """
 
     retries: urllib3.Retry
     timeout: urllib3.Timeout
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Five attempts, which take about 15 s if storage answers, and two minutes if it hangs: with what an image waits for the
@@ -79,6 +83,14 @@ FULL = Effort(
         raise_on_status=False,
     ),
     urllib3.Timeout(connect=10, read=20),
+    # Four attempts, with waits of about 15 s in between.
+    {
+        "connection_timeout": 10,
+        "read_timeout": 20,
+        "retry_total": 3,
+        "initial_backoff": 1,
+        "increment_base": 2,
+    },
 )
 # Where a caller waits, or can do without: two attempts, 20 s at most.
 BRIEF = Effort(
@@ -91,17 +103,10 @@ BRIEF = Effort(
         raise_on_status=False,
     ),
     urllib3.Timeout(connect=5, read=5),
+    {"connection_timeout": 5, "read_timeout": 5, "retry_total": 1, "initial_backoff": 0},
 )
 # For health checks, where "not now" is an answer.
 ONCE = Effort(urllib3.Retry(0, redirect=False, raise_on_status=False), urllib3.Timeout(connect=5, read=10))
-# The same for large downloads: each part is tried four times, and waited for about 15 s in between.
-_LARGE_EFFORT: dict[str, Any] = {
-    "connection_timeout": 10,
-    "read_timeout": 20,
-    "retry_total": 3,
-    "initial_backoff": 1,
-    "increment_base": 2,
-}
 
 
 class Rest:
@@ -145,8 +150,7 @@ class Rest:
         try:
             return self.send(method, url, effort=effort)
         except StorageError as error:
-            # The response to a HEAD has no body, and some proxies drop the header with the code.
-            if error.status == HTTPStatus.NOT_FOUND and error.code in {"BlobNotFound", ""}:
+            if _is_missing(error):
                 return None
             raise
 
@@ -162,25 +166,30 @@ class Rest:
 
         The bytes are also ``None`` if the connection breaks while they arrive: this does not fetch them again.
         """
-        with _as_storage_errors("GET", url):
-            answer = self._request("GET", url, "", {}, None, FULL, preload=False)
-            if answer.status == HTTPStatus.NOT_FOUND and answer.headers.get("x-ms-error-code") == "BlobNotFound":
-                answer.drain_conn()
-                return None
-            try:
-                if answer.status == HTTPStatus.OK and not wants(answer.headers):
+        try:
+            with _as_storage_errors("GET", url):
+                answer = self._request("GET", url, "", {}, None, FULL, preload=False)
+                try:
+                    if answer.status >= HTTPStatus.BAD_REQUEST:
+                        # Whatever breaks in the rest of it is not the error to report.
+                        answer.drain_conn()
+                        _raise_for_status(answer, "GET", url)
+                    if not wants(answer.headers):
+                        return answer.headers, None
+                    content = answer.read()
+                    answer.release_conn()
+                except HTTPError:
                     return answer.headers, None
-                content = answer.read()
-                answer.release_conn()
-                _raise_for_status(answer, "GET", url)
-            except HTTPError:
-                return answer.headers, None
-            finally:
-                # No effect on a connection that has gone back to the pool.
-                answer.close()
+                finally:
+                    # No effect on a connection that has gone back to the pool.
+                    answer.close()
+        except StorageError as error:
+            if _is_missing(error):
+                return None
+            raise
         return answer.headers, content
 
-    def read_large(self, url: str, etag: str) -> bytes:
+    def read_large(self, url: str, etag: str, *, effort: Effort = FULL) -> bytes:
         """The bytes of exactly this version of a blob, fetched two parts at a time, each retried by itself."""
         from azure.core import MatchConditions
         from azure.core.exceptions import AzureError, HttpResponseError
@@ -188,7 +197,7 @@ class Rest:
 
         credential = self._signature() or self._identity.credential
         try:
-            with BlobClient.from_blob_url(url, credential=credential, **_LARGE_EFFORT) as blob:
+            with BlobClient.from_blob_url(url, credential=credential, **effort.parts) as blob:
                 return blob.download_blob(
                     etag=quoted(etag),
                     match_condition=MatchConditions.IfNotModified,
@@ -314,6 +323,16 @@ def _raise_for_status(answer: Answer, method: str, url: str) -> None:
             if answer.status in {CHANGED, EXISTS} and code.startswith(beginning):
                 raise BlobHeld(reason, f"{message}: {explanation}.", status=answer.status, code=code)
         raise StorageError(f"{message}.", status=answer.status, code=code)
+
+
+def _is_missing(error: StorageError) -> bool:
+    """Whether storage says that there is no such blob in a container that exists.
+
+    No context manager: one that swallows an exception keeps the frames of its callers, with the pictures they hold,
+    until the next garbage collection.
+    """
+    # The response to a HEAD has no body, and some proxies drop the header with the code.
+    return error.status == HTTPStatus.NOT_FOUND and error.code in {"BlobNotFound", ""}
 
 
 @contextmanager

@@ -92,9 +92,9 @@ def test_a_blob_that_changes_meanwhile_is_not_downloaded(cloud: Cloud, monkeypat
     cloud.upload("a.png", picture())
     read = Images._read
 
-    def change_and_read(reader: Images, image: Any) -> bytes:
+    def change_and_read(reader: Images, image: Any, **options: Any) -> bytes:
         cloud.images.upload_blob("a.png", picture("blue"), overwrite=True)
-        return read(reader, image)
+        return read(reader, image, **options)
 
     monkeypatch.setattr(Images, "_read", change_and_read)
     [result] = skill({"imageUrl": cloud.images.get_blob_client("a.png").url})

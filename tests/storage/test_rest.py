@@ -27,7 +27,6 @@ from shared.errors import Conflict, IdentityError, PictureError, StorageError
 from shared.identity import Identity
 from shared.model.wire_format import ModelOptions
 from shared.queries.queries import Query, QueryOptions, QueryReport
-from shared.storage import rest as rest_module
 from shared.storage.images import Image, Images, _decoded
 from shared.storage.rest import BRIEF, FULL, ONCE, Answer, Effort, Rest
 from shared.uploads.sync import _MAX_TIME
@@ -354,6 +353,63 @@ def test_a_blob_for_which_there_is_no_memory_in_time_is_not_waited_for(cloud: Cl
         pass
 
 
+@pytest.mark.parametrize("large", [100, 10**6])
+def test_a_blob_that_a_caller_waits_for_is_read_with_brief_effort(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    for module in ("storage.rest", "storage.images"):
+        monkeypatch.setattr(f"shared.{module}.LARGE", large)
+    efforts: list[Effort] = []
+
+    def noting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, effort: Effort = FULL, **options: Any) -> Any:
+            efforts.append(effort)
+            return read(*arguments, effort=effort, **options)
+
+        return noted
+
+    monkeypatch.setattr(Rest, "send", noting(Rest.send))
+    monkeypatch.setattr(Rest, "read_large", noting(Rest.read_large))
+    cloud.upload("a.png", picture())
+    with cloud.image_reader().read_blob(cloud.settings.images_container, "a.png", deadline=math.inf) as data:
+        assert data == picture()
+    assert [effort is BRIEF for effort in efforts] == [True, True]
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The address of a server that says the same to every request, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            while True:
+                try:
+                    connection = server.accept()[0]
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(2**16)
+                    connection.sendall(answer)
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_blob_is_missing_also_where_a_proxy_has_dropped_the_code(cloud: Cloud) -> None:
+    with answering(b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone") as address:
+        rest = reached_by_string(cloud, address)
+        assert rest.open(url(cloud, rest), lambda _: True) is None
+        assert rest.read(url(cloud, rest)) is None
+
+
+def test_an_error_whose_body_breaks_off_is_no_blob(cloud: Cloud) -> None:
+    with answering(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 100\r\n\r\n<Err") as address:
+        rest = reached_by_string(cloud, address)
+        with pytest.raises(StorageError) as raised:
+            rest.open(url(cloud, rest), lambda _: True)
+    assert raised.value.status == 403
+
+
 @contextmanager
 def hanging() -> Iterator[tuple[str, list[socket.socket]]]:
     """The address of a server that takes connections and says nothing, and what it has taken."""
@@ -396,18 +452,13 @@ def test_storage_that_hangs_is_given_up_before_the_platform_gives_up_on_the_proc
         assert len(taken) * float(FULL.timeout.read_timeout or math.inf) + sum(clock.waits) < time_left()
 
 
-def test_a_large_download_that_hangs_is_given_up_as_soon(
-    cloud: Cloud, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(large := dict(rest_module._LARGE_EFFORT), "read_timeout", 0.1)
-    seconds = rest_module._LARGE_EFFORT["read_timeout"]
-    monkeypatch.setattr(rest_module, "_LARGE_EFFORT", large)
+def test_a_large_download_that_hangs_is_given_up_as_soon(cloud: Cloud, clock: Clock) -> None:
     with hanging() as (address, taken):
         rest = reached_by_string(cloud, address)
         with pytest.raises(StorageError):
-            rest.read_large(url(cloud, rest), "0x1")
+            rest.read_large(url(cloud, rest), "0x1", effort=replace(FULL, parts={**FULL.parts, "read_timeout": 0.1}))
         assert len(taken) > 1, "each part is tried again"
-        assert len(taken) * seconds + sum(clock.waits) < time_left()
+        assert len(taken) * FULL.parts["read_timeout"] + sum(clock.waits) < time_left()
 
 
 def test_an_identity_that_hangs_is_given_up_as_soon(
