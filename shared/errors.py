@@ -11,6 +11,7 @@ ModelError               the model returned no embedding
     RateLimited          the call was never sent: the model is throttled for longer than the call may wait
 StorageError             storage rejected a request or did not answer: a later retry may succeed
   BlobHeld               a lease, a policy or snapshots keep a blob from being changed until an operator lifts that
+UnreadableBlob           a blob of the app is not as the app writes it: somebody else has written it, or broken it
 IdentityError            the managed identity returned no token
 ForeignRecord            the record in the image's place is of another app's image: left alone
 Conflict                 another writer was first: start again from the current state
@@ -114,6 +115,14 @@ class BlobHeld(StorageError):
     def __init__(self, reason: HeldCode, message: str, *, status: int, code: str) -> None:
         super().__init__(message, status=status, code=code)
         self.reason: HeldCode = reason
+
+
+class UnreadableBlob(Exception):
+    """A blob is not JSON of the shape that the app writes at ``path``."""
+
+    def __init__(self, path: str, why: Exception) -> None:
+        super().__init__(f"{path} is not as the app writes it: {why}.")
+        self.path = path
 
 
 class IdentityError(Exception):

@@ -11,8 +11,9 @@ from datetime import timedelta
 
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
-from shared.clock import back_off, now
+from shared.clock import now
 from shared.errors import Conflict
+from shared.races import until_won
 from shared.storage.queues import Queues
 
 # At most so many images are requested by two audits, at two reads each. More than none, since the queue always holds
@@ -40,9 +41,12 @@ class RunningAudit:
         That is another one if it is not over and does all that this one is asked to do. If it was asked for less, this
         one takes over and does what both are asked to do.
         """
-        losses = 0
-        while True:
+
+        def attempt() -> AuditReport:
             running, version = self._reports.find_running() or (None, None)
+            if running is not None and running.id == report.id:
+                # Our own write, if the response to it was lost.
+                return report
             waiting = self._queues.waiting()
             if running is not None and running.is_full and not is_over(running, waiting):
                 if _covers(running, report):
@@ -51,12 +55,10 @@ class RunningAudit:
                 if running.finished_at is None:
                     _add(report, running)
             report.progressed_at, report.waiting = now(), waiting
-            # If another audit is first, read again.
-            with suppress(Conflict):
-                self._reports.write_running(report, replaces=version)
-                return report
-            losses += 1
-            back_off(losses)
+            self._reports.write_running(report, replaces=version)
+            return report
+
+        return until_won(attempt)
 
     def holds(self, report: AuditReport) -> bool:
         """Whether this is the running audit."""
@@ -65,32 +67,30 @@ class RunningAudit:
 
     def advance(self, report: AuditReport) -> bool:
         """Store how far an audit is; returns whether it is the running one, and no other has taken its place."""
-        losses = 0
-        while True:
+
+        def attempt() -> bool:
             running, version = self._reports.find_running() or (None, None)
             free = running is None and not report.is_full
             if not free and (running is None or running.id != report.id):
                 return False
-            with suppress(Conflict):
-                self._reports.write_running(report, replaces=version)
-                return True
-            losses += 1
-            back_off(losses)
+            self._reports.write_running(report, replaces=version)
+            return True
+
+        return until_won(attempt)
 
     def end(self, report: AuditReport) -> bool:
         """Note that an audit has compared everything, or has failed; returns whether it was the running one."""
         if report.finished_at and report.is_full and min(report.requested, report.waiting or 0) > _FEW:
             return self.advance(report)
-        losses = 0
-        while True:
+
+        def attempt() -> bool:
             running, version = self._reports.find_running() or (None, None)
             if running is None or version is None or running.id != report.id:
                 return False
-            with suppress(Conflict):
-                self._reports.remove_running(version)
-                return True
-            losses += 1
-            back_off(losses)
+            self._reports.remove_running(version)
+            return True
+
+        return until_won(attempt)
 
     def _note_progress(self, running: AuditReport, version: str | None, waiting: int) -> None:
         if running.waiting is None or waiting < running.waiting:

@@ -7,9 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 
-import msgspec
-
-from shared.errors import ModelTimedOut, ModelUnavailable, StorageError
+from shared.errors import ModelTimedOut, ModelUnavailable, StorageError, UnreadableBlob
 from shared.log import Report
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
@@ -45,7 +43,7 @@ class QueryCache:
                 return record
         try:
             record = self._blobs.read(query_path(folder, key), QueryRecord, effort=BRIEF)
-        except (StorageError, msgspec.DecodeError) as error:
+        except (StorageError, UnreadableBlob) as error:
             log_storage_error("read", query_path(folder, key), error)
             return None
         if record is not None:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from shared.errors import UnreadableBlob
 from shared.storage.listing import Lister, Page
 from shared.storage.rest import (
     CHANGED,
@@ -32,7 +33,8 @@ def if_match(etag: str) -> Mapping[str, str]:
 class JsonBlobs:
     """The JSON blobs of one container. Safe to call from many threads.
 
-    Raises :class:`~shared.errors.StorageError` where storage fails or a condition does not hold.
+    Raises :class:`~shared.errors.StorageError` where storage fails or a condition does not hold, and
+    :class:`~shared.errors.UnreadableBlob` for a blob that is not of the shape asked for.
     """
 
     def __init__(self, container: str, rest: Rest) -> None:
@@ -48,14 +50,14 @@ class JsonBlobs:
             self._rest.send("PUT", self._url(path), headers=headers, content=b"", effort=ONCE)
 
     def read[Shape](self, path: str, shape: type[Shape], *, effort: Effort = FULL) -> Shape | None:
-        """The blob as ``shape``, or ``None`` if there is none; raises ``msgspec.DecodeError`` if it does not fit."""
+        """The blob as ``shape``, or ``None`` if there is none."""
         content = self.read_bytes(path, effort=effort)
-        return None if content is None else msgspec.json.decode(content, type=shape)
+        return None if content is None else _decoded(content, shape, path)
 
     def read_version[Shape](self, path: str, shape: type[Shape], *, effort: Effort = FULL) -> tuple[Shape, str] | None:
         """The same, with the blob's ETag."""
         answer = self._rest.find("GET", self._url(path), effort=effort)
-        return None if answer is None else (msgspec.json.decode(answer.data, type=shape), read_etag(answer.headers))
+        return None if answer is None else (_decoded(answer.data, shape, path), read_etag(answer.headers))
 
     def read_bytes(self, path: str, *, effort: Effort = FULL) -> bytes | None:
         """The blob's bytes, or ``None`` if there is none."""
@@ -115,6 +117,13 @@ class JsonBlobs:
 
     def _url(self, path: str) -> str:
         return self._rest.blob_url(self._container, path)
+
+
+def _decoded[Shape](content: bytes, shape: type[Shape], path: str) -> Shape:
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableBlob(path, error) from error
 
 
 def _metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:

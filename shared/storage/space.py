@@ -18,8 +18,9 @@ from datetime import datetime
 
 import msgspec
 
-from shared.clock import back_off, now
-from shared.errors import Conflict, WrongSpace
+from shared.clock import now
+from shared.errors import UnreadableBlob, WrongSpace
+from shared.races import until_won
 from shared.settings import Settings
 from shared.storage.blobs import IF_MISSING, JsonBlobs, if_match
 from shared.storage.names import space_of
@@ -87,14 +88,13 @@ class Space:
         """Whether another app works in this space as well, and uses its contents."""
         if self.folder() != self.name:
             return True
-        with closing(self._blobs.pages(f"{self.name}/containers/", "", "")) as pages:
-            return bool(next(pages).blobs)
+        return self._first(f"{self.name}/containers/") is not None
 
     def container_of(self, path: str) -> str:
         """The container of the image that the record at ``path`` says that it is of; empty if it does not say."""
         try:
             record = self._blobs.read(path, _Owned)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UnreadableBlob:
             return ""
         return "" if record is None else record.container
 
@@ -134,9 +134,13 @@ class Space:
     def _container_of_first_record(self) -> str:
         """Whose records are in the space's own folder, if any were written before there were claims."""
         folder = f"{self.name}/images/"
+        first = self._first(folder)
+        return "" if first is None else self.container_of(folder + first)
+
+    def _first(self, folder: str) -> str | None:
+        """The first name in a folder. Storage may return pages without any before it."""
         with closing(self._blobs.pages(folder, "", "")) as pages:
-            first = next(iter(next(pages).blobs), None)
-        return "" if first is None else self.container_of(folder + first.name)
+            return next((blob.name for page in pages for blob in page.blobs), None)
 
     def _folder_by(self, space: str, description: SpaceDescription | None) -> str:
         if description is None or description.images.rpartition("/")[2] in {"", self.container}:
@@ -151,29 +155,24 @@ class Space:
 
     def _update(self, change: Callable[[SpaceDescription | None], SpaceDescription]) -> SpaceDescription:
         """Apply a change that only adds what is unknown, whoever else adds something."""
-        losses = 0
-        while True:
+
+        def attempt() -> SpaceDescription:
             before, version = self._read(self.name)
             after = change(before)
-            if after == before:
-                return after
-            condition = IF_MISSING if before is None else if_match(version)
-            try:
+            if after != before:
+                condition = IF_MISSING if before is None else if_match(version)
                 with conflict_if_changed(self.name):
                     self._blobs.write(_path(self.name), after, condition=condition, indented=True)
-            except Conflict:
-                losses += 1
-                back_off(losses)
-                continue
             return after
+
+        return until_won(attempt)
 
     def _read(self, space: str, *, effort: Effort = FULL) -> tuple[SpaceDescription | None, str]:
         """The description of a space and its version; ``None`` and empty if it has none."""
         try:
             found = self._blobs.read_version(_path(space), SpaceDescription, effort=effort)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"{_path(space)} is not as the app writes it: {error}. Restore it, or delete it."
-            raise WrongSpace("unreadable_space", message) from error
+        except UnreadableBlob as error:
+            raise WrongSpace("unreadable_space", f"{error} Restore it, or delete it.") from error
         return found or (None, "")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.errors import ForeignRecord
+from shared.errors import ForeignRecord, UnreadableBlob
 from shared.storage.blobs import IF_MISSING, JsonBlobs, if_match
 from shared.storage.listing import Page
 from shared.storage.names import RecordKind, longest_key, record_path, utf16_length
@@ -45,7 +45,8 @@ class _Named(msgspec.Struct):
 class RecordStore:
     """Reads and writes what is stored about images. Safe to call from many threads and processes.
 
-    Transient storage faults are retried; the rest is raised as :class:`~shared.errors.StorageError`.
+    Transient storage faults are retried; the rest is raised as :class:`~shared.errors.StorageError`. What cannot be
+    read counts as absent, and is replaced.
     """
 
     def __init__(self, space: Space, blobs: JsonBlobs) -> None:
@@ -111,7 +112,7 @@ class RecordStore:
 
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""
-        return self._blobs.read(self._failure(name), FailureRecord)
+        return self._read(self._failure(name), FailureRecord)
 
     def write_failure(self, failure: FailureRecord, preparation: int) -> None:
         """Write the failure record, whatever is there. ``preparation`` is that of the code which failed."""
@@ -130,12 +131,17 @@ class RecordStore:
 
     def find_content(self, key: str) -> Content | None:
         """What is known about images with these bytes and text, by ``content_key``; or ``None``."""
-        return self._blobs.read(self._content(key), Content)
+        return self._read(self._content(key), Content)
 
     def write_content(self, key: str, content: Content) -> None:
         """Store what is known about these bytes and text, unless it is stored already."""
+        path = self._content(key)
         with ignoring(EXISTS, CHANGED):
-            self._blobs.write(self._content(key), content, condition=IF_MISSING)
+            self._blobs.write(path, content, condition=IF_MISSING)
+            return
+        if self.find_content(key) is None:
+            with ignoring(CHANGED):
+                self._blobs.write(path, content)
 
     def mark_content(self, key: str, etag: str, unused_since: str | None) -> None:
         """Note since when no record uses a content, or that one does; no effect if it changed since it was listed."""
@@ -168,12 +174,12 @@ class RecordStore:
             yield page._replace(blobs=blobs)
 
     def name_of(self, key: str) -> str | None:
-        """The name of the image that a record with this key belongs to; ``None`` if the record is gone."""
+        """The name of the image that a record with this key belongs to; ``None`` if no record says."""
         if utf16_length(key) < longest_key(self._space.folder()):
             return key.removesuffix(".json")
         kinds: tuple[RecordKind, ...] = ("images", "failures")
         for kind in kinds:
-            record = self._blobs.read(f"{self._space.folder()}/{kind}/{key}", _Named)
+            record = self._read(f"{self._space.folder()}/{kind}/{key}", _Named)
             if record is not None:
                 return record.name
         return None
@@ -183,6 +189,12 @@ class RecordStore:
         ours = self._space.container
         for page in self._blobs.pages(f"{self._space.find_folder()}/{kind}/", prefix, marker):
             yield page._replace(blobs=[blob for blob in page.blobs if blob.metadata.get(_OWNER, ours) == ours])
+
+    def _read[Shape](self, path: str, shape: type[Shape]) -> Shape | None:
+        try:
+            return self._blobs.read(path, shape)
+        except UnreadableBlob:
+            return None
 
     def _record(self, name: str) -> str:
         return record_path(self._space.folder(), "images", name)

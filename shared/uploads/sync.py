@@ -12,7 +12,7 @@ from typing import get_args
 
 import msgspec
 
-from shared.clock import back_off, now
+from shared.clock import now
 from shared.errors import (
     BlobHeld,
     Conflict,
@@ -31,6 +31,7 @@ from shared.errors import (
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, Schedule
 from shared.pictures.limits import PREPARATION
+from shared.races import back_off
 from shared.settings import Settings
 from shared.storage.images import Image, Images
 from shared.storage.names import image_names, is_addressable

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from local.faults import StorageFaults
 from shared import clock
 from shared.audit.report import AuditReport
 from shared.errors import StorageError
@@ -200,6 +201,15 @@ def test_an_audit_that_is_superseded_during_its_step_stops_there(cloud: Cloud, m
     audit(cloud)
     assert cloud.stored("reports/running.json")["id"] == "other"
     assert queued(cloud) == []
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_audit_whose_note_was_stored_and_never_confirmed_runs(behind: Cloud, faults: StorageFaults) -> None:
+    behind.upload("a.png", picture())
+    faults.begin("lost", times=1, requests="PUT .*/reports/running.json")
+    report = audit(behind)
+    assert faults.end() == 1
+    assert (report.requested, report.finished_at is None) == (1, False)
 
 
 def test_an_audit_that_died_in_its_first_step_blocks_no_other_after_a_quarter_of_an_hour(

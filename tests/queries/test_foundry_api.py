@@ -150,9 +150,10 @@ def test_a_query_is_answered_when_storage_fails_and_the_failure_is_logged(
     assert '"event":"query_record","outcome":"error"' in caplog.text
 
 
-def test_an_unreadable_record_of_a_query_is_replaced(cloud: Cloud) -> None:
+@pytest.mark.parametrize("broken", [b"{", b"\xff", b'{"text": "\xff"}'])
+def test_an_unreadable_record_of_a_query_is_replaced(cloud: Cloud, broken: bytes) -> None:
     _, headers, _ = text_query({"input": "red"})
-    cloud.embeddings.upload_blob(headers["x-embedding-record"], b"{", overwrite=True)
+    cloud.embeddings.upload_blob(headers["x-embedding-record"], broken, overwrite=True)
     start_anew()
     assert text_query({"input": "red"})[1]["x-embedding-cache"] == "miss"
     assert text_query({"input": "red"})[1]["x-embedding-cache"] == "hit"

@@ -147,6 +147,28 @@ def test_the_same_name_in_other_letters_is_the_same_model(cloud: Cloud) -> None:
     assert cloud.sync().upload("a.png").outcome == "embedded"
 
 
+def test_whose_records_are_there_is_looked_for_beyond_a_page_without_any(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 1)
+    model = cloud.settings.foundry_model
+    for name, content in (("a.txt", b""), ("b.png.json", b'{"container": "another"}')):
+        cloud.embeddings.upload_blob(f"{model}/images/{name}", content)
+    assert cloud.space().folder() == f"{model}/containers/{cloud.settings.images_container}"
+
+
+def test_whether_a_space_is_shared_is_looked_for_beyond_a_page_without_records(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.listing._PAGE_SIZE", 1)
+    space = cloud.space()
+    folder = f"{cloud.settings.foundry_model}/containers/another/images"
+    cloud.embeddings.upload_blob(f"{folder}/a.txt", b"")
+    assert not space.is_shared()
+    cloud.embeddings.upload_blob(f"{folder}/b.png.json", b"{}")
+    assert space.is_shared()
+
+
 def test_fields_that_the_app_does_not_know_are_ignored(cloud: Cloud) -> None:
     describe(cloud, owner_of_the_quota="someone")
     cloud.upload("a.png", picture())

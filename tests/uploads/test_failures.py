@@ -32,6 +32,15 @@ def test_attempts_are_counted_for_each_code_by_itself(cloud: Cloud, monkeypatch:
     assert cloud.failure("a.png")["attempts"] == 2
 
 
+def test_a_failure_record_that_cannot_be_read_is_replaced(cloud: Cloud) -> None:
+    cloud.upload("a.png", b"no picture")
+    sync = cloud.sync()
+    sync.upload("a.png")
+    cloud.embeddings.upload_blob("Cohere-embed-v3-english/failures/a.png.json", b"\xff", overwrite=True)
+    assert sync.upload("a.png").outcome == "failed"
+    assert (cloud.failure("a.png")["code"], cloud.failure("a.png")["attempts"]) == ("not_an_image", 1)
+
+
 @pytest.mark.parametrize("body", [b"<html>Bad Request</html>", b'{"message": "API version not supported"}'])
 def test_a_400_for_everything_records_nothing_and_removes_nothing(cloud: Cloud, body: bytes) -> None:
     cloud.upload("old.png", picture())

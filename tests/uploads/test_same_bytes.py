@@ -24,6 +24,19 @@ def test_images_of_the_same_bytes_and_text_are_embedded_once(cloud: Cloud) -> No
     assert {k: v for k, v in second.items() if k not in own} == {k: v for k, v in first.items() if k not in own}
 
 
+@pytest.mark.parametrize("broken", [b"", b"\xff", b'{"embedding": "\xff"}', b"{}"])
+def test_a_stored_vector_that_cannot_be_read_is_replaced(cloud: Cloud, broken: bytes) -> None:
+    data = picture()
+    sync = cloud.sync()
+    cloud.upload("a.png", data)
+    sync.upload("a.png")
+    [content] = [name for name in cloud.embeddings.list_blob_names() if "/contents/" in name]
+    cloud.embeddings.upload_blob(content, broken, overwrite=True)
+    for name, outcome in (("b.png", "embedded"), ("c.png", "copied")):
+        cloud.upload(name, data)
+        assert sync.upload(name).outcome == outcome
+
+
 @pytest.mark.parametrize("deleted_first", [True, False])
 def test_a_renamed_image_is_not_sent_to_the_model_again(cloud: Cloud, deleted_first: bool) -> None:
     data = picture()
