@@ -8,7 +8,7 @@ ModelError               the model returned no embedding
     WrongSpace           its vectors are not of the kind that the app's space holds
   ModelUnavailable       it cannot answer now: a later retry may succeed
     ModelTimedOut        it did not answer in time, and may have charged for the call
-    RateLimited          the call was never sent: the model is throttled for longer than the call may wait
+    NotSent              the call was not sent: the model is throttled or hangs, or time, memory or a turn is short
 StorageError             storage rejected a request or did not answer: a later retry may succeed
   BlobHeld               a lease, a policy or snapshots keep a blob from being changed until an operator lifts that
 UnreadableBlob           a blob of the app is not as the app writes it: somebody else has written it, or broken it
@@ -92,8 +92,8 @@ class ModelTimedOut(ModelUnavailable):
     """The model did not answer in time. It may have charged for the call, so the call is not simply repeated."""
 
 
-class RateLimited(ModelUnavailable):
-    """The rate limiter did not let the call through: no place came free within the time the call may wait."""
+class NotSent(ModelUnavailable):
+    """The call was not sent: the model is throttled or hangs, or time, memory or the turn of another sync ran out."""
 
 
 class StorageError(Exception):

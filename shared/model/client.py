@@ -16,7 +16,7 @@ from shared.errors import (
     ModelRefused,
     ModelTimedOut,
     ModelUnavailable,
-    RateLimited,
+    NotSent,
 )
 from shared.identity import Identity
 from shared.model import cohere, foundry
@@ -125,7 +125,7 @@ class ModelClient:
         return self._embed(_Wish(body, options), schedule)
 
     def check(self, schedule: Schedule) -> None:
-        """Raise :class:`~shared.errors.RateLimited` if a call would: then there is no point in preparing one."""
+        """Raise :class:`~shared.errors.NotSent` if a call would: then there is no point in preparing one."""
         self._rate_limiter.check(schedule.wait_until, deadline=schedule.deadline)
 
     def close(self) -> None:
@@ -205,12 +205,15 @@ class ModelClient:
                         "POST", url, content=parts, headers=sent, params=parameters, timeout=timeout
                     ) as streamed:
                         response = _read(streamed, over)
-                except httpx.TimeoutException:
-                    if left >= _HANGS_AFTER:
+                except httpx.TimeoutException as error:
+                    if left >= _HANGS_AFTER and not isinstance(error, httpx.ConnectTimeout):
                         self._rate_limiter.timed_out()
                     raise
                 self._tell_rate_limiter(response)
                 return response
+        except httpx.ConnectTimeout as error:
+            # Nothing was sent, so nothing was charged.
+            raise ModelUnavailable(f"The model cannot be reached at {url}: {type(error).__name__}") from error
         except httpx.TimeoutException as error:
             message = f"The model did not answer in time at {url}: {type(error).__name__}"
             raise ModelTimedOut(message, status=HTTPStatus.GATEWAY_TIMEOUT) from error
@@ -251,7 +254,7 @@ def _with_retries(call: Callable[[], ModelAnswer], deadline: float) -> ModelAnsw
     for attempt in range(1, MAX_ATTEMPTS):
         try:
             return call()
-        except (ModelTimedOut, RateLimited):
+        except (ModelTimedOut, NotSent):
             # One may have been paid for; the other has waited as long as it may.
             raise
         except ModelUnavailable as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.errors import RateLimited
+from shared.errors import NotSent
 
 # After a 429 without a Retry-After, one call probes after the first of these waits; each further 429 doubles the wait,
 # up to the second.
@@ -42,7 +42,7 @@ class RateLimiter:
     def acquire(self, wait_until: float, *, deadline: float = math.inf, urgent: bool = False) -> Iterator[None]:
         """Hold one place in flight for the block; ``urgent`` calls go first.
 
-        Both times are of ``time.monotonic``. Raises :class:`~shared.errors.RateLimited` as soon as it is known that
+        Both times are of ``time.monotonic``. Raises :class:`~shared.errors.NotSent` as soon as it is known that
         the limiter stays closed beyond ``wait_until``, however often it opened and closed before; and when no place
         has come free by ``deadline``, or so late that the model could not answer in time.
         """
@@ -67,7 +67,7 @@ class RateLimiter:
                 self._changed.notify_all()
 
     def check(self, wait_until: float, *, deadline: float = math.inf) -> None:
-        """Raise :class:`~shared.errors.RateLimited` as :meth:`acquire` would by now."""
+        """Raise :class:`~shared.errors.NotSent` as :meth:`acquire` would by now."""
         _time_left(deadline)
         with self._changed:
             self._closed_for(wait_until)
@@ -124,16 +124,16 @@ class RateLimiter:
         if closed > 0 and self._closed_until > wait_until:
             if self._hangs:
                 message = f"The model does not answer; no call is sent for another {closed:.0f} seconds."
-                raise RateLimited(message, status=503, retry_after=closed)
+                raise NotSent(message, status=503, retry_after=closed)
             message = f"The model is throttled for another {closed:.0f} seconds."
-            raise RateLimited(message, status=429, retry_after=closed)
+            raise NotSent(message, status=429, retry_after=closed)
         return closed
 
 
 def _time_left(deadline: float) -> float:
-    """The seconds until the deadline; raises :class:`~shared.errors.RateLimited` if they are too few for a call."""
+    """The seconds until the deadline; raises :class:`~shared.errors.NotSent` if they are too few for a call."""
     left = deadline - time.monotonic()
     if left < _MIN_CALL:
         message = "There was no time left to call the model: other calls, or preparing, took it."
-        raise RateLimited(message, status=503)
+        raise NotSent(message, status=503)
     return left

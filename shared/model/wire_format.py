@@ -120,11 +120,13 @@ def checked(embedding: list[float], options: ModelOptions, model: str) -> list[f
         dimensions //= 8
     if not embedding or (dimensions is not None and len(embedding) != dimensions):
         raise ModelMisconfigured(
-            f"The model returned {len(embedding)} numbers instead of {dimensions}."
+            f"The model returned {len(embedding)} numbers instead of {dimensions or 'a vector'}."
             " Check FOUNDRY_MODEL and EMBEDDING_DIMENSIONS.",
             status=200,
         )
-    if not all(map(math.isfinite, embedding)) or not (any(embedding) or options.requested_encoding != "float"):
+    # Among integers, zeros may be the answer.
+    is_zero = options.requested_encoding == "float" and not any(embedding)
+    if is_zero or not all(map(math.isfinite, embedding)):
         raise ModelUnavailable("The model returned a vector that is all zero or not finite", status=200)
     return embedding
 

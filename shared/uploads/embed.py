@@ -4,7 +4,7 @@ import hashlib
 from contextlib import ExitStack
 
 from shared.clock import now
-from shared.errors import ModelRefused, PictureError, RateLimited
+from shared.errors import ModelRefused, NotSent, PictureError
 from shared.model.client import ModelClient, Schedule
 from shared.model.wire_format import ModelOptions
 from shared.pictures.limits import PREPARATION, Limits, Prepared
@@ -68,7 +68,7 @@ class Embedder:
             return held.enter_context(self._images.download(image, deadline=schedule.deadline))
         except TimeoutError as error:
             # As for a call without a place: another try is due, and nothing is known of the image.
-            raise RateLimited(str(error), status=503) from error
+            raise NotSent(str(error), status=503) from error
 
     def _prepare(self, data: bytes, report: ImageReport, schedule: Schedule) -> Prepared:
         """Prepare a picture that is new to this space; raises what a model call is known to end in."""
@@ -108,8 +108,9 @@ class Embedder:
         """Store what was paid for before anything else can fail; keep it in the process until storage has it."""
         if is_new:
             self._unstored[key] = content
-            if len(self._unstored) > _MAX_UNSTORED:
-                self._unstored.pop(next(iter(self._unstored)), None)
+            # A copy, the oldest first: other threads add and remove some meanwhile.
+            for oldest in list(self._unstored)[:-_MAX_UNSTORED]:
+                self._unstored.pop(oldest, None)
         if key in self._unstored:
             with report.step("write"):
                 self._records.write_content(key, content)

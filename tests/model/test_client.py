@@ -23,7 +23,7 @@ from shared.errors import (
     ModelRefused,
     ModelTimedOut,
     ModelUnavailable,
-    RateLimited,
+    NotSent,
 )
 from shared.identity import Identity
 from shared.model.client import MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
@@ -442,8 +442,23 @@ def test_a_model_that_hangs_is_paid_for_once_a_place_and_keeps_nobody_else(
 
         with ThreadPoolExecutor(28) as threads:
             ends = Counter(threads.map(call, range(28)))
-    assert ends == {ModelTimedOut: 8, RateLimited: 20}
+    assert ends == {ModelTimedOut: 8, NotSent: 20}
     assert len(sent) == 8, "nobody's call is sent twice, nor into a model that hangs"
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_model_that_cannot_be_connected_to_has_charged_nothing_and_is_asked_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.model.client._CONNECT_TIMEOUT", 0.1)
+    with hanging() as endpoint:
+        # Over TLS, a connection is there only after the first words of the other side.
+        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint.replace("http:", "https:")).model_client()
+        sent: list[httpx.Request] = []
+        client._client.event_hooks["request"].append(sent.append)
+        with pytest.raises(ModelUnavailable, match="cannot be reached at https://") as raised:
+            client.embed_text("red", ModelOptions("query"), within(120))
+    assert (raised.type, raised.value.status, len(sent) > 1) == (ModelUnavailable, None, True)
 
 
 def streaming(client: ModelClient, parts: Iterator[bytes]) -> None:
@@ -466,7 +481,7 @@ def test_an_answer_that_trickles_in_is_over_with_its_time(cloud: Cloud, clock: C
     streaming(client, trickle())
     with pytest.raises(ModelTimedOut):
         client.embed_text("red", ModelOptions("query"), within(120))
-    with pytest.raises(RateLimited, match="does not answer"):
+    with pytest.raises(NotSent, match="does not answer"):
         client.check(Schedule.of(0, 60))
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from shared.errors import RateLimited
+from shared.errors import NotSent
 from shared.model.client import Schedule
 from shared.model.rate_limiter import RateLimiter
 from tests.conftest import Clock
@@ -31,7 +31,7 @@ def places(limiter: RateLimiter) -> int:
                 # With a second left, which is enough for a call and passes while there is no place.
                 schedule = Schedule.of(max_wait=5, max_time=1)
                 inside.enter_context(limiter.acquire(schedule.wait_until, deadline=schedule.deadline))
-            except RateLimited:
+            except NotSent:
                 return taken
     raise AssertionError("the limiter lets everybody through")
 
@@ -101,7 +101,7 @@ def test_after_a_429_calls_wait_as_long_as_it_says(clock: Clock) -> None:
 def test_a_wait_longer_than_the_max_wait_is_an_error_at_once(clock: Clock) -> None:
     limiter = RateLimiter(4)
     limiter.throttled(60)
-    with pytest.raises(RateLimited) as raised, limiter.acquire(soon()):
+    with pytest.raises(NotSent) as raised, limiter.acquire(soon()):
         pass
     assert clock.waits == []
     assert (raised.value.status, raised.value.retry_after) == (429, 60)
@@ -111,7 +111,7 @@ def test_no_call_waits_for_a_place_beyond_its_deadline(clock: Clock) -> None:
     limiter = RateLimiter(1)
     with (
         limiter.acquire(soon()),
-        pytest.raises(RateLimited) as raised,
+        pytest.raises(NotSent) as raised,
         limiter.acquire(soon(), deadline=clock.monotonic() + 7),
     ):
         pass
@@ -178,7 +178,7 @@ def test_closures_one_after_the_other_do_not_add_up_to_more_than_a_call_may_wait
     limiter = RateLimiter(8)
     limiter.throttled(55)
     clock.meanwhile = lambda: limiter.throttled(55)
-    with pytest.raises(RateLimited), limiter.acquire(clock.monotonic() + 60):
+    with pytest.raises(NotSent), limiter.acquire(clock.monotonic() + 60):
         pass
     assert clock.waits == [55]
 
@@ -188,7 +188,7 @@ def test_a_wait_of_a_day_is_cut_to_minutes_and_a_single_call_probes_then(clock: 
     limiter = RateLimiter(8)
     for _ in range(12):
         limiter.throttled(asked)
-        with pytest.raises(RateLimited) as refused:
+        with pytest.raises(NotSent) as refused:
             limiter.check(clock.monotonic() + 60)
         assert refused.value.retry_after == 300
         clock.pass_(300)
@@ -207,7 +207,7 @@ def test_a_model_that_hangs_is_probed_by_one_call_at_a_time_and_ever_later(clock
             limiter.timed_out()  # those that were in flight together count once
         waits.append(limiter._closed_until - clock.monotonic())
         assert limiter._limit == 1
-        with pytest.raises(RateLimited) as refused:
+        with pytest.raises(NotSent) as refused:
             limiter.check(clock.monotonic())
         assert refused.value.status == 503
         clock.pass_(waits[-1])
@@ -220,7 +220,7 @@ def test_a_model_that_hangs_is_probed_by_one_call_at_a_time_and_ever_later(clock
 def test_a_call_is_not_sent_when_there_is_no_time_left_for_its_answer(clock: Clock) -> None:
     limiter = RateLimiter(8)
     for left in (-10, 0, 0.4):
-        with pytest.raises(RateLimited), limiter.acquire(clock.monotonic() + 5, deadline=clock.monotonic() + left):
+        with pytest.raises(NotSent), limiter.acquire(clock.monotonic() + 5, deadline=clock.monotonic() + left):
             pass
     with limiter.acquire(clock.monotonic() + 5, deadline=clock.monotonic() + 1):
         pass
@@ -230,5 +230,5 @@ def test_a_picture_is_not_prepared_if_no_time_is_left_for_its_call() -> None:
     limiter = RateLimiter(8)
     for seconds in (60, 0.6):
         limiter.check(soon(), deadline=Schedule.of(5, seconds).deadline)
-    with pytest.raises(RateLimited, match="no time left"):
+    with pytest.raises(NotSent, match="no time left"):
         limiter.check(soon(), deadline=Schedule.of(5, 0.4).deadline)

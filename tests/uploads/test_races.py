@@ -107,3 +107,9 @@ def test_an_embedding_is_not_lost_if_the_process_dies_before_the_record_is_writt
     assert cloud.record("a.png") is None
     assert cloud.sync().upload("a.png").outcome == "copied"
     assert len(cloud.model.calls(200)) == 1
+
+
+def test_the_report_of_an_image_that_is_mended_during_its_sync_names_no_failure(cloud: Cloud) -> None:
+    cloud.upload("a.png", b"no picture")
+    report = interfered(cloud, lambda: cloud.upload("a.png", picture())).upload("a.png")
+    assert (report.outcome, report.code, report.message) == ("embedded", None, None)
