@@ -6,8 +6,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from http import HTTPStatus
 
-from shared.errors import ModelTimedOut, ModelUnavailable, StorageError, UnreadableBlob
+from shared.errors import ModelTimedOut, ModelUnavailable, NotSent, StorageError, UnreadableBlob
 from shared.log import Report
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
@@ -127,7 +128,9 @@ def _result(flight: Future[QueryRecord], deadline: float) -> QueryRecord:
         message = "The same query is being asked, and was not answered in the time that this one had."
         raise ModelTimedOut(message, status=504) from error
     except ModelUnavailable as error:
-        if isinstance(error, ModelTimedOut) or error.status in {503, 504}:
+        # A 503 of the model's own holds for everybody who asks.
+        without_place = isinstance(error, NotSent) and error.status == HTTPStatus.SERVICE_UNAVAILABLE
+        if isinstance(error, ModelTimedOut) or without_place or error.status == HTTPStatus.GATEWAY_TIMEOUT:
             raise _OutOfTimeError(error) from error
         raise
 

@@ -107,6 +107,13 @@ class _ValidQuery:
     record: QueryRecord | None
 
 
+@dataclass(frozen=True)
+class _Unexpected:
+    """An error of the app itself."""
+
+    error: Exception
+
+
 class Queries:
     """Answers queries. Safe to call from many threads."""
 
@@ -165,16 +172,21 @@ class Queries:
             message = f"The request has {len(queries)} inputs; send 1 to {MAX_QUERIES}."
             raise QueryError("invalid_request", message, target="input", status=413 if queries else 400)
 
-        def validate(query: Query) -> _ValidQuery | Failure:
+        def validate(query: Query) -> _ValidQuery | Failure | _Unexpected:
             try:
                 return self._validate(query, options)
             except (QueryError, ModelError, StorageError) as error:
                 return error
+            except Exception as error:  # noqa: BLE001 - raised below, once nobody else can reserve anything
+                return _Unexpected(error)
 
         with report.step("prepare"):
             validated = self._map(validate, queries)
         try:
-            yield validated
+            for one in validated:
+                if isinstance(one, _Unexpected):
+                    raise one.error
+            yield [one for one in validated if not isinstance(one, _Unexpected)]
         finally:
             for one in validated:
                 if isinstance(one, _ValidQuery) and one.png is not None:
@@ -257,8 +269,13 @@ class Queries:
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
-    def _prepare_again(self, query: Query, deadline: float) -> bytes:
+    def _prepare_again(self, valid: _ValidQuery, deadline: float) -> bytes:
+        query = valid.query
         with query.open_image(deadline) as image:
+            if hashlib.sha256(image).hexdigest() != valid.image_sha256:
+                # The vector of these bytes would be stored as that of the bytes before.
+                message = "The blob was overwritten during the request; send it again."
+                raise QueryError("image_not_readable", message, target=query.target)
             return self._prepare(image, query.target)
 
     def _prepare(self, image: bytes, target: str) -> bytes:
@@ -297,7 +314,7 @@ class Queries:
         if query.image is None:
             answer = self._model.embed_text(query.text or "", options, schedule)
         else:
-            png = valid.png or self._prepare_again(query, schedule.deadline)
+            png = valid.png or self._prepare_again(valid, schedule.deadline)
             answer = self._model.embed_image(png, query.text, options, schedule)
         self._compare(answer, options)
         return QueryRecord(

@@ -3,12 +3,13 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from shared.errors import ModelTimedOut, ModelUnavailable, RateLimited
+from shared.errors import ModelTimedOut, ModelUnavailable, NotSent, QueryError
 from shared.model.wire_format import ModelOptions
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Query, QueryOptions, QueryReport
@@ -60,6 +61,42 @@ def test_the_memory_that_a_request_holds_is_released_however_it_ends(cloud: Clou
     assert budget._free == budget._size
 
 
+def test_memory_is_released_also_where_one_query_ends_in_an_error_of_the_app(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = cloud.queries()
+    budget = queries._kept_pngs
+    released = threading.Event()
+    release = budget.release
+
+    def broken(_: float) -> AbstractContextManager[bytes]:
+        raise ZeroDivisionError
+
+    def noted(size: int) -> None:
+        release(size)
+        released.set()
+
+    monkeypatch.setattr(budget, "release", noted)
+    asked = [Query("a", broken), Query("b", picture()), Query("c", picture("blue"))]
+    with pytest.raises(ZeroDivisionError):
+        queries.answer_each(asked, options(PATIENCE), QueryReport())
+    assert released.is_set()
+    assert budget._free == budget._size
+
+
+def test_a_vector_is_not_stored_under_the_bytes_that_a_blob_had_before(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.queries.queries._MAX_KEPT_PNGS", 0)
+    versions = [picture(), picture("blue")]
+    query = Query("input[0]", lambda _: nullcontext(versions.pop(0)))
+    with pytest.raises(QueryError, match="overwritten") as raised:
+        cloud.queries().answer([query], options(PATIENCE), QueryReport())
+    assert (raised.value.code, raised.value.target) == ("image_not_readable", "input[0]")
+    assert cloud.records() == []
+    assert cloud.model.calls() == []
+
+
 def record() -> QueryRecord:
     return QueryRecord(
         id="key",
@@ -77,7 +114,7 @@ def record() -> QueryRecord:
     )
 
 
-@pytest.mark.parametrize("ends", [ModelTimedOut("late", status=504), RateLimited("no time", status=503)])
+@pytest.mark.parametrize("ends", [ModelTimedOut("late", status=504), NotSent("no time", status=503)])
 def test_a_query_that_waits_for_another_that_runs_out_of_time_asks_the_model_itself(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, ends: Exception
 ) -> None:
@@ -97,6 +134,27 @@ def test_a_query_that_waits_for_another_that_runs_out_of_time_asks_the_model_its
         with pytest.raises(type(ends)):
             first.result()
         assert second.result()[0] == record()
+
+
+def test_queries_that_wait_for_another_fail_with_it_where_the_model_itself_is_down(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = QueryCache(cloud.settings, cloud.blobs())
+    asking, waiting = threading.Event(), waiting_callers(monkeypatch)
+    deadline = time.monotonic() + PATIENCE
+
+    def is_down() -> QueryRecord:
+        asking.set()
+        assert waiting.acquire(timeout=PATIENCE)
+        raise ModelUnavailable("The model answered 503", status=503)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(cache.single_flight, "f", "key", is_down, deadline=deadline, fresh=False)
+        assert asking.wait(PATIENCE)
+        second = threads.submit(cache.single_flight, "f", "key", record, deadline=deadline, fresh=False)
+        for one in (first, second):
+            with pytest.raises(ModelUnavailable, match="answered 503"):
+                one.result()
 
 
 def test_a_query_waits_for_another_until_its_own_deadline(cloud: Cloud) -> None:
