@@ -187,7 +187,8 @@ class _Reader:
             raise SettingError("App settings to fix: " + "; ".join(self.problems) + ".")
 
     def optional(self, name: str, *, check: _Check = lambda _: None) -> str | None:
-        value = self._environment.get(name, "").strip() or None
+        # As it is: the host takes the blanks around a value for a part of it.
+        value = self._environment.get(name) or None
         if value is not None and (problem := check(value)):
             self.problems.append(f"{name} is invalid: {problem}")
         return value
@@ -310,7 +311,8 @@ def _patterns(value: str) -> tuple[str, ...]:
 
 
 def _no_patterns(value: str) -> str | None:
-    if len(value) <= _MAX_PATTERNS and value.isprintable() and _patterns(value):
+    value = value.strip()
+    if not value or (len(value) <= _MAX_PATTERNS and value.isprintable() and _patterns(value)):
         return None
     return f"it must be patterns such as *.jpg, photos/*, separated by commas, of at most {_MAX_PATTERNS} characters"
 
@@ -329,7 +331,7 @@ def _metadata_key(value: str) -> str | None:
 
 
 def _schedule(value: str) -> str | None:
-    if len(value.split()) in {5, 6}:
+    if len(value.split()) in {5, 6} and value == value.strip():
         return None
     return "it must be an NCRONTAB expression such as 0 0 3 * * * (second, minute, hour, day, month, day of week)"
 

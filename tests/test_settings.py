@@ -129,6 +129,13 @@ def test_one_message_names_every_problem() -> None:
         ("IMAGE_NAMES", "*.jpg\n*.png"),
         ("IMAGE_NAMES", "*" * 2_001),
         ("QUEUE_PREFIX", "-team"),
+        ("QUEUE_PREFIX", "team- "),
+        ("IMAGES_CONTAINER", " images"),
+        ("IMAGES_CONTAINER", " "),
+        ("RECONCILE_SCHEDULE", "0 0 3 * * *\n"),
+        ("RECONCILE_SCHEDULE", " 0 0 3 * * *"),
+        ("FOUNDRY_CONCURRENCY", " 8"),
+        ("TEXT_METADATA", " "),
         ("QUEUE_PREFIX", "team--"),
         ("QUEUE_PREFIX", "a" * 39),
         ("QUERY_RECORDS", "all"),
@@ -226,6 +233,11 @@ def test_a_prefix_of_queues_may_leave_no_more_than_a_queue_s_name_can_be_long() 
     assert read_settings(KEYLESS).queue_prefix == ""
     for prefix in ("team-a-", "a" * 38):
         assert read_settings({**KEYLESS, "QUEUE_PREFIX": prefix}).queue_prefix == prefix
+
+
+@pytest.mark.parametrize(("value", "patterns"), [("  ", ()), (" *.jpg , photos/*\n", ("*.jpg", "photos/*"))])
+def test_blanks_around_the_patterns_of_names_do_not_count(value: str, patterns: tuple[str, ...]) -> None:
+    assert read_settings({**KEYLESS, "IMAGE_NAMES": value}).image_names == patterns
 
 
 def test_an_empty_text_metadata_key_turns_pairs_off() -> None:
