@@ -26,8 +26,8 @@ except SettingError as error:
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 uploads, work, api = func.Blueprint(), func.Blueprint(), http.Routes()
-# The host resolves %NAME% from app settings and has no defaults, so they are repeated here. It takes no container that
-# cannot be one, and does not compare the container of an event with it.
+# The host resolves %NAME% from the app settings but knows no defaults, so they are repeated here. It refuses what cannot
+# be the name of a container, so an invalid setting is left out.
 prefix = "%QUEUE_PREFIX%" if os.environ.get("QUEUE_PREFIX") else ""
 images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") and not problem else "images"
 audit_schedule = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
@@ -127,16 +127,15 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
 def health(req: func.HttpRequest) -> func.HttpResponse:
     """Return whether the app works and, if not, what to fix."""
     try:
-        return routes.health(application().checks())
+        return routes.health(application().checks.recent())
     except SettingError as error:
         return http.error_response(503, "bad_settings", str(error))
 
 
-# With an invalid setting the app does no work and loses none. A message waits on its queue while its function is not
-# there. An event of the webhook does not: the host drops what is for no function, and a function that fails has five
-# attempts within a second. So that function is there, and puts events on the queue. But where a setting of storage is
-# invalid, a blob trigger may keep the host from starting, and so health from answering. Without one the host has no
-# webhook: it answers 404, and Event Grid tries again.
+# While a setting is invalid, the app does no work and loses none. Queue messages wait while their function is not
+# registered. Events of the webhook would not wait, so the upload function stays, and puts each event on the queue. If a
+# setting of storage is invalid, it is left out as well, since a blob trigger might keep the host from starting. Then the
+# host has no webhook: it answers 404, and Event Grid tries again.
 app.register_functions(api.blueprint)
 if problem is None:
     app.register_functions(work)

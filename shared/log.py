@@ -8,12 +8,17 @@ from dataclasses import asdict, dataclass, field
 
 import msgspec
 
+# What a line, a record or an answer quotes of a text that somebody else wrote.
+MESSAGE_LIMIT = 1000
 _LOGGER = logging.getLogger("image_embeddings")
 
 
 @dataclass(kw_only=True)
 class Report:
-    """The result of an invocation, filled in while it runs. ``ms`` holds milliseconds by step."""
+    """The result of an invocation, filled in while it runs. ``ms`` holds milliseconds by step.
+
+    The log has the first :data:`MESSAGE_LIMIT` characters of ``message``.
+    """
 
     outcome: str
     code: str | None = None
@@ -33,6 +38,8 @@ class Report:
     def log(self, event: str, level: int = logging.INFO) -> None:
         """Log ``event`` with every field that has a value. No field may hold a vector, token, key or image data."""
         fields = {name: value for name, value in asdict(self).items() if value not in (None, {}, [])}
+        if self.message is not None:
+            fields["message"] = self.message[:MESSAGE_LIMIT]
         _LOGGER.log(level, "%s", msgspec.json.encode({"event": event, **fields}).decode())
 
 

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
+from shared.log import MESSAGE_LIMIT
 
 InputType = Literal["text", "query", "document"]
 EncodingFormat = Literal["float", "base64", "binary", "ubinary", "int8", "uint8"]
@@ -29,7 +30,6 @@ _NOT_ALLOWED = re.compile(r"[Ee]xtra (?:parameters|inputs) \[?([^\]]*)\]? are no
 _API_VERSION = re.compile(r"api[-_ ]?version", re.IGNORECASE)
 # How pydantic quotes the input in the text of an error, up to the fields that may follow or the end.
 _QUOTED_INPUT = re.compile(r"input_value=.*?(?=, input_type=|$)")
-_MESSAGE_LIMIT = 1000
 # Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
 _PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
 _ADVICE = {
@@ -284,4 +284,4 @@ def _shorten(message: str) -> str:
     """The message on one line, no longer than a log line should be, without the input that it may quote."""
     message = re.sub(r"data:image/[^\s\"']*", "data:image/…", " ".join(message.split()))
     message = _QUOTED_INPUT.sub("input_value=…", message)
-    return message if len(message) <= _MESSAGE_LIMIT else message[:_MESSAGE_LIMIT] + "…"
+    return message if len(message) <= MESSAGE_LIMIT else message[:MESSAGE_LIMIT] + "…"

@@ -35,7 +35,6 @@ from shared.uploads.record_store import RecordStore
 # Anyone may call the health route, so results are cached, in seconds: for a short time while something is being fixed.
 _HEALTHY_TTL, _UNHEALTHY_TTL = 300.0, 15.0
 _MODEL_DEADLINE = 15.0
-_MESSAGE_LIMIT = 1000
 _NO_ANSWER = {None, 200, 504}
 # For each way in which the model and the space do not fit: the setting, and what is public about it.
 _WRONG_SPACE: dict[SpaceCode, tuple[str, str]] = {
@@ -94,15 +93,15 @@ class Checks:
         self._problems: list[Problem] = []
         self._valid_until = 0.0
 
-    def __call__(self) -> list[Problem]:
+    def recent(self) -> list[Problem]:
         """The problems found by the last run: at most five minutes old if there were none, else at most 15 seconds."""
         with self._lock:
             if time.monotonic() < self._valid_until:
                 return self._problems
             return self._run()
 
-    def run(self) -> list[Problem]:
-        """The problems right now. Costs five small storage requests and the embedding of one word."""
+    def run_now(self) -> list[Problem]:
+        """The problems right now. Costs three or four small storage requests and the embedding of one word."""
         with self._lock:
             return self._run()
 
@@ -113,7 +112,7 @@ class Checks:
             self._problems = [problem for check in running if (problem := check.result())]
         self._valid_until = time.monotonic() + (_UNHEALTHY_TTL if self._problems else _HEALTHY_TTL)
         for problem in self._problems:
-            message = f"{problem.message} {problem.detail}"[:_MESSAGE_LIMIT]
+            message = f"{problem.message} {problem.detail}"
             Report(outcome="error", code=problem.code, message=message).log("misconfigured", logging.ERROR)
         return self._problems
 

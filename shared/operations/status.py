@@ -25,7 +25,7 @@ class Failures(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
 
 
-class Space(msgspec.Struct, frozen=True, kw_only=True):
+class SpaceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A space and its last audit, or ``None`` if it had none yet.
 
     ``current`` of ``images`` had a current record, and ``outdated`` one of another preparation.
@@ -56,7 +56,7 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     failures: Failures
     last_audit: AuditReport | None
     running_audit: AuditReport | None
-    spaces: list[Space]
+    spaces: list[SpaceStatus]
 
 
 class Status:
@@ -80,7 +80,10 @@ class Status:
         self._dead_letters = dead_letters
 
     def read(self) -> AppStatus:
-        """The current state of the app, in a few reads. Raises ``StorageError`` where storage fails."""
+        """The current state of the app, read anew: a request or two for each queue, space and kind of record.
+
+        Raises ``StorageError`` where storage fails.
+        """
         queues = self._queues.lengths()
         running = self._reports.find(self._space, "running")
         if running is not None and is_over(running, queues[self._queues.requests] or 0):
@@ -106,12 +109,12 @@ class Status:
             by_code[code] = by_code.get(code, 0) + 1
         return Failures(total=len(page.blobs), by_code=by_code, complete=not page.next_marker)
 
-    def _read_space(self, space: str) -> Space:
+    def _read_space(self, space: str) -> SpaceStatus:
         report = self._reports.find(space, "latest")
         in_use = space == self._space
         if report is None:
-            return Space(space=space, in_use=in_use)
-        return Space(
+            return SpaceStatus(space=space, in_use=in_use)
+        return SpaceStatus(
             space=space,
             in_use=in_use,
             images=report.images,

@@ -14,10 +14,9 @@ from shared.errors import StorageError
 from shared.log import Report
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import CONTAINER, DeadLetters
-from shared.storage.queues import UPLOADS_POISON, Queues
+from shared.storage.queues import UPLOADS_POISON, Queues, QueueState
 
 SCHEDULE = "0 */5 * * * *"
-_MESSAGE_LIMIT = 1000
 
 WatchOutcome = Literal["well", "waiting", "poisoned", "misconfigured"]
 
@@ -44,14 +43,14 @@ class Watch:
         self._dead_letters = dead_letters
 
     def __call__(self) -> WatchReport:
-        """Check and log; returns what was logged. Raises ``StorageError`` if only reading the queues fails."""
+        """Check and log, whatever is out of reach; returns what was logged."""
         report = WatchReport()
         with report.step("total"):
-            problems = self._checks.run()
+            problems = self._checks.run_now()
             poison = {self._queues.requests_poison, UPLOADS_POISON}
             report.problems = [problem.code for problem in problems]
             self._requeue_dead_letters(report)
-            waiting = [] if problems else self._queues.states()
+            waiting = [] if problems else self._read_queues(report)
             report.queues = [
                 {name: value for name, value in msgspec.to_builtins(queue).items() if value is not None}
                 for queue in waiting
@@ -65,14 +64,25 @@ class Watch:
         report.log("watch", logging.INFO if report.outcome in {"well", "waiting"} else logging.ERROR)
         return report
 
+    def _read_queues(self, report: WatchReport) -> list[QueueState]:
+        try:
+            return self._queues.states()
+        except StorageError as error:
+            # Without a line, the heartbeat's alert would say that the app does not run.
+            report.problems.append("queues_out_of_reach")
+            said = f"The lengths of the queues are not known: {error}"
+            report.message = f"{report.message} {said}" if report.message else said
+            return []
+
     def _requeue_dead_letters(self, report: WatchReport) -> None:
         try:
             counts = self._dead_letters.requeue()
         except StorageError as error:
             report.problems.append("dead_letters_out_of_reach")
             report.message = (
-                f"The container {CONTAINER} cannot be read: give the app's identity the role Storage Blob Data"
-                f" Contributor on it. {error}"
-            )[:_MESSAGE_LIMIT]
+                f"The dead letters in {CONTAINER} were not put on the queue: {error} If access was denied, give the"
+                " app's identity the roles Storage Blob Data Contributor on the container and Storage Queue Data"
+                " Contributor on the queue."
+            )
             return
         report.dead_letters = {name: count for name, count in msgspec.to_builtins(counts).items() if count}

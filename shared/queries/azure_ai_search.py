@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from shared.errors import ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
+from shared.log import MESSAGE_LIMIT
 from shared.model.wire_format import InputType, ModelOptions
 from shared.parsing import split_path
 from shared.queries.data_urls import decode_image
@@ -37,7 +38,6 @@ from shared.storage.names import is_addressable
 # The default and the maximum of a skill's batchSize: what an indexer sends in one request.
 MAX_RECORDS = 1000
 _MAX_NAME_LENGTH = 1024
-_MESSAGE_LIMIT = 1000
 _CONTAINER = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 # The characters of a URL (RFC 3986) without "[", "]" and "#". Backslashes, spaces, control characters and non-ASCII
 # letters are excluded because URL parsers disagree about them.
@@ -299,4 +299,4 @@ def _result(record: SearchRecord, outcome: Outcome) -> SearchResult:
 
 
 def _message(failure: Failure) -> str:
-    return str(failure)[:_MESSAGE_LIMIT]
+    return str(failure)[:MESSAGE_LIMIT]

@@ -17,7 +17,6 @@ from shared.storage.rest import BRIEF
 
 # A vector of 1,536 Python floats takes about 50 kB: 25 MB in all.
 _MAX_IN_PROCESS = 500
-_MESSAGE_LIMIT = 1000
 
 
 class QueryCache:
@@ -137,5 +136,5 @@ def _result(flight: Future[QueryRecord], deadline: float) -> QueryRecord:
 
 def log_storage_error(action: str, path: str, error: Exception) -> None:
     """Log that a blob could not be read or written, and nothing else happens because of it."""
-    message = f"{action} {path}: {type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+    message = f"{action} {path}: {type(error).__name__}: {error}"
     Report(outcome="error", message=message).log("query_record", logging.ERROR)

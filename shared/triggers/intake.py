@@ -8,7 +8,7 @@ import msgspec
 from shared.audit.reconcile import Reconcile, ReconcileRequest
 from shared.audit.report import AuditMessage
 from shared.clock import now
-from shared.log import Report
+from shared.log import MESSAGE_LIMIT, Report
 from shared.settings import Settings
 from shared.uploads.messages import UnreadableMessageError, decoded, read_failed_upload, read_requests
 from shared.uploads.record_store import RecordStore
@@ -16,8 +16,6 @@ from shared.uploads.records import DroppedMessage
 from shared.uploads.report import ImageReport
 from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, FolderRequest, Message, RequestQueue
 from shared.uploads.sync import Sync
-
-_CONTENT_LIMIT = 1000
 
 
 class _Kind(msgspec.Struct):
@@ -83,7 +81,7 @@ class Intake:
                 case FolderRequest(prefix=prefix):
                     # The nightly audit covers it.
                     reason = f"The platform gave up on the folder {prefix}: call reconcile with it as the prefix."
-                    Report(outcome="error", message=reason[:_CONTENT_LIMIT]).log("audit", logging.ERROR)
+                    Report(outcome="error", message=reason).log("audit", logging.ERROR)
                 case EmbeddingRequest():
                     self._sync.crashed(message.name)
 
@@ -104,9 +102,9 @@ class Intake:
                 )
 
     def _drop(self, body: bytes, reason: str) -> None:
-        content = body[:_CONTENT_LIMIT].decode("utf-8", "replace")
+        content = body[:MESSAGE_LIMIT].decode("utf-8", "replace")
         self._records.write_dropped(DroppedMessage(content=content, reason=reason, seen_at=now()))
-        Report(outcome="error", message=reason[:_CONTENT_LIMIT]).log("message_dropped", logging.ERROR)
+        Report(outcome="error", message=reason).log("message_dropped", logging.ERROR)
 
 
 def read_queued(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage]:

@@ -10,7 +10,7 @@ import msgspec
 from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
 from shared.errors import ModelError, QueryError, StorageError
-from shared.log import Report
+from shared.log import MESSAGE_LIMIT, Report
 from shared.operations.checks import Problem
 from shared.parsing import convert, read_json
 from shared.queries import foundry_api
@@ -28,7 +28,6 @@ from shared.triggers.http import (
     read_body,
 )
 
-_MESSAGE_LIMIT = 1000
 _MAX_HEADER = 4096
 _MAX_KIND = 100
 
@@ -127,7 +126,7 @@ def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResp
         return _storage_unavailable(error)
     except Exception as error:
         report.outcome, report.status = "error", 500
-        report.message = f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+        report.message = f"{type(error).__name__}: {error}"
         raise
     finally:
         report.log("query", logging.INFO if report.status < 500 else logging.WARNING)
@@ -166,6 +165,6 @@ def _wants_fresh(request: func.HttpRequest) -> bool:
 
 
 def _storage_unavailable(error: StorageError) -> func.HttpResponse:
-    message = str(error)[:_MESSAGE_LIMIT]
+    message = str(error)[:MESSAGE_LIMIT]
     Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
     return error_response(503, "storage_unavailable", message, retry_after=DEFAULT_RETRY_AFTER)

@@ -61,7 +61,6 @@ _MAX_TIME = 150.0
 # Each change of the image or its record during the sync uses up a round.
 _MAX_ROUNDS = 20
 _GONE = ""
-_MESSAGE_LIMIT = 1000
 _ALARM_INTERVAL = 60.0
 
 
@@ -155,9 +154,9 @@ class Sync:
             with report.step("total"):
                 yield
         except ForeignRecord as error:
-            report.outcome, report.message = "ignored", str(error)[:_MESSAGE_LIMIT]
+            report.outcome, report.message = "ignored", str(error)
         except Exception as error:
-            report.outcome, report.message = "error", f"{type(error).__name__}: {error}"[:_MESSAGE_LIMIT]
+            report.outcome, report.message = "error", f"{type(error).__name__}: {error}"
             raise
         finally:
             report.log("image", logging.INFO if report.outcome in _EXPECTED else logging.WARNING)
@@ -174,7 +173,7 @@ class Sync:
         if not _is_no_attempt(error):
             first_seen = request.first_seen or now()
             later = msgspec.structs.replace(request, attempt=request.attempt + 1, first_seen=first_seen)
-        report.outcome, report.message = "deferred", str(error)[:_MESSAGE_LIMIT]
+        report.outcome, report.message = "deferred", str(error)
         report.code = error.reason if isinstance(error, BlobHeld) else None
         report.retry_in = round(self._requests.put_later(later, retry_after))
         if isinstance(error, ModelMisconfigured) and time.monotonic() - self._last_alarm > _ALARM_INTERVAL:
@@ -299,7 +298,7 @@ class Sync:
 
     def _give_up(self, image: Image | None, error: BlobHeld, report: ImageReport) -> None:
         """Record what holds the image's record; of an image that is gone, the next audit finds the record orphaned."""
-        report.outcome, report.code, report.message = "failed", error.reason, str(error)[:_MESSAGE_LIMIT]
+        report.outcome, report.code, report.message = "failed", error.reason, str(error)
         if image is not None:
             # Whatever holds one record may hold the other.
             with suppress(BlobHeld):

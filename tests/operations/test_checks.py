@@ -10,6 +10,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import QueueClient
 
 from local.faults import FaultKind, StorageFaults
+from shared.log import Report
 from shared.operations.checks import Problem
 from shared.operations.watch import Watch
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
@@ -32,7 +33,7 @@ def queue(cloud: Cloud, name: str) -> QueueClient:
 
 def problems(cloud: Cloud) -> set[tuple[str, str]]:
     check = cloud.checks()
-    return {(problem.code, problem.target) for problem in check()}
+    return {(problem.code, problem.target) for problem in check.recent()}
 
 
 def test_a_working_deployment_has_no_problems_and_nothing_is_written(cloud: Cloud) -> None:
@@ -75,7 +76,7 @@ def test_a_missing_role_and_unreachable_storage_have_different_codes(
 def test_a_missing_role_is_named(behind: Cloud, faults: StorageFaults) -> None:
     faults.begin("no_role")
     check = behind.checks()
-    images, embeddings, requests = check()
+    images, embeddings, requests = check.recent()
     assert "Storage Blob Data Reader" in images.message
     assert "Storage Blob Data Contributor" in embeddings.message
     assert "Storage Queue Data Contributor" in requests.message
@@ -83,7 +84,7 @@ def test_a_missing_role_is_named(behind: Cloud, faults: StorageFaults) -> None:
 
 def test_an_identity_without_a_token_is_the_only_problem_reported(cloud: Cloud) -> None:
     check = cloud.checks(client_id="00000000-0000-0000-0000-000000000000")
-    assert [problem.code for problem in check()] == ["no_identity"]
+    assert [problem.code for problem in check.recent()] == ["no_identity"]
 
 
 def test_a_model_that_rejects_every_call_is_misconfigured(cloud: Cloud) -> None:
@@ -96,8 +97,8 @@ def test_a_model_that_begins_to_refuse_a_harmless_word_is_misconfigured(cloud: C
     first: list[Replay] = [(200, EMBEDDING)]
     with replaying(lambda _: first.pop() if first else (400, refusal)) as endpoint:
         check = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).checks()
-        assert check.run() == []
-        assert [problem.code for problem in check.run()] == ["model_misconfigured"]
+        assert check.run_now() == []
+        assert [problem.code for problem in check.run_now()] == ["model_misconfigured"]
 
 
 def test_an_endpoint_without_models_is_misconfigured(cloud: Cloud) -> None:
@@ -130,21 +131,21 @@ def test_a_model_that_is_throttled_or_down_is_no_problem_of_the_deployment(
 
 def test_health_is_cached(cloud: Cloud, clock: Clock) -> None:
     check = cloud.checks()
-    check()
+    check.recent()
     cloud.images.delete_container()
-    assert check() == []
+    assert check.recent() == []
     assert len(cloud.model.calls()) == 1
-    assert [problem.code for problem in check.run()] == ["missing_container"]
+    assert [problem.code for problem in check.run_now()] == ["missing_container"]
     cloud.images.create_container()
     clock.pass_(3600)
-    assert check() == []
+    assert check.recent() == []
 
 
 @pytest.mark.usefixtures("clock")
 def test_health_lists_every_problem_and_shows_no_private_value(cloud: Cloud, nobody: str) -> None:
     cloud.images.delete_container()
     check = cloud.with_settings(FOUNDRY_ENDPOINT=f"http://{nobody}/models").checks()
-    answer = routes.health(check())
+    answer = routes.health(check.recent())
     assert answer.status_code == 503
     body = answer.get_body().decode()
     error = json.loads(body)["error"]
@@ -157,11 +158,17 @@ def test_health_lists_every_problem_and_shows_no_private_value(cloud: Cloud, nob
 def test_the_log_has_the_problem_and_the_service_s_own_message(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     cloud.model.behave(fault={"kind": "unauthorized"})
     check = cloud.checks()
-    check()
+    check.recent()
     [line] = lines(caplog, "misconfigured")
     assert line["code"] == "model_misconfigured"
     assert "Cognitive Services User" in line["message"]
     assert "401" in line["message"]
+
+
+def test_the_log_has_the_beginning_of_a_message_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    Report(outcome="error", message="x" * 10_000).log("misconfigured", logging.ERROR)
+    [line] = lines(caplog, "misconfigured")
+    assert line["message"] == "x" * 1000
 
 
 def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
@@ -201,6 +208,15 @@ def test_the_watch_logs_an_error_for_a_poison_queue_with_messages(
     line, level = watch(cloud, caplog)
     poison.clear_messages()
     assert (line["outcome"], level) == ("poisoned", logging.ERROR)
+
+
+def test_the_watch_has_its_line_also_while_the_queues_are_out_of_reach(
+    behind: Cloud, faults: StorageFaults, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults.begin("no_role", requests=f"GET .*/{UPLOADS_POISON}")
+    line, level = watch(behind, caplog)
+    assert (line["outcome"], line["problems"], level) == ("misconfigured", ["queues_out_of_reach"], logging.ERROR)
+    assert "403 AuthorizationPermissionMismatch" in line["message"]
 
 
 def test_the_watch_names_the_problems(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,7 @@ def describe(cloud: Cloud, **fields: Any) -> None:
 
 
 def health(cloud: Cloud) -> Any:
-    return json.loads(routes.health(cloud.checks()()).get_body())
+    return json.loads(routes.health(cloud.checks().recent()).get_body())
 
 
 def ask(cloud: Cloud, text: str) -> int:
