@@ -26,8 +26,8 @@ except SettingError as error:
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 uploads, work, api = func.Blueprint(), func.Blueprint(), http.Routes()
-# The host resolves %NAME% from the app settings but knows no defaults, so they are repeated here. It refuses what cannot
-# be the name of a container, so an invalid setting is left out.
+# The host resolves %NAME% from the app settings but knows no defaults, so they are repeated here. It refuses
+# what cannot be the name of a container, so an invalid setting is left out.
 prefix = "%QUEUE_PREFIX%" if os.environ.get("QUEUE_PREFIX") else ""
 images = "%IMAGES_CONTAINER%" if os.environ.get("IMAGES_CONTAINER") and not problem else "images"
 audit_schedule = "%RECONCILE_SCHEDULE%" if os.environ.get("RECONCILE_SCHEDULE") else "0 0 3 * * *"
@@ -134,8 +134,8 @@ def health(req: func.HttpRequest) -> func.HttpResponse:
 
 # While a setting is invalid, the app does no work and loses none. Queue messages wait while their function is not
 # registered. Events of the webhook would not wait, so the upload function stays, and puts each event on the queue. If a
-# setting of storage is invalid, it is left out as well, since a blob trigger might keep the host from starting. Then the
-# host has no webhook: it answers 404, and Event Grid tries again.
+# setting of storage is invalid, it is left out as well, since a blob trigger might keep the host from starting. Then
+# the host has no webhook: it answers 404, and Event Grid tries again.
 app.register_functions(api.blueprint)
 if problem is None:
     app.register_functions(work)
