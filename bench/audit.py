@@ -62,7 +62,7 @@ def _audit(names: int) -> Audit:
     audit = Audit(report=AuditReport(started_at=now()))
     used = UsedContents()
     listings = [_pages(make, names) for make in (_image, _record, _failure)]
-    merge = Merge(*listings, cursor=audit.cursor, order=0, space="model")
+    merge = Merge(*listings, cursor=audit.cursor, order=0, folder="model")
     for found in merge.until(time.monotonic() + 3600):
         if found.record is not None:
             used.add(found.record.metadata["content"])

@@ -33,7 +33,7 @@ from local.tables import shortened, standard_output
 from shared.audit.report import AuditReport
 from shared.model.foundry import EmbeddingsAnswer
 from shared.queries.foundry_api import ModelInfo
-from shared.storage.names import record_path, space
+from shared.storage.names import record_path, space_name
 from shared.uploads.records import EmbeddingRecord, FailureRecord
 
 _SAMPLES = REPO_ROOT / ".local/samples"
@@ -101,7 +101,7 @@ def _run(console: Console, folder: Path | None, name: str, real: RealModel | Non
 
         start = time.monotonic()
         _upload(console, storage.get_container_client("images"), root, files)
-        records, failures = _wait(console, storage.get_container_client("embeddings"), space(model, None), files)
+        records, failures = _wait(console, storage.get_container_client("embeddings"), space_name(model, None), files)
         seconds = time.monotonic() - start
         show_images(console, root, files, records, failures, _syncs({file.name for file in files}))
         counts = f"{len(files)} files: {len(records)} embedded by {model}, {len(failures)} refused"

@@ -36,11 +36,11 @@ class Found(NamedTuple):
     record: Listed | None
     failure: Listed | None
 
-    def key(self, space: str) -> str:
+    def key(self, folder: str) -> str:
         """The key of the records."""
         if stored := self.record or self.failure:
             return stored.name
-        return record_key(space, self.image[0]) if self.image else ""
+        return record_key(folder, self.image[0]) if self.image else ""
 
 
 def _by_code_points(name: str) -> str:
@@ -78,11 +78,11 @@ class Merge:
         *,
         cursor: Cursor,
         order: int,
-        space: str,
+        folder: str,
     ) -> None:
         self._cursor = cursor
-        self._space = space
-        self._images = _Images(images, ORDERS[order], cursor, space)
+        self._folder = folder
+        self._images = _Images(images, ORDERS[order], cursor, folder)
         self._records = _Records(records, ORDERS[order], cursor.done)
         self._failures = _Records(failures, ORDERS[order], cursor.done)
 
@@ -116,7 +116,7 @@ class Merge:
 
     def _update_cursor(self, last: Found | None) -> None:
         cursor = self._cursor
-        cursor.done = last.key(self._space) if last else cursor.done
+        cursor.done = last.key(self._folder) if last else cursor.done
         cursor.images, cursor.listed, cursor.held = self._images.marker, self._images.listed, self._images.pending()
         cursor.records, cursor.failures = self._records.marker, self._failures.marker
 
@@ -151,14 +151,14 @@ class _Records:
 class _Images:
     """Images in the order of their records. ``image`` is the next one, ``key`` its sort key."""
 
-    def __init__(self, pages: Iterator[Page], order: Callable[[str], str], cursor: Cursor, space: str) -> None:
+    def __init__(self, pages: Iterator[Page], order: Callable[[str], str], cursor: Cursor, folder: str) -> None:
         self._order = order
-        self._space = space
-        self._longest = longest_key(space)
+        self._folder = folder
+        self._longest = longest_key(folder)
         self.listed = cursor.listed
         self.marker = cursor.images
         self._bound = order(self._start_of_key(cursor.listed))
-        self._held = [(order(record_key(space, name)), name, etag) for name, etag in cursor.held]
+        self._held = [(order(record_key(folder, name)), name, etag) for name, etag in cursor.held]
         heapq.heapify(self._held)
         self._listing = self._read(pages, order(cursor.listed))
         self.advance()
@@ -177,7 +177,7 @@ class _Images:
             name = self.listed = blob.name
             # No later image has a smaller key: a key starts with its image's name, or with the part of it that fits.
             self._bound = self._order(self._start_of_key(name))
-            heapq.heappush(held, (self._order(record_key(self._space, name)), name, blob.etag))
+            heapq.heappush(held, (self._order(record_key(self._folder, name)), name, blob.etag))
         self.key, name, etag = heapq.heappop(held)
         self.image = (name, etag)
 

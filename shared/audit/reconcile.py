@@ -221,7 +221,7 @@ class Reconcile:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
             records = listings.enter_context(closing(self._records.list_records(prefix, cursor.records)))
             failures = listings.enter_context(closing(self._records.list_failures(prefix, cursor.failures)))
-            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, space=self._records.folder())
+            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, folder=self._records.folder())
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))

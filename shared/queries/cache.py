@@ -32,26 +32,26 @@ class QueryCache:
         self._latest: OrderedDict[tuple[str, str], QueryRecord] = OrderedDict()
         self._in_flight: dict[tuple[str, str], Future[QueryRecord]] = {}
 
-    def find(self, folder: str, key: str) -> QueryRecord | None:
+    def find(self, space: str, key: str) -> QueryRecord | None:
         """The answer, from this process or with one read of storage; ``None`` if there is none."""
         if not self._enabled:
             return None
         with self._lock:
-            record = self._latest.get((folder, key))
+            record = self._latest.get((space, key))
             if record is not None:
-                self._latest.move_to_end((folder, key))
+                self._latest.move_to_end((space, key))
                 return record
         try:
-            record = self._blobs.read(query_path(folder, key), QueryRecord, effort=BRIEF)
+            record = self._blobs.read(query_path(space, key), QueryRecord, effort=BRIEF)
         except (StorageError, UnreadableBlob) as error:
-            log_storage_error("read", query_path(folder, key), error)
+            log_storage_error("read", query_path(space, key), error)
             return None
         if record is not None:
-            self._remember(folder, record)
+            self._remember(space, record)
         return record
 
     def single_flight(
-        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+        self, space: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
     ) -> tuple[QueryRecord, bool]:
         """Embed and store the answer, or wait for another thread that does; returns it and whether it was shared.
 
@@ -61,15 +61,15 @@ class QueryCache:
         """
         while True:
             try:
-                return self._fly_once(folder, key, embed, deadline=deadline, fresh=fresh)
+                return self._fly_once(space, key, embed, deadline=deadline, fresh=fresh)
             except _OutOfTimeError as error:
                 if time.monotonic() > deadline:
                     raise error.error from error
 
     def _fly_once(
-        self, folder: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
+        self, space: str, key: str, embed: Callable[[], QueryRecord], *, deadline: float, fresh: bool
     ) -> tuple[QueryRecord, bool]:
-        place = (folder, key)
+        place = (space, key)
         flight: Future[QueryRecord] = Future()
         with self._lock:
             running = None if fresh else self._in_flight.get(place)
@@ -86,29 +86,29 @@ class QueryCache:
             raise
         else:
             if self._enabled:
-                self._remember(folder, record)
+                self._remember(space, record)
             flight.set_result(record)
         finally:
             with self._lock:
                 if self._in_flight.get(place) is flight:
                     del self._in_flight[place]
         if self._enabled:
-            self._write(folder, record)
+            self._write(space, record)
         return record, False
 
-    def _remember(self, folder: str, record: QueryRecord) -> None:
+    def _remember(self, space: str, record: QueryRecord) -> None:
         with self._lock:
-            self._latest[folder, record.id] = record
-            self._latest.move_to_end((folder, record.id))
+            self._latest[space, record.id] = record
+            self._latest.move_to_end((space, record.id))
             if len(self._latest) > _MAX_IN_PROCESS:
                 self._latest.popitem(last=False)
 
-    def _write(self, folder: str, record: QueryRecord) -> None:
+    def _write(self, space: str, record: QueryRecord) -> None:
         try:
             # The key holds everything that decides the answer, so any writer's answer will do.
-            self._blobs.write(query_path(folder, record.id), record, effort=BRIEF)
+            self._blobs.write(query_path(space, record.id), record, effort=BRIEF)
         except StorageError as error:
-            log_storage_error("write", query_path(folder, record.id), error)
+            log_storage_error("write", query_path(space, record.id), error)
 
 
 class _OutOfTimeError(Exception):

@@ -21,7 +21,7 @@ from shared.queries.cache import QueryCache, log_storage_error
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
 from shared.storage.memory_budget import MemoryBudget
-from shared.storage.names import space
+from shared.storage.names import space_name
 from shared.storage.space import Space
 
 # The maximum of Cohere's own API in one call ("Embed" API reference).
@@ -253,7 +253,7 @@ class Queries:
             raise ModelUnavailable(message, status=504)
 
     def _find(self, key: str, options: QueryOptions) -> QueryRecord | None:
-        return None if options.fresh else self._cache.find(self._folder(options), key)
+        return None if options.fresh else self._cache.find(self._space_name(options), key)
 
     def _key(self, image_sha256: str | None, text: str | None, options: ModelOptions) -> str:
         """A hash of everything that decides the embedding."""
@@ -286,14 +286,14 @@ class Queries:
             raise QueryError(error.code, str(error), status=status, target=target) from error
 
     def _embed(self, valid: _ValidQuery, options: QueryOptions) -> Outcome:
-        folder = self._folder(options)
-        path = query_path(folder, valid.key) if self._settings.query_records != "off" else None
+        space = self._space_name(options)
+        path = query_path(space, valid.key) if self._settings.query_records != "off" else None
         if valid.record is not None:
             return Answer(valid.record, cached=True, path=path)
         try:
             self._check_time(options.deadline)
             record, cached = self._cache.single_flight(
-                folder,
+                space,
                 valid.key,
                 lambda: self._call_model(valid, options),
                 deadline=options.deadline,
@@ -341,8 +341,8 @@ class Queries:
         except StorageError as error:
             log_storage_error("compare", self._space.name, error)
 
-    def _folder(self, options: QueryOptions) -> str:
-        return space(self._settings.foundry_model, options.model.dimensions)
+    def _space_name(self, options: QueryOptions) -> str:
+        return space_name(self._settings.foundry_model, options.model.dimensions)
 
 
 def cache_use(answers: Sequence[Answer]) -> Cache | None:

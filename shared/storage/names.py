@@ -15,14 +15,14 @@ _TAIL = len("~.json") + 64
 RecordKind = Literal["images", "failures"]
 
 
-def space(model: str, dimensions: int | None) -> str:
+def space_name(model: str, dimensions: int | None) -> str:
     """The folder for vectors that may be compared with each other: one for each model and vector length."""
     return model if dimensions is None else f"{model}-{dimensions}"
 
 
 def space_of(settings: Settings) -> str:
     """The space that images are embedded into."""
-    return space(settings.foundry_model, settings.embedding_dimensions)
+    return space_name(settings.foundry_model, settings.embedding_dimensions)
 
 
 def is_addressable(name: str) -> bool:
@@ -43,14 +43,14 @@ def image_names(settings: Settings) -> Callable[[str], bool]:
     return lambda name: matches(name) is not None
 
 
-def record_key(space: str, name: str) -> str:
-    """The end of the blob names of an image's records, after ``<space>/images/`` and ``<space>/failures/``.
+def record_key(folder: str, name: str) -> str:
+    """The end of the blob names of an image's records, after ``<folder>/images/`` and ``<folder>/failures/``.
 
     The key is the image's name followed by ``.json``. Where that would make the blob name too long, the name is cut
     and a hash of the whole name follows. Such a key has exactly the maximum length and every other key is shorter, so
     the two kinds never collide.
     """
-    longest = longest_key(space)
+    longest = longest_key(folder)
     # No character takes more than two units, so the length alone settles most names.
     if 2 * len(name) + len(".json") < longest or utf16_length(name) + len(".json") < longest:
         return f"{name}.json"
@@ -59,14 +59,14 @@ def record_key(space: str, name: str) -> str:
     return f"{head}{padding}~{hashlib.sha256(name.encode()).hexdigest()}.json"
 
 
-def record_path(space: str, kind: RecordKind, name: str) -> str:
+def record_path(folder: str, kind: RecordKind, name: str) -> str:
     """The blob name of an image's embedding record or failure record."""
-    return f"{space}/{kind}/{record_key(space, name)}"
+    return f"{folder}/{kind}/{record_key(folder, name)}"
 
 
-def longest_key(space: str) -> int:
+def longest_key(folder: str) -> int:
     """The maximum length of a record's key, in UTF-16 units. Both folders share it, so the longer one decides."""
-    return _MAX_NAME - utf16_length(f"{space}/failures/")
+    return _MAX_NAME - utf16_length(f"{folder}/failures/")
 
 
 def cut(name: str, longest: int) -> str:

@@ -12,7 +12,7 @@ from shared.audit.report import Cursor
 from shared.storage.listing import Listed, Page
 from shared.storage.names import record_key
 
-SPACE = "model"
+FOLDER = "model"
 # Names that are prefixes of one another, around the characters before, at and after the dot of the record's suffix.
 PARTS = ["a", "a-b", "a.b", "a/b", "a.json", "a b", "A", "é", "\uff01", "\U0001f600", "a/", "~", "x" * 500, "x" * 1000]
 
@@ -39,7 +39,7 @@ def merged(
     found: dict[str, tuple[bool, bool, bool]] = {}
 
     def listed(stored: list[str]) -> list[Listed]:
-        return [Listed(record_key(SPACE, name), "", {}) for name in stored]
+        return [Listed(record_key(FOLDER, name), "", {}) for name in stored]
 
     while not cursor.judged:
         merge = Merge(
@@ -48,10 +48,10 @@ def merged(
             pages(listed(failures), order, cursor.failures),
             cursor=cursor,
             order=order,
-            space=SPACE,
+            folder=FOLDER,
         )
         for one in merge.until(0 if stopping else math.inf):
-            key = one.key(SPACE)
+            key = one.key(FOLDER)
             assert key not in found, "a name came twice"
             found[key] = (one.image is not None, one.record is not None, one.failure is not None)
             if one.image is not None:
@@ -66,7 +66,7 @@ def test_every_image_is_paired_with_its_own_records(order: int, seed: int) -> No
     everything = names(seed)
     images, records, failures = ([name for name in everything if rng.random() < 0.6] for _ in range(3))
     assert merged(images, records, failures, order=order) == {
-        record_key(SPACE, name): (name in images, name in records, name in failures)
+        record_key(FOLDER, name): (name in images, name in records, name in failures)
         for name in everything
         if name in images or name in records or name in failures
     }
@@ -91,7 +91,7 @@ def test_few_images_are_held_back_however_many_come_in_between() -> None:
         pages([], 0, ""),
         cursor=cursor,
         order=0,
-        space=SPACE,
+        folder=FOLDER,
     )
     stream = merge.until(math.inf)
     assert next(stream).image == ("a-000000", "")
@@ -104,7 +104,7 @@ def test_emoji_and_full_width_letters_distinguish_two_orders(listed: list[str], 
     def stream(order: int) -> list[Found]:
         page = Page("", [Listed(name, "", {}) for name in listed], "")
         empty = Page("", [], "")
-        merge = Merge(iter([page]), iter([empty]), iter([empty]), cursor=Cursor(), order=order, space=SPACE)
+        merge = Merge(iter([page]), iter([empty]), iter([empty]), cursor=Cursor(), order=order, folder=FOLDER)
         return list(merge.until(math.inf))
 
     assert len(stream(right)) == 2
@@ -115,6 +115,6 @@ def test_emoji_and_full_width_letters_distinguish_two_orders(listed: list[str], 
 def test_names_that_are_cut_to_the_same_start_are_paired_with_their_own_records() -> None:
     stem = "x" * 1015
     images = [stem + end for end in ("a", "b", "-")]
-    keys = {name: record_key(SPACE, name) for name in images}
+    keys = {name: record_key(FOLDER, name) for name in images}
     assert all(hashlib.sha256(name.encode()).hexdigest() in key for name, key in keys.items())
     assert set(merged(images, images, [], order=0).values()) == {(True, True, False)}

@@ -7,7 +7,7 @@ import pytest
 from local.azurite import Azurite
 from shared.errors import Conflict
 from shared.storage.images import Image
-from shared.storage.names import record_path, space
+from shared.storage.names import record_path, space_name
 from tests.conftest import Cloud
 from tests.drawing import picture
 
@@ -27,8 +27,8 @@ ODD_NAMES = [
 
 
 def test_a_space_is_named_after_its_model_and_dimensions() -> None:
-    assert space("embed-v-4-0", None) == "embed-v-4-0"
-    assert space("embed-v-4-0", 512) == "embed-v-4-0-512"
+    assert space_name("embed-v-4-0", None) == "embed-v-4-0"
+    assert space_name("embed-v-4-0", 512) == "embed-v-4-0-512"
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
