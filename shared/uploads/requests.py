@@ -13,6 +13,9 @@ from shared.storage.queues import UPLOADS_POISON, Queues
 from shared.uploads.report import ImageReport
 
 _FIRST_BACKOFF, _MAX_BACKOFF, _MAX_DOUBLINGS = 30.0, 3600.0, 7
+# Where only the quota was spent, nothing has failed: the next window is seconds away, and the message waits for it in
+# hand. A longer pause would leave the quota unused at the end of a backlog.
+_MAX_PAUSE_FOR_QUOTA = 10.0
 # Requests that were told to wait for the same moment come back spread over this share of the wait.
 _JITTER = 0.2
 # Azure names a whole day when a daily quota is spent; quotas are raised, so an hour is enough.
@@ -75,8 +78,8 @@ class RequestQueue:
     def put_later(self, request: EmbeddingRequest, retry_after: float | None) -> float:
         """Have the image synced later; returns in how many seconds.
 
-        That is exponential backoff over the attempts, from 30 s to 1 h, with full jitter, or the model's
-        ``retry_after`` where that is longer, up to 1 h.
+        That is exponential backoff over the attempts, from 30 s to 1 h, with full jitter (up to 10 s if only the quota
+        was spent), or the model's ``retry_after`` where that is longer, up to 1 h.
         """
         wait = _wait(request.attempt, retry_after)
         self._queues.send(self._ours(request), hidden_seconds=round(wait))
@@ -111,6 +114,7 @@ def postpone(queues: Queues, container: str, name: str) -> None:
 def _wait(attempt: int, retry_after: float | None) -> float:
     # A misconfigured app counts attempts for weeks: 2 to the power of them would outgrow a float.
     doublings = min(max(0, attempt - 1), _MAX_DOUBLINGS)
-    backoff = random.uniform(1, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**doublings))  # noqa: S311 - jitter, not a secret
+    longest = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**doublings) if attempt else _MAX_PAUSE_FOR_QUOTA
+    backoff = random.uniform(1, longest)  # noqa: S311 - jitter, not a secret
     asked = min(retry_after or 0.0, _MAX_RETRY_AFTER / (1 + _JITTER)) * random.uniform(1, 1 + _JITTER)  # noqa: S311 - the same
     return max(backoff, asked)
