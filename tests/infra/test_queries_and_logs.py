@@ -282,3 +282,8 @@ def test_every_alert_has_a_section_that_says_what_to_do() -> None:
 def test_the_page_on_costs_counts_the_alerts() -> None:
     numbers = {8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve"}
     assert f"| {numbers[len(ALERTS)]} alerts over logs |" in (ROOT / "docs/scaling.md").read_text()
+
+
+def test_a_file_that_is_no_picture_is_no_failure_that_alerts() -> None:
+    # In a container that holds other files too, nothing is wrong.
+    assert '| where tostring(line.code) != "not_an_image"' in QUERIES["alert-failures"]

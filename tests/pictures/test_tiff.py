@@ -14,7 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.pictures.prepare import prepare
-from tests.pictures.test_convert import BLUE, GREEN, LIMITS, RED, WHITE, code_of, corners, near, pixels, quarters, save
+from tests.pictures.test_convert import (
+    BLUE,
+    GREEN,
+    LIMITS,
+    RED,
+    WHITE,
+    code_of,
+    corners,
+    near,
+    pixels,
+    quarters,
+    save,
+    stored,
+)
 from tests.pictures.tiff_files import (
     CIELAB,
     CMYK,
@@ -437,17 +450,7 @@ def test_a_thumbnail_does_not_stand_in_for_a_page_that_is_cut_off() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["u1", "u2"])
 def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> None:
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    stored = quarters().transpose(undo[orientation]) if orientation in undo else quarters()
-    samples = np.asarray(stored).astype(kind) * (1 if kind == "u1" else 257)
+    samples = np.asarray(stored(orientation)).astype(kind) * (1 if kind == "u1" else 257)
     prepared = prepare(tiff(samples, photometric=RGB, more={ORIENTATION: (SHORT, [orientation])}), LIMITS)
     assert (prepared.width, prepared.height, prepared.original_width, prepared.original_height) == (120, 80, 120, 80)
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
