@@ -103,8 +103,13 @@ class RateLimiter:
                 self._hanging_wait = min(self._hanging_wait * 2, _MAX_HANGING_WAIT)
 
     def succeeded(self) -> None:
-        """The model answered: raise the in-flight limit by one up to half of what was too many, then more slowly."""
+        """The model answered: raise the in-flight limit by one up to half of what was too many, then more slowly.
+
+        An answer while it is closed for a 429 is that of a call sent before, within the quota: it says nothing new.
+        """
         with self._changed:
+            if self._closed_until > time.monotonic() and not self._hangs:
+                return
             self._probe_wait, self._hanging_wait = _FIRST_PROBE_WAIT, _FIRST_HANGING_WAIT
             if self._limit < self._max_in_flight:
                 step = 1.0 if self._limit + 1 <= self._slow_start_limit else 1 / self._limit

@@ -142,6 +142,15 @@ def test_after_a_429_without_a_wait_a_single_call_probes(clock: Clock) -> None:
     assert places(limiter) == 1
 
 
+def test_answers_to_calls_sent_before_the_429_bring_no_second_probe(clock: Clock) -> None:
+    limiter = RateLimiter(8)
+    limiter.throttled(None)
+    for _ in range(7):
+        limiter.succeeded()
+    clock.pass_(2)
+    assert places(limiter) == 1
+
+
 def test_the_in_flight_limit_never_falls_below_one(clock: Clock) -> None:
     limiter = RateLimiter(2)
     for _ in range(5):
@@ -164,9 +173,10 @@ def test_without_a_wait_each_further_429_delays_the_next_probe(clock: Clock) -> 
     assert clock.waits[6:] == [1.5]
 
 
-def test_answers_raise_the_limit_quickly_up_to_half_of_what_was_too_many() -> None:
+def test_answers_raise_the_limit_quickly_up_to_half_of_what_was_too_many(clock: Clock) -> None:
     limiter = RateLimiter(8)
     limiter.throttled(None)
+    clock.pass_(2)
     opened = []
     for _ in range(6):
         limiter.succeeded()
