@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from shared.errors import SettingError
+from shared.known_models import known
 
 QueryRecords = Literal["full", "vector", "off"]
 
@@ -109,8 +110,29 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER name the same container: they must differ, or every record would"
             " count as a new image"
         )
+    if problem := _unknown_to_the_model(settings):
+        read.problems.append(problem)
     read.raise_problems()
     return settings
+
+
+def _unknown_to_the_model(settings: Settings) -> str | None:
+    """What a known model does not have, if anything: it would refuse every call."""
+    model, dimensions = known(settings.foundry_model), settings.embedding_dimensions
+    if model is None:
+        return None
+    if dimensions is not None and dimensions not in model.dimensions:
+        lengths = ", ".join(map(str, sorted(model.dimensions)))
+        return f"EMBEDDING_DIMENSIONS is {dimensions}: the vectors of {model.name} have {lengths}"
+    path = _path(settings.foundry_endpoint)
+    if path in _FOUNDRY_PATHS and path not in model.paths:
+        return f"FOUNDRY_ENDPOINT ends in {path}: {model.name} answers on {' and '.join(model.paths)} alone"
+    return None
+
+
+def _path(endpoint: str) -> str:
+    url = _URL.fullmatch(endpoint)
+    return (url["path"] or "").rstrip("/") if url else ""
 
 
 def read_storage_settings(environment: Mapping[str, str]) -> StorageSettings:

@@ -11,7 +11,7 @@ import pytest
 SHARED = Path(__file__).parent.parent / "shared"
 MODULES = [SHARED.parent / "function_app.py", *SHARED.rglob("*.py")]
 # The modules at the top of ``shared`` that every folder may use, in the order in which they may use each other.
-BASICS = ["clock", "errors", "races", "log", "settings", "identity", "parsing"]
+BASICS = ["clock", "errors", "races", "log", "known_models", "settings", "identity", "parsing"]
 # What each folder may import as well.
 MAY_IMPORT = {
     "storage": set(),

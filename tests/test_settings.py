@@ -9,6 +9,8 @@ import urllib3
 from azure.storage.blob import BlobServiceClient
 from hypothesis import strategies as st
 
+from local.model.models import MODELS, PATHS
+from shared import known_models
 from shared.errors import SettingError
 from shared.settings import read_settings
 
@@ -53,6 +55,45 @@ OPTIONAL = [
     "ImageStorage",
     "QUERY_RECORDS",
 ]
+
+
+def test_a_length_that_a_known_model_does_not_have_is_an_error_that_lists_those_it_has() -> None:
+    message = error_message(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="768")
+    assert "EMBEDDING_DIMENSIONS is 768: the vectors of embed-v-4-0 have 256, 512, 1024, 1536" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [("Cohere-embed-v3-english", "/providers/cohere/v2"), ("cohere-embed-v5-pro", "/models")],
+)
+def test_a_known_model_that_does_not_answer_at_the_endpoint_is_an_error_that_says_where_it_does(
+    model: str, path: str
+) -> None:
+    endpoint = f"https://contoso.services.ai.azure.com{path}"
+    other = {"/models": "/providers/cohere/v2", "/providers/cohere/v2": "/models"}[path]
+    message = error_message(FOUNDRY_MODEL=model, FOUNDRY_ENDPOINT=endpoint)
+    assert f"FOUNDRY_ENDPOINT ends in {path}" in message
+    assert f"answers on {other} alone" in message
+
+
+@pytest.mark.parametrize("path", ["/models", "/providers/cohere/v2"])
+@pytest.mark.parametrize("dimensions", ["", "256", "1536"])
+def test_what_a_known_model_has_is_accepted(path: str, dimensions: str) -> None:
+    endpoint = f"https://contoso.services.ai.azure.com{path}"
+    accepted = {"FOUNDRY_MODEL": "embed-v-4-0", "FOUNDRY_ENDPOINT": endpoint, "EMBEDDING_DIMENSIONS": dimensions}
+    assert read_settings({**KEYLESS, **accepted}).foundry_endpoint == endpoint
+
+
+def test_a_deployment_of_another_name_may_have_any_length() -> None:
+    assert read_settings({**KEYLESS, "FOUNDRY_MODEL": "mine", "EMBEDDING_DIMENSIONS": "7"}).embedding_dimensions == 7
+
+
+def test_the_known_models_are_as_the_stand_in_serves_them() -> None:
+    assert {model.name: (model.dimensions, set(model.paths)) for model in known_models.MODELS} == {
+        name: (model.lengths, {PATHS[form] for form in model.formats})
+        for name, model in MODELS.items()
+        if name != "plain-embed"
+    }
 
 
 def error_message(**changes: str) -> str:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelUnavailable, RefusalCode
+from shared.known_models import known
 from shared.log import MESSAGE_LIMIT
 
 InputType = Literal["text", "query", "document"]
@@ -30,8 +31,6 @@ _NOT_ALLOWED = re.compile(r"[Ee]xtra (?:parameters|inputs) \[?([^\]]*)\]? are no
 _API_VERSION = re.compile(r"api[-_ ]?version", re.IGNORECASE)
 # How pydantic quotes the input in the text of an error, up to the fields that may follow or the end.
 _QUOTED_INPUT = re.compile(r"input_value=.*?(?=, input_type=|$)")
-# Vector lengths as published for the models that embed images (Cohere, "Embed" model cards).
-_PUBLISHED_DIMENSIONS = {"cohere-embed-v3": 1024, "embed-v-4-0": 1536}
 _ADVICE = {
     400: "Check FOUNDRY_MODEL, FOUNDRY_ENDPOINT and FOUNDRY_API_VERSION.",
     401: "Check FOUNDRY_SCOPE, and that the app's identity has the role Cognitive Services User on the resource.",
@@ -115,7 +114,8 @@ def checked(embedding: list[float], options: ModelOptions, model: str) -> list[f
 
     Raises :class:`~shared.errors.ModelMisconfigured` and :class:`~shared.errors.ModelUnavailable`.
     """
-    dimensions = options.dimensions or _published_dimensions(model)
+    published = known(model)
+    dimensions = options.dimensions or (published.dimensions[0] if published else None)
     if dimensions is not None and options.requested_encoding in {"binary", "ubinary"}:
         dimensions //= 8
     if not embedding or (dimensions is not None and len(embedding) != dimensions):
@@ -223,11 +223,6 @@ def _named_wait(headers: Mapping[str, str], error: ServiceError) -> float | None
             return float(headers[name]) / 1000
     words = _WAIT_IN_WORDS.search(error.message)
     return float(words[1]) if words else None
-
-
-def _published_dimensions(model: str) -> int | None:
-    name = model.lower()
-    return next((n for prefix, n in _PUBLISHED_DIMENSIONS.items() if name.startswith(prefix)), None)
 
 
 def _refusal(error: ServiceError, has_text: bool) -> RefusalCode:

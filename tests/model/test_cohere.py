@@ -80,7 +80,7 @@ def test_a_text_that_is_too_long_is_refused_and_not_cut(cloud: Cloud) -> None:
 
 def test_a_deployment_that_is_not_there_is_a_setting_to_fix(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="DeploymentNotFound"):
-        text_of(client_of(cloud, "Cohere-embed-v3-english"))
+        text_of(client_of(cloud, "another"))
 
 
 @pytest.mark.usefixtures("clock")

@@ -59,6 +59,7 @@ def decode(data: bytes) -> Decoded:
     if info.mode not in _MODES:
         raise ValueError(f"pictures of the kind {info.mode} are not decoded")
     picture = Image.frombytes(info.mode, (info.width, info.height), content)
+    picture.format = "JXL"
     picture.info["icc_profile"] = profile or None
     return Decoded(None, picture)
 
