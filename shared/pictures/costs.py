@@ -13,8 +13,8 @@ from shared.pictures.tiff.picture import TiffPicture
 
 # The memory that decoding may take, and its peak per pixel (measured on 30 megapixels; Pillow holds RGB in 4 bytes).
 _MAX_MEMORY = 900_000_000
+# JPEG XL takes 9 bytes, but up to 0.3 microseconds: its 30 limits the time.
 _BYTES_PER_PIXEL = {"AVIF": 10, "HEIF": 8, "JPEG2000": 20, "JXL": 30, "QOI": 12, "WEBP": 17}
-# JPEG XL takes 9 bytes, but up to 0.3 microseconds.
 _BYTES_PER_PIXEL_ELSEWHERE = 4
 _BYTES_PER_PIXEL_WITH_ALPHA = 6  # no more memory, but half as much time again
 _BYTES_PER_PIXEL_OF_NUMBERS = 18  # no more memory, but five times as much time

@@ -78,7 +78,10 @@ for library in Path(Image.__file__).parent.parent.glob("[Pp]illow.libs/libtiff*"
 
 
 def open_picture(data: bytes, max_pixels: int) -> Image.Image:
-    """Return the picture with its format and size read from the header. No pixels are decoded, except to check a few.
+    """Return the picture with its format and size read from the header.
+
+    WebP and JPEG XL are decoded as they are opened, once their size is checked. Of the others no pixels are decoded,
+    except to check a few.
 
     Its ``info`` says what Pillow does not, or not in every format:
 
@@ -88,7 +91,7 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
     - ``transparent``: the transparent colour of a PNG in 16 bits, and for RGB ``low_bytes``, the same picture with the
       lower byte of each value;
     - ``covered``: the box outside of which a GIF is empty;
-    - ``masks``: where red, green, blue and alpha are in the numbers that are a BMP's pixels;
+    - ``masks``: where red, green, blue and alpha are in the numbers that are the pixels of a BMP or a DDS;
     - ``opacity``: the mask of a bitmap in an icon, ``None`` if it has none;
     - ``media_type``.
 
