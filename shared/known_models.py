@@ -1,8 +1,17 @@
-"""The models that are known: what each answers with, and where. Any other model works by what its answers say."""
+"""The models that are known: what each answers with, where, and at what price. Any other works by what it answers."""
 
 from typing import NamedTuple
 
-_FOUNDRY, _COHERE = "/models", "/providers/cohere/v2"
+# The ends of ``FOUNDRY_ENDPOINT``; each is a wire format (shared/model).
+FOUNDRY_PATH, COHERE_PATH = "/models", "/providers/cohere/v2"
+
+
+class Price(NamedTuple):
+    """US dollars for a million tokens, as the source listed it on that date."""
+
+    dollars: float
+    date: str
+    source: str
 
 
 class KnownModel(NamedTuple):
@@ -12,15 +21,44 @@ class KnownModel(NamedTuple):
     dimensions: tuple[int, ...]
     paths: tuple[str, ...]
     """The ends of ``FOUNDRY_ENDPOINT`` on which it answers."""
+    space: str
+    """Models with the same one have vectors that may be compared."""
+    price: Price
 
+
+_EMBED_5_LENGTHS = (2048, 256, 512, 768, 1024, 1536)
+# "Index with Pro and ask with Fast": Cohere's announcement of Embed 5.
+_EMBED_5_SPACE = "Cohere-Embed-V5"
+_OFFER = "https://azuremarketplace.microsoft.com/marketplace/apps/cohere.cohere-embed-v3-english-offer"
+_EMBED_3_PRICE = Price(0.10, "2025-05", _OFFER)
 
 # Cohere, "Embed" model cards and "Embed API (v2)"; Azure AI Foundry's model catalogue (November 2026).
 MODELS = (
-    KnownModel("Cohere-embed-v3-english", (1024,), (_FOUNDRY,)),
-    KnownModel("Cohere-embed-v3-multilingual", (1024,), (_FOUNDRY,)),
-    KnownModel("embed-v-4-0", (1536, 256, 512, 1024), (_FOUNDRY, _COHERE)),
-    KnownModel("Cohere-Embed-V5-Pro", (2048, 256, 512, 768, 1024, 1536), (_COHERE,)),
-    KnownModel("Cohere-Embed-V5-Fast", (2048, 256, 512, 768, 1024, 1536), (_COHERE,)),
+    KnownModel("Cohere-embed-v3-english", (1024,), (FOUNDRY_PATH,), "Cohere-embed-v3-english", _EMBED_3_PRICE),
+    KnownModel(
+        "Cohere-embed-v3-multilingual", (1024,), (FOUNDRY_PATH,), "Cohere-embed-v3-multilingual", _EMBED_3_PRICE
+    ),
+    KnownModel(
+        "embed-v-4-0",
+        (1536, 256, 512, 1024),
+        (FOUNDRY_PATH, COHERE_PATH),
+        "embed-v-4-0",
+        Price(0.12, "2026-11", "https://cohere.com/pricing"),
+    ),
+    KnownModel(
+        "Cohere-Embed-V5-Pro",
+        _EMBED_5_LENGTHS,
+        (COHERE_PATH,),
+        _EMBED_5_SPACE,
+        Price(0.12, "2026-11", "https://cohere.com/pricing"),
+    ),
+    KnownModel(
+        "Cohere-Embed-V5-Fast",
+        _EMBED_5_LENGTHS,
+        (COHERE_PATH,),
+        _EMBED_5_SPACE,
+        Price(0.08, "2026-11", "https://cohere.com/pricing"),
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from shared.errors import SettingError
-from shared.known_models import known
+from shared.known_models import COHERE_PATH, FOUNDRY_PATH, known
 
 QueryRecords = Literal["full", "vector", "off"]
 
@@ -30,8 +30,7 @@ _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 # Azurite's default ports.
 _EMULATOR_PORTS = {"Blob": 10000, "Queue": 10001}
 _FOUNDRY_HOST = ".services.ai.azure.com"
-# Each is a wire format (shared/model).
-_FOUNDRY_PATHS = ("/models", "/providers/cohere/v2")
+_FOUNDRY_PATHS = (FOUNDRY_PATH, COHERE_PATH)
 _MAX_PORT = 65_535
 _MAX_PATTERNS = 2_000
 

@@ -19,6 +19,7 @@ from shared.errors import (
     NotSent,
 )
 from shared.identity import Identity
+from shared.known_models import COHERE_PATH
 from shared.model import cohere, foundry
 from shared.model.rate_limiter import RateLimiter
 from shared.model.wire_format import ModelAnswer, ModelOptions, WireFormat, failure, read_error, requested_wait
@@ -96,7 +97,7 @@ class ModelClient:
     def __init__(self, settings: Settings, identity: Identity, tls: SSLContext) -> None:
         self._settings = settings
         self._identity = identity
-        self._format: WireFormat = cohere if settings.foundry_endpoint.endswith(cohere.PATH) else foundry
+        self._format: WireFormat = cohere if settings.foundry_endpoint.endswith(COHERE_PATH) else foundry
         self._rate_limiter = RateLimiter(settings.foundry_concurrency)
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)

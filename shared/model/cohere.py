@@ -9,9 +9,9 @@ import msgspec
 import pybase64
 
 from shared.errors import ModelMisconfigured, ModelUnavailable
+from shared.known_models import COHERE_PATH
 from shared.model.wire_format import InputType, ModelAnswer, ModelOptions, broken, checked, count, if_it_is
 
-PATH = "/providers/cohere/v2"
 FIELDS: Mapping[str, str] = {
     "output_dimension": "dimensions",
     "embedding_types": "encoding_format",
@@ -78,7 +78,7 @@ def text_request(model: str, text: str, options: ModelOptions) -> list[bytes]:
 def read_answer(content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
     """The one embedding in the encoding that was asked for, and what it cost; this format names no model."""
     if not content:
-        message = f"{host} answered 200 with an empty body: check FOUNDRY_ENDPOINT, which must end in {PATH}."
+        message = f"{host} answered 200 with an empty body: check FOUNDRY_ENDPOINT, which must end in {COHERE_PATH}."
         raise ModelMisconfigured(message, status=200)
     try:
         answer = msgspec.json.decode(content, type=_Answer)
