@@ -28,6 +28,11 @@ def jpeg_12mp() -> Path:
     return _kept("12mp.jpg", lambda: _jpeg(_photograph(4000, 3000, seed=1)))
 
 
+def jpeg_12mp_turned() -> Path:
+    """The same, turned on its side by its EXIF data."""
+    return _kept("12mp-turned.jpg", lambda: _jpeg(_photograph(4000, 3000, seed=1), orientation=6))
+
+
 def jpeg_24mp() -> Path:
     """A JPEG of 6000 x 4000 pixels, quality 90, 4:2:0, about 5.2 MB, that its EXIF data turns on its side."""
     return _kept("24mp.jpg", lambda: _jpeg(_photograph(6000, 4000, seed=2), orientation=6))

@@ -1,30 +1,42 @@
-"""Convert any picture into an upright PNG that the model accepts: decode, scale, turn, flatten, encode."""
+"""Convert any picture into an upright file that the model accepts: decode, scale, turn, flatten, encode."""
 
+import io
 import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 from PIL import Image, ImageChops, ImageFile, ImageMath
 
 from shared.errors import PictureError
-from shared.pictures import png
+from shared.pictures import headers, jpeg, png
 from shared.pictures.colour.srgb import is_srgb, to_srgb
-from shared.pictures.limits import Limits, Prepared
+from shared.pictures.limits import JPEG, PNG, WEBP, Limits, Prepared
 from shared.pictures.opening import damaged, open_picture
 
 # The model enlarges smaller pictures itself (56 x 56, Cohere's "Embed" documentation); here we choose how.
 _MIN_PIXELS = 3_136
+# Larger ones it scales down itself, to so many pixels.
+_MODEL_SCALES_TO = 2_458_624
+# Not those that take a service a quarter of a gigabyte to decode: Pillow, with which many do, warns of more pixels.
+_MAX_SCALED_BY_MODEL = 89_478_485
 # Rows are converted and averaged in bands of about this many pixels; larger bands do not fit the processor's cache.
 _BAND_PIXELS = 500_000
 # A picture more than so many times wider than its target is scaled by the faster filter.
 _FAST_FILTER_RATIO = 1.5
 
+# What PNG compresses to so much of its pixels' bytes or less is written as PNG, all else as JPEG. 11 screenshots, 10
+# charts and 8 drawings take 0.15 or less, but for a heat map of noise (0.37) and two shaded drawings (0.25, 0.29), 24
+# photographs 0.25 or more, and 6 scans 0.6 or more. The number of colours does not tell a grey photograph from a page.
+_MOST_OF_A_PNG = 0.2
+
 # Formats in which programs write zeroes for an alpha that they do not use.
 _UNSURE_OF_ALPHA = {"BMP", "DDS", "TGA"}
-# Colour types of a PNG that may pass through: grey, RGB, RGBA.
-_PASSED_COLOURS = {0, 2, 6}
+# The formats that models take, by Pillow's names.
+_TYPES = {"PNG": PNG, "JPEG": JPEG, "MPO": JPEG, "WEBP": WEBP}
+# Colour types of a PNG that is kept: grey, RGB, RGBA.
+_KEPT_COLOURS = {0, 2, 6}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,10 +52,11 @@ _DECODERS = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 def prepare(data: bytes, limits: Limits) -> Prepared:
-    """Convert any picture to a PNG within the limits: upright, flattened on white, in sRGB, without metadata.
+    """Convert any picture to a file within the limits: upright, flattened on white, in sRGB, without metadata.
 
-    A PNG that is all of this already keeps its compressed pixels. The format is told by content. An animation counts as
-    its first frame, a multi-page file as its first page. At most one picture per core is decoded at a time.
+    A file that is all of this already, of a type that the model takes, keeps its compressed pixels. The format is told
+    by content. An animation counts as its first frame, a multi-page file as its first page. At most one picture per
+    core is decoded at a time.
 
     Raises :class:`~shared.errors.PictureError`, with a code, if the bytes are not a picture or the picture is damaged,
     too large or of an unsupported format.
@@ -54,11 +67,19 @@ def prepare(data: bytes, limits: Limits) -> Prepared:
         return _convert(data, limits)
 
 
+class _Written(NamedTuple):
+    """What is sent to the model."""
+
+    file: bytes
+    media_type: str
+    size: tuple[int, int]
+
+
 def _convert(data: bytes, limits: Limits) -> Prepared:
     image = open_picture(data, limits.image_max_pixels)
     width, height = image.size
     try:
-        written, size = _pass_through(image, data, limits) or _re_encode(image, limits)
+        written = _keep(image, limits) or _re_encode(image, limits)
     except PictureError:
         raise
     except MemoryError as error:
@@ -67,39 +88,77 @@ def _convert(data: bytes, limits: Limits) -> Prepared:
     except Exception as error:
         # Decoders raise exceptions of any type. Whatever they raise is about these bytes.
         raise damaged(f"The {image.format} picture cannot be decoded", error) from error
-    return Prepared(written, *size, image.info["media_type"], width, height)
+    return Prepared(written.file, written.media_type, *written.size, image.info["media_type"], width, height)
 
 
-def _pass_through(image: Image.Image, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, int]] | None:
-    """The PNG with its compressed pixels unchanged and nothing else; ``None`` if the pixels must be converted.
+def _keep(image: Image.Image, limits: Limits) -> _Written | None:
+    """The file with its compressed pixels unchanged and nothing else; ``None`` if the pixels must be converted.
 
     Everything else in the file (EXIF, text, time, animation) is dropped.
     """
-    width, height = image.size
-    fits = _MIN_PIXELS <= width * height <= limits.model_max_pixels and len(data) <= limits.model_max_bytes
-    if image.format != "PNG" or not fits:
+    media_type, pixels = _TYPES.get(image.format or "", ""), image.width * image.height
+    most = limits.model_max_pixels
+    if media_type == JPEG and most >= _MODEL_SCALES_TO:
+        most = max(most, _MAX_SCALED_BY_MODEL)
+    if media_type not in limits.image_types or not _MIN_PIXELS <= pixels <= most:
         return None
+    if image.info["orientation"] != 1 or not is_srgb(image.info["icc_profile"]):
+        return None
+    keep = {PNG: _keep_png, JPEG: _keep_jpeg, WEBP: _keep_webp}[media_type]
+    file = keep(image, limits)
+    return None if file is None else _Written(file, media_type, image.size)
+
+
+def _keep_png(image: Image.Image, limits: Limits) -> bytes | None:
+    data: bytes = image.info["file"]
     chunks: png.Chunks = image.info["chunks"]
     header = bytes(chunks[0][1])
     # Width and height take 8 bytes; depth, colour type, compression, filter and interlace follow.
     depth, colour, _, _, interlaced = header[8:13]
     kinds = {kind for kind, _ in chunks}
-    if depth != 8 or colour not in _PASSED_COLOURS or interlaced or b"tRNS" in kinds:
+    if len(data) > limits.model_max_bytes:
         return None
-    if image.info["orientation"] != 1 or not is_srgb(image.info.get("icc_profile")):
+    if depth != 8 or colour not in _KEPT_COLOURS or interlaced or b"tRNS" in kinds:
         return None
     if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
         return None
     pixels = b"".join(content for kind, content in chunks if kind == b"IDAT")
-    if not png.holds_exactly(pixels, width * len(image.getbands()), height):
+    if not png.holds_exactly(pixels, image.width * len(image.getbands()), image.height):
         return None
     complete = len(png.SIGNATURE) + sum(12 + len(content) for _, content in chunks) + len(png.END)
     untouched = kinds == {b"IHDR", b"IDAT"} and len(data) == complete and data.endswith(png.END)
-    return data if untouched else png.assemble(header, pixels), image.size
+    return data if untouched else png.assemble(header, pixels)
 
 
-def _re_encode(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, int]]:
-    """Decode, scale, turn upright, flatten and write as PNG. If the PNG has too many bytes, scale it down further."""
+def _keep_jpeg(image: Image.Image, limits: Limits) -> bytes | None:
+    if image.mode not in {"L", "RGB"}:
+        return None
+    file = jpeg.pixels_alone(image.info["file"], limits.model_max_bytes)
+    return file if file is not None and _is_whole(file, "JPEG", image.size) else None
+
+
+def _keep_webp(image: Image.Image, limits: Limits) -> bytes | None:
+    file = headers.webp_pixels_alone(image.info["file"]) if image.mode == "RGB" else None
+    if file is None or len(file) > limits.model_max_bytes:
+        return None
+    return file if _is_whole(file, "WEBP", image.size) else None
+
+
+def _is_whole(file: bytes, kind: str, size: tuple[int, int]) -> bool:
+    """Whether all of the file can be decoded, to a picture of this size."""
+    try:
+        with Image.open(io.BytesIO(file), formats=[kind]) as image:
+            same = image.size == size
+            # A JPEG's eighth, without its colours, takes the least work that reads every value.
+            image.draft("L", (1, 1))
+            image.load()
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return same
+
+
+def _re_encode(image: Image.Image, limits: Limits) -> _Written:
+    """Decode, scale, turn upright, flatten and write. If the file has too many bytes, scale it down further."""
     profile = image.info.get("icc_profile")
     target = _fit(image.size, limits.model_max_pixels)
     turn = _TURNS.get(image.info["orientation"])
@@ -114,11 +173,19 @@ def _re_encode(image: Image.Image, limits: Limits) -> tuple[bytes, tuple[int, in
     scaled = to_srgb(_scale(_with_true_alpha(image), target), profile)
     if turn is not None:
         scaled = scaled.transpose(turn)
-    while len(written := png.write(scaled)) > limits.model_max_bytes:
+    media_type = _type_of(scaled, limits)
+    write = jpeg.write if media_type == JPEG else png.write
+    while len(written := write(scaled)) > limits.model_max_bytes:
         # Bytes are about proportional to pixels; 0.95 allows for the part that does not shrink.
         smaller = scaled.width * scaled.height * limits.model_max_bytes / len(written) * 0.95
         scaled = scaled.resize(_fit(scaled.size, int(smaller)), Image.Resampling.BICUBIC)
-    return written, scaled.size
+    return _Written(written, media_type, scaled.size)
+
+
+def _type_of(image: Image.Image, limits: Limits) -> str:
+    """JPEG for what PNG would not compress well, if the model takes it."""
+    may_be_jpeg = JPEG in limits.image_types and max(image.size) <= jpeg.MAX_SIDE
+    return JPEG if may_be_jpeg and png.compression(image) > _MOST_OF_A_PNG else PNG
 
 
 def _with_true_alpha(image: Image.Image) -> Image.Image:

@@ -85,6 +85,10 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _MAX_SEGMENTS = 10_000
 _FILL = re.compile(rb"\xff+")
 
+_WEBP_PIXELS = {b"VP8 ", b"VP8L"}
+# A frame of an animation, and transparency.
+_WEBP_MORE_THAN_PIXELS = {b"ANMF", b"ALPH"}
+
 
 def is_picture(data: bytes) -> bool:
     """Whether the file starts like a picture of a known format."""
@@ -256,6 +260,23 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
             return _little_endian(data[26:28]) & 0x3FFF, _little_endian(data[28:30]) & 0x3FFF
         case _:
             return None
+
+
+def webp_pixels_alone(data: bytes) -> bytes | None:
+    """A still and opaque WebP with its pixels and nothing else; ``None`` for other files."""
+    at = 12
+    for _ in range(_MAX_SEGMENTS):
+        kind, length = data[at : at + 4], _little_endian(data[at + 4 : at + 8])
+        end = at + 8 + length
+        if kind in _WEBP_PIXELS:
+            if end > len(data):
+                return None
+            chunk = data[at:end] + bytes(length % 2)
+            return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+        if kind in _WEBP_MORE_THAN_PIXELS or end >= len(data):
+            return None
+        at = end + length % 2
+    return None
 
 
 def code_points(data: bytes) -> tuple[int, int] | None:

@@ -1,33 +1,51 @@
-"""How large a picture may be before and after preparation, and what preparation returns."""
+"""How large a picture may be before and after preparation, what the model takes, and what preparation returns."""
 
 from dataclasses import dataclass
 
 from shared.settings import Settings
 
-# Increase this whenever the same picture would come out with different pixels. Records with another number are
+PNG, JPEG, WEBP = "image/png", "image/jpeg", "image/webp"
+
+# Which preparation made a record: the one for models that take PNG alone, or the one for models that take JPEG, too.
+# Increase both whenever the same picture would come out with different pixels. Records with another number are
 # outdated: they are made again when an operator asks for it.
-PREPARATION = 2
+PREPARATION_AS_PNG, PREPARATION_AS_IT_IS = 2, 3
+
+
+def preparation_for(image_types: frozenset[str]) -> int:
+    """The number of the preparation for models that take these media types."""
+    return PREPARATION_AS_IT_IS if JPEG in image_types else PREPARATION_AS_PNG
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the picture as uploaded (pixels) and as sent to the model (pixels and bytes of the PNG)."""
+    """Limits of the picture as uploaded (pixels) and as sent to the model: its pixels, bytes and media types."""
 
     image_max_pixels: int
     model_max_pixels: int
     model_max_bytes: int
+    image_types: frozenset[str] = frozenset({PNG})
 
     @classmethod
-    def of(cls, settings: Settings) -> "Limits":
-        """The limits in the app settings."""
-        return cls(settings.image_max_pixels, settings.model_max_pixels, settings.model_max_bytes)
+    def of(cls, settings: Settings, image_types: frozenset[str]) -> "Limits":
+        """The limits in the app settings, for a model that takes these media types."""
+        return cls(settings.image_max_pixels, settings.model_max_pixels, settings.model_max_bytes, image_types)
+
+    @property
+    def preparation(self) -> int:
+        """The number of the preparation within these limits."""
+        return preparation_for(self.image_types)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An upright 8-bit PNG of ``width`` x ``height`` pixels, with the media type and size of the original."""
+    """A file of ``file_type`` with ``width`` x ``height`` upright pixels, and the media type and size of the original.
 
-    png: bytes
+    It holds nothing but its pixels.
+    """
+
+    file: bytes
+    file_type: str
     width: int
     height: int
     media_type: str

@@ -88,6 +88,7 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
     - ``orientation``: how it is turned, 1 (upright) to 8;
     - ``icc_profile``, unchecked;
     - ``chunks``: those of a PNG;
+    - ``file``: the picture's own file, which may lie within another;
     - ``transparent``: the transparent colour of a PNG in 16 bits, and for RGB ``low_bytes``, the same picture with the
       lower byte of each value;
     - ``covered``: the box outside of which a GIF is empty;
@@ -120,6 +121,7 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
         raise damaged("The picture's header cannot be read", error) from error
     image.info["orientation"] = content.orientation or _orientation(image)
     image.info.setdefault("icc_profile", None)
+    image.info["file"] = content.file
     image.info["media_type"] = content.media_type or _MEDIA_TYPES[image.format or ""]
     return image
 

@@ -14,6 +14,7 @@ END = b"\0\0\0\0IEND\xaeB`\x82"
 _GREY, _RGB = 0, 2
 _FILTER_UP = 2
 _LAST_FILTER = 4
+_SAMPLES, _SAMPLED_ROWS, _SAMPLED_PIXELS = 8, 8, 4_096
 _FASTEST = 1
 # Encoders write chunks of 8 kB or more, so this allows 800 MB. Splitting millions of tiny ones would take seconds.
 _MAX_CHUNKS = 100_000
@@ -175,6 +176,18 @@ def write(image: Image.Image) -> bytes:
     filtered.paste(ImageChops.subtract_modulo(flat, above), (1, 0))
     header = struct.pack(">IIBBBBB", width, height, 8, _GREY if image.mode == "L" else _RGB, 0, 0, 0)
     return assemble(header, isal_zlib.compress(filtered.tobytes(), _FASTEST))
+
+
+def compression(image: Image.Image) -> float:
+    """The bytes of an ``L`` or ``RGB`` picture as :func:`write` writes it, over those of its pixels: an estimate.
+
+    It is made from a few strips of rows, each of which begins without a row above and so takes a little more.
+    """
+    width, height = image.size
+    rows = min(height, max(_SAMPLED_ROWS, _SAMPLED_PIXELS // width))
+    tops = {int(part * (height - rows) / (_SAMPLES - 1)) for part in range(_SAMPLES)}
+    written = sum(len(write(image.crop((0, top, width, top + rows)))) for top in tops)
+    return written / (len(tops) * rows * width * len(image.getbands()))
 
 
 def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:

@@ -38,8 +38,8 @@ def save(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def pixels(prepared: Prepared) -> Image.Image:
-    image = Image.open(io.BytesIO(prepared.png))
-    assert image.format == "PNG"
+    image = Image.open(io.BytesIO(prepared.file))
+    assert image.get_format_mimetype() == prepared.file_type
     image.load()
     assert image.size == (prepared.width, prepared.height)
     return image
@@ -77,9 +77,9 @@ def near(found: Sequence[tuple[int, ...]], wanted: Sequence[tuple[int, ...]], to
     ],
 )
 def test_the_format_is_told_by_content_and_the_pixels_are_kept(
-    format: str, options: dict[str, Any], media_type: str
+    format: str, options: dict[str, Any], media_type: str, limits: Limits
 ) -> None:
-    prepared = prepare(save(quarters(), format, **options), LIMITS)
+    prepared = prepare(save(quarters(), format, **options), limits)
     assert prepared.media_type == media_type
     assert (prepared.original_width, prepared.original_height) == (120, 80)
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
@@ -101,43 +101,45 @@ def stored(orientation: int) -> Image.Image:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"])
-def test_every_orientation_comes_out_upright(format: str, orientation: int) -> None:
+def test_every_orientation_comes_out_upright(format: str, orientation: int, limits: Limits) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     options = {} if format in {"PNG", "TIFF"} else {"quality": 95}
-    prepared = prepare(save(stored(orientation), format, exif=exif.tobytes(), **options), LIMITS)
+    prepared = prepare(save(stored(orientation), format, exif=exif.tobytes(), **options), limits)
     assert (prepared.width, prepared.height) == (120, 80)
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_pixels_become_white(mode: str) -> None:
+def test_transparent_pixels_become_white(mode: str, limits: Limits) -> None:
     image = Image.new("RGBA", (80, 80), (255, 0, 0, 0)).convert(mode)
-    assert corners(prepare(save(image, "PNG"), LIMITS)) == [WHITE] * 4
+    assert corners(prepare(save(image, "PNG"), limits)) == [WHITE] * 4
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF"])
-def test_a_transparent_palette_entry_becomes_white(format: str) -> None:
+def test_a_transparent_palette_entry_becomes_white(format: str, limits: Limits) -> None:
     image = quarters().quantize(8)
     red = image.getpixel((30, 20))
-    assert near(corners(prepare(save(image, format, transparency=red), LIMITS)), [WHITE, GREEN, BLUE, WHITE])
+    assert near(corners(prepare(save(image, format, transparency=red), limits)), [WHITE, GREEN, BLUE, WHITE])
 
 
-def test_a_transparent_colour_of_a_png_becomes_white() -> None:
+def test_a_transparent_colour_of_a_png_becomes_white(limits: Limits) -> None:
     image = Image.new("RGB", (80, 80), "red")
-    assert corners(prepare(save(image, "PNG", transparency=(255, 0, 0)), LIMITS)) == [WHITE] * 4
+    assert corners(prepare(save(image, "PNG", transparency=(255, 0, 0)), limits)) == [WHITE] * 4
 
 
-def test_sixteen_bits_are_scaled_not_clipped() -> None:
+def test_sixteen_bits_are_scaled_not_clipped(limits: Limits) -> None:
     image = Image.new("I;16", (80, 80), 32768)
     for format in ("PNG", "TIFF"):
-        assert pixels(prepare(save(image, format), LIMITS)).getextrema() in {(127, 127), (128, 128)}
+        assert pixels(prepare(save(image, format), limits)).getextrema() in {(127, 127), (128, 128)}
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.5, 127), (128.0, 128), (32768.0, 127)])
-def test_floats_are_scaled_by_the_smallest_usual_range_that_holds_them(value: float, shown: int) -> None:
+def test_floats_are_scaled_by_the_smallest_usual_range_that_holds_them(
+    value: float, shown: int, limits: Limits
+) -> None:
     image = Image.new("F", (80, 80), value)
-    low, high = pixels(prepare(save(image, "TIFF"), LIMITS)).getextrema()
+    low, high = pixels(prepare(save(image, "TIFF"), limits)).getextrema()
     assert low == high
     assert abs(int(low) - shown) <= 1  # type: ignore[arg-type]
 
@@ -146,53 +148,53 @@ def test_values_that_are_not_finite_are_damage() -> None:
     assert code_of(save(Image.new("F", (80, 80), float("nan")), "TIFF")) == "damaged_image"
 
 
-def test_black_and_white_is_grey() -> None:
-    assert corners(prepare(save(Image.new("1", (80, 80), 1), "TIFF"), LIMITS)) == [WHITE] * 4
+def test_black_and_white_is_grey(limits: Limits) -> None:
+    assert corners(prepare(save(Image.new("1", (80, 80), 1), "TIFF"), limits)) == [WHITE] * 4
 
 
 def test_a_colour_profile_is_applied_and_dropped() -> None:
     lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ"))
     data = save(quarters(), "PNG", icc_profile=lab_like.tobytes())
-    assert b"iCCP" not in prepare(data, LIMITS).png
+    assert b"iCCP" not in prepare(data, LIMITS).file
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert corners(prepare(save(quarters(), "PNG", icc_profile=srgb), LIMITS)) == corners(
         prepare(save(quarters(), "PNG"), LIMITS)
     )
 
 
-def test_an_unusable_profile_is_ignored() -> None:
-    prepared = prepare(save(quarters(), "PNG", icc_profile=b"no profile"), LIMITS)
+def test_an_unusable_profile_is_ignored(limits: Limits) -> None:
+    prepared = prepare(save(quarters(), "PNG", icc_profile=b"no profile"), limits)
     assert near(corners(prepared), [RED, GREEN, BLUE, WHITE])
 
 
-def test_an_animation_is_its_first_frame() -> None:
+def test_an_animation_is_its_first_frame(limits: Limits) -> None:
     frames = [quarters(), Image.new("RGB", (120, 80), "black")]
     for format in ("GIF", "WEBP", "PNG", "TIFF"):
         data = save(frames[0], format, save_all=True, append_images=frames[1:])
-        assert near(corners(prepare(data, LIMITS)), [RED, GREEN, BLUE, WHITE], tolerance=40)
+        assert near(corners(prepare(data, limits)), [RED, GREEN, BLUE, WHITE], tolerance=40)
 
 
-def test_a_png_that_fits_passes_through_byte_for_byte() -> None:
+def test_a_png_that_fits_passes_through_byte_for_byte(limits: Limits) -> None:
     for mode in ("RGB", "L", "RGBA"):
         data = save(quarters().convert(mode), "PNG")
-        assert prepare(data, LIMITS).png == data
+        assert prepare(data, limits).file == data
 
 
 def test_a_png_that_fits_loses_its_metadata_and_keeps_its_compressed_pixels() -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("where", "a secret place")
     plain = save(quarters(), "PNG")
-    assert prepare(save(quarters(), "PNG", pnginfo=text) + b"trailing bytes", LIMITS).png == plain
+    assert prepare(save(quarters(), "PNG", pnginfo=text) + b"trailing bytes", LIMITS).file == plain
 
 
-def test_a_png_with_data_after_its_pixels_is_encoded_again() -> None:
+def test_a_png_with_data_after_its_pixels_is_encoded_again(limits: Limits) -> None:
     data = save(quarters(), "PNG")
     start, end = data.index(b"IDAT") + 4, data.index(b"IEND") - 8
     pixels_and_more = data[start:end] + b"smuggled"
     chunk = b"IDAT" + pixels_and_more
     odd = data[: start - 8] + struct.pack(">I", len(pixels_and_more)) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    prepared = prepare(odd + data[end + 4 :], LIMITS)
-    assert b"smuggled" not in prepared.png
+    prepared = prepare(odd + data[end + 4 :], limits)
+    assert b"smuggled" not in prepared.file
     assert pixels(prepared).tobytes() == quarters().tobytes()
 
 
@@ -214,21 +216,21 @@ def test_a_png_with_too_many_bytes_is_scaled_down_further() -> None:
     noise = Image.effect_noise((1200, 900), 120).convert("RGB")
     limits = Limits(200_000_000, 2_458_624, model_max_bytes=200_000)
     prepared = prepare(save(noise, "BMP"), limits)
-    assert 100_000 < len(prepared.png) <= 200_000
+    assert 100_000 < len(prepared.file) <= 200_000
     assert abs(prepared.width / prepared.height - 4 / 3) < 0.02
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (56, 55), (1, 400)])
-def test_a_tiny_picture_is_enlarged_to_the_model_s_minimum(size: tuple[int, int]) -> None:
-    prepared = prepare(save(Image.new("RGB", size, "red"), "PNG"), LIMITS)
+def test_a_tiny_picture_is_enlarged_to_the_model_s_minimum(size: tuple[int, int], limits: Limits) -> None:
+    prepared = prepare(save(Image.new("RGB", size, "red"), "PNG"), limits)
     assert prepared.width * prepared.height >= 3136
     assert corners(prepared) == [(255, 0, 0)] * 4
 
 
 @pytest.mark.parametrize("size", [(1, 3_000_000), (3_000_000, 1), (60_000, 50)])
-def test_a_picture_of_extreme_shape_still_fits(size: tuple[int, int]) -> None:
-    prepared = prepare(save(Image.new("L", size, 9), "PNG"), LIMITS)
-    assert 3136 <= prepared.width * prepared.height <= LIMITS.model_max_pixels
+def test_a_picture_of_extreme_shape_still_fits(size: tuple[int, int], limits: Limits) -> None:
+    prepared = prepare(save(Image.new("L", size, 9), "PNG"), limits)
+    assert 3136 <= prepared.width * prepared.height <= limits.model_max_pixels
 
 
 def code_of(data: bytes, limits: Limits = LIMITS) -> str:
@@ -257,9 +259,9 @@ def test_documents_and_drawings_are_an_unsupported_format(data: bytes) -> None:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"])
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_a_truncated_picture_is_damaged(format: str, part: float) -> None:
+def test_a_truncated_picture_is_damaged(format: str, part: float, limits: Limits) -> None:
     data = save(Image.effect_noise((300, 200), 90).convert("RGB"), format)
-    assert code_of(data[: int(len(data) * part)]) in {"damaged_image", "not_an_image"}
+    assert code_of(data[: int(len(data) * part)], limits) in {"damaged_image", "not_an_image"}
 
 
 def test_a_png_with_a_flipped_bit_in_its_pixels_is_damaged() -> None:

@@ -12,6 +12,7 @@ import png as pypng
 import pytest
 from PIL import Image, PngImagePlugin
 
+from shared.pictures.limits import Limits
 from shared.pictures.prepare import prepare
 from tests.pictures.test_convert import BLUE, GREEN, LIMITS, RED, WHITE, corners, near, pixels, quarters, save
 
@@ -53,7 +54,7 @@ def test_png_of_every_depth_and_interlace(mode: str, options: dict[str, Any]) ->
 def test_png_with_megabytes_of_text_is_still_a_picture() -> None:
     recipe = PngImagePlugin.PngInfo()
     recipe.add_text("workflow", "word " * 1_000_000, zip=True)
-    assert prepare(save(quarters(), "PNG", pnginfo=recipe), LIMITS).png == save(quarters(), "PNG")
+    assert prepare(save(quarters(), "PNG", pnginfo=recipe), LIMITS).file == save(quarters(), "PNG")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -73,8 +74,8 @@ def test_palette_png_of_few_bits_keeps_its_colours(bits: int) -> None:
 
 
 @pytest.mark.parametrize("options", [{"quality": 95}, {"quality": -1}])
-def test_heic_is_decoded(options: dict[str, Any]) -> None:
-    prepared = prepare(save(quarters(), "HEIF", **options), LIMITS)
+def test_heic_is_decoded(options: dict[str, Any], limits: Limits) -> None:
+    prepared = prepare(save(quarters(), "HEIF", **options), limits)
     assert prepared.media_type == "image/heic"
     assert near(corners(prepared), ALL)
 
@@ -88,22 +89,22 @@ def test_heic_of_ten_bits_or_with_alpha() -> None:
     assert corners(prepare(save(clear, "HEIF", quality=-1), LIMITS)) == [WHITE] * 4
 
 
-def test_a_multi_picture_jpeg_is_its_first_picture() -> None:
+def test_a_multi_picture_jpeg_is_its_first_picture(limits: Limits) -> None:
     data = save(quarters(), "MPO", save_all=True, append_images=[Image.new("RGB", (120, 80))], quality=95)
-    prepared = prepare(data, LIMITS)
+    prepared = prepare(data, limits)
     assert prepared.media_type == "image/jpeg"
     assert near(corners(prepared), ALL)
 
 
-def test_jpeg_in_grey() -> None:
-    prepared = prepare(save(Image.new("L", (80, 60), 77), "JPEG"), LIMITS)
+def test_jpeg_in_grey(limits: Limits) -> None:
+    prepared = prepare(save(Image.new("L", (80, 60), 77), "JPEG"), limits)
     assert pixels(prepared).mode == "L"
     assert pixels(prepared).getextrema() == (77, 77)
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "packbits", "tiff_deflate", "zstd", "lzma", "tiff_lzw"])
-def test_tiff_of_every_compression(compression: str) -> None:
-    assert near(corners(prepare(save(quarters(), "TIFF", compression=compression), LIMITS)), ALL, tolerance=20)
+def test_tiff_of_every_compression(compression: str, limits: Limits) -> None:
+    assert near(corners(prepare(save(quarters(), "TIFF", compression=compression), limits)), ALL, tolerance=20)
 
 
 def test_tiff_of_a_fax() -> None:
@@ -222,11 +223,11 @@ def display_p3() -> bytes:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "HEIF", "WEBP", "TIFF", "AVIF"])
-def test_wide_gamut_colours_are_converted_to_srgb(format: str) -> None:
+def test_wide_gamut_colours_are_converted_to_srgb(format: str, limits: Limits) -> None:
     # The expected colour is P3 (0.8, 0.4, 0.2) at gamma 2.2 in sRGB's primaries and curve, by the two matrices.
     options = {} if format in {"PNG", "TIFF"} else {"lossless": True} if format == "WEBP" else {"quality": 98}
     data = save(Image.new("RGB", (80, 60), (204, 102, 51)), format, icc_profile=display_p3(), **options)
-    assert near(corners(prepare(data, LIMITS)), [(221, 94, 24)] * 4, tolerance=5)
+    assert near(corners(prepare(data, limits)), [(221, 94, 24)] * 4, tolerance=5)
 
 
 def test_no_location_camera_or_profile_reaches_the_model() -> None:
@@ -236,7 +237,7 @@ def test_no_location_camera_or_profile_reaches_the_model() -> None:
     for format in ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF"):
         data = save(quarters(), format, exif=exif.tobytes(), icc_profile=display_p3())
         assert b"SecretCamera" in data
-        written = prepare(data, LIMITS).png
+        written = prepare(data, LIMITS).file
         assert b"SecretCamera" not in written
         assert {kind for kind, _ in pypng.Reader(bytes=written).chunks()} == {b"IHDR", b"IDAT", b"IEND"}
 
@@ -246,7 +247,7 @@ def test_no_location_camera_or_profile_reaches_the_model() -> None:
 )
 def test_a_second_decoder_reads_the_same_pixels_from_the_png_we_write(make: Callable[[], Image.Image]) -> None:
     image = make()
-    width, height, rows, _ = pypng.Reader(bytes=prepare(save(image, "TIFF"), LIMITS).png).asDirect()
+    width, height, rows, _ = pypng.Reader(bytes=prepare(save(image, "TIFF"), LIMITS).file).asDirect()
     assert (width, height) == image.size
     assert b"".join(bytes(row) for row in rows) == image.tobytes()
 

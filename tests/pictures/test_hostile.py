@@ -92,7 +92,7 @@ def test_a_file_cut_anywhere_is_the_whole_picture_or_a_code_and_stderr_stays_emp
     format: str, options: dict[str, object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = save(noise(), format, **options)
-    whole = prepare(data, LIMITS).png
+    whole = prepare(data, LIMITS).file
     cuts = {*range(0, 40, 3), *range(0, len(data), len(data) // 30), *range(len(data) - 13, len(data))}
     wrong = [cut for cut in sorted(cuts) if not is_whole_or_rejected(data[:cut], whole)]
     assert wrong == [], f"of {len(data)} bytes"
@@ -101,7 +101,7 @@ def test_a_file_cut_anywhere_is_the_whole_picture_or_a_code_and_stderr_stays_emp
 
 def is_whole_or_rejected(data: bytes, whole: bytes) -> bool:
     try:
-        return prepare(data, LIMITS).png == whole
+        return prepare(data, LIMITS).file == whole
     except PictureError as error:
         return error.code in {"empty", "damaged_image", "not_an_image"}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
+from shared.pictures.limits import Limits
 from shared.pictures.prepare import prepare
 from tests.pictures.hostile.jpeg_files import segment
 from tests.pictures.hostile.png_files import chunk
@@ -114,14 +115,14 @@ HOLDERS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("holder", HOLDERS)
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_exif_data_say_nothing_about_pixels(holder: str, kind: str) -> None:
-    assert near(corners(prepare(HOLDERS[holder](BROKEN[kind]), LIMITS)), UPRIGHT)
+def test_broken_exif_data_say_nothing_about_pixels(holder: str, kind: str, limits: Limits) -> None:
+    assert near(corners(prepare(HOLDERS[holder](BROKEN[kind]), limits)), UPRIGHT)
 
 
 @pytest.mark.parametrize("holder", [holder for holder in HOLDERS if holder not in {"HEIF", "AVIF"}])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_the_same_exif_data_unbroken_turn_the_picture(holder: str, order: str) -> None:
-    assert near(corners(prepare(HOLDERS[holder](exif(6, order)), LIMITS)), TURNED)
+def test_the_same_exif_data_unbroken_turn_the_picture(holder: str, order: str, limits: Limits) -> None:
+    assert near(corners(prepare(HOLDERS[holder](exif(6, order)), limits)), TURNED)
 
 
 @pytest.mark.parametrize(
@@ -147,15 +148,15 @@ def test_the_same_exif_data_unbroken_turn_the_picture(holder: str, order: str) -
     ],
 )
 def test_a_broken_chunk_of_a_png_that_is_not_critical_is_as_if_it_were_not_there(text: bytes) -> None:
-    assert prepare(png_with(text), LIMITS).png == save(quarters(), "PNG")
+    assert prepare(png_with(text), LIMITS).file == save(quarters(), "PNG")
     after = save(quarters(), "PNG").replace(chunk(b"IEND"), text + chunk(b"IEND"))
-    assert prepare(after, LIMITS).png == save(quarters(), "PNG")
+    assert prepare(after, LIMITS).file == save(quarters(), "PNG")
 
 
 def test_a_png_without_its_end_is_whole() -> None:
     whole = save(quarters(), "PNG")
     for cut in (1, 7, 12):
-        assert prepare(whole[:-cut], LIMITS).png == whole
+        assert prepare(whole[:-cut], LIMITS).file == whole
     assert code_of(whole[:-13]) == "damaged_image"
 
 
@@ -181,10 +182,12 @@ def test_a_wrong_checksum_of_a_critical_chunk_is_damage(kind: bytes) -> None:
         segment(0xFE, b""),
     ],
 )
-def test_a_broken_segment_of_a_jpeg_that_holds_no_pixels_is_as_if_it_were_not_there(broken: bytes) -> None:
-    assert near(corners(prepare(jpeg_with(broken), LIMITS)), UPRIGHT)
+def test_a_broken_segment_of_a_jpeg_that_holds_no_pixels_is_as_if_it_were_not_there(
+    broken: bytes, limits: Limits
+) -> None:
+    assert near(corners(prepare(jpeg_with(broken), limits)), UPRIGHT)
     turned = jpeg_with(segment(0xE1, b"Exif\0\0" + exif(6)), broken)
-    assert near(corners(prepare(turned, LIMITS)), TURNED)
+    assert near(corners(prepare(turned, limits)), TURNED)
 
 
 def test_broken_tags_of_a_tiff_that_are_not_about_pixels_are_as_if_they_were_not_there() -> None:
@@ -202,9 +205,8 @@ def test_broken_tags_of_a_tiff_that_are_not_about_pixels_are_as_if_they_were_not
         tags = TiffImagePlugin.ImageFileDirectory_v2()
         tags.tagtype[tag] = kind
         tags[tag] = value
-        assert (
-            prepare(save(quarters(), "TIFF", tiffinfo=tags), LIMITS).png == prepare(save(quarters(), "BMP"), LIMITS).png
-        ), tag
+        prepared = prepare(save(quarters(), "TIFF", tiffinfo=tags), LIMITS)
+        assert prepared.file == prepare(save(quarters(), "BMP"), LIMITS).file, tag
 
 
 @pytest.mark.parametrize("holder", ["JPEG", "PNG", "WEBP"])
@@ -220,7 +222,7 @@ def test_broken_tags_of_a_tiff_that_are_not_about_pixels_are_as_if_they_were_not
     ],
 )
 def test_xmp_never_outvotes_exif_data_that_can_be_read(
-    holder: str, block: bytes, says: int, expected: list[tuple[int, ...]]
+    holder: str, block: bytes, says: int, expected: list[tuple[int, ...]], limits: Limits
 ) -> None:
     if holder == "JPEG":
         parts = [segment(0xE1, b"Exif\0\0" + block)] if block else []
@@ -230,12 +232,12 @@ def test_xmp_never_outvotes_exif_data_that_can_be_read(
         data = png_with(*parts, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(says)))
     else:
         data = save(quarters(), "WEBP", lossless=True, exif=block, xmp=xmp(says))
-    assert near(corners(prepare(data, LIMITS)), expected)
+    assert near(corners(prepare(data, limits)), expected)
 
 
 @pytest.mark.parametrize("format", ["HEIF", "AVIF"])
 @pytest.mark.parametrize("container", range(1, 9))
-def test_heic_and_avif_are_turned_as_their_container_says(format: str, container: int) -> None:
+def test_heic_and_avif_are_turned_as_their_container_says(format: str, container: int, limits: Limits) -> None:
     turn = Image.Exif()
     turn[ExifTags.Base.Orientation] = container
     # The encoders write the container's turn from these, and keep or drop the EXIF data: another tag becomes the second
@@ -245,7 +247,7 @@ def test_heic_and_avif_are_turned_as_their_container_says(format: str, container
     data = save(stored(container), format, exif=turn.tobytes(), xmp=xmp(container), quality=95)
     data = data.replace(xmp(container), xmp(container % 8 + 1))
     data = data.replace(b"\x01\x3c\0\3\0\0\0\1", b"\x01\x12\0\3\0\0\0\1")
-    assert near(corners(prepare(data, LIMITS)), UPRIGHT)
+    assert near(corners(prepare(data, limits)), UPRIGHT)
 
 
 @pytest.mark.parametrize("format", ["HEIF", "AVIF"])
@@ -278,21 +280,21 @@ def with_a_thumbnail(data: bytes) -> bytes:
 def test_a_jpeg_without_its_end_marker_is_whole(kind: str) -> None:
     data = JPEGS[kind]()
     for cut in (1, 2):
-        assert prepare(data[:-cut], LIMITS).png == prepare(data, LIMITS).png
+        assert prepare(data[:-cut], LIMITS).file == prepare(data, LIMITS).file
 
 
 @pytest.mark.parametrize("kind", JPEGS)
 @pytest.mark.parametrize("missing", [6, 20, 100, 1000])
-def test_a_jpeg_with_pixels_missing_is_damaged(kind: str, missing: int) -> None:
-    assert code_of(JPEGS[kind]()[:-missing]) == "damaged_image"
+def test_a_jpeg_with_pixels_missing_is_damaged(kind: str, missing: int, limits: Limits) -> None:
+    assert code_of(JPEGS[kind]()[:-missing], limits) == "damaged_image"
 
 
-def test_a_jpeg_with_whole_scans_missing_is_damaged() -> None:
+def test_a_jpeg_with_whole_scans_missing_is_damaged(limits: Limits) -> None:
     data = save(noise(), "JPEG", progressive=True)
     scans = [at for at in range(len(data)) if data[at : at + 2] in {b"\xff\xda", b"\xff\xc4"}]
     assert len(scans) > 10
     for scan in scans[1:]:
-        assert code_of(data[:scan]) == "damaged_image"
+        assert code_of(data[:scan], limits) == "damaged_image"
 
 
 def test_a_jpeg_without_its_end_that_is_too_large_to_look_at_twice_is_damaged(

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import get_args
@@ -18,11 +19,14 @@ from hypothesis import strategies as st
 
 from shared.errors import PictureCode
 from shared.pictures.limits import Limits
+from tests.pictures.hostile import catalogue
 from tests.pictures.hostile.runner import end_of
 from tests.pictures.hostile.seeds import SEEDS
 
 # Small, so that mutated sizes stay quick to decode and every limit is reached.
 LIMITS = Limits(image_max_pixels=1_000_000, model_max_pixels=5_000, model_max_bytes=12_000)
+# With the app's own limit of pixels: below that, no JPEG is kept.
+LIMITS_AS_IT_IS = replace(catalogue.LIMITS_AS_IT_IS, image_max_pixels=1_000_000, model_max_bytes=12_000)
 ENDS = {"prepared", *get_args(PictureCode)}
 
 
@@ -41,6 +45,7 @@ def bounded(examples: int) -> settings:
 
 
 _SEEDS = {name: make() for name, make in SEEDS.items()}
+either_limits = st.sampled_from([LIMITS, LIMITS_AS_IT_IS])
 seeds = st.sampled_from(sorted(_SEEDS)).map(lambda name: _SEEDS[name])
 # Values at which lengths, sizes, counts and offsets tend to break.
 numbers = st.sampled_from([0, 1, 2, 7, 8, 255, 256, 1000, 32_767, 32_768, 65_535, 2**24, 2**31 - 1, 2**31, 2**32 - 1])
@@ -119,37 +124,38 @@ def silence() -> Iterator[None]:
     assert [record.getMessage() for record in handler.buffer] == []
 
 
-def assert_prepared_or_rejected(data: bytes) -> None:
+def assert_prepared_or_rejected(data: bytes, limits: Limits) -> None:
     with silence():
-        end, message = end_of(data, LIMITS)
+        end, message = end_of(data, limits)
     assert end in ENDS, message
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_every_seed_is_a_picture(name: str) -> None:
+@pytest.mark.parametrize("limits", [LIMITS, LIMITS_AS_IT_IS], ids=["as PNG", "as it is"])
+def test_every_seed_is_a_picture(name: str, limits: Limits) -> None:
     with silence():
-        assert end_of(_SEEDS[name], LIMITS) == ("prepared", "")
+        assert end_of(_SEEDS[name], limits) == ("prepared", "")
 
 
 @bounded(1000)
-@given(mutated())
-def test_a_mutated_picture_is_prepared_or_rejected(data: bytes) -> None:
-    assert_prepared_or_rejected(data)
+@given(mutated(), either_limits)
+def test_a_mutated_picture_is_prepared_or_rejected(data: bytes, limits: Limits) -> None:
+    assert_prepared_or_rejected(data, limits)
 
 
 @bounded(200)
-@given(cut())
-def test_a_cut_picture_is_prepared_or_rejected(data: bytes) -> None:
-    assert_prepared_or_rejected(data)
+@given(cut(), either_limits)
+def test_a_cut_picture_is_prepared_or_rejected(data: bytes, limits: Limits) -> None:
+    assert_prepared_or_rejected(data, limits)
 
 
 @bounded(400)
-@given(spliced())
-def test_a_spliced_picture_is_prepared_or_rejected(data: bytes) -> None:
-    assert_prepared_or_rejected(data)
+@given(spliced(), either_limits)
+def test_a_spliced_picture_is_prepared_or_rejected(data: bytes, limits: Limits) -> None:
+    assert_prepared_or_rejected(data, limits)
 
 
 @bounded(100)
-@given(st.binary(max_size=200))
-def test_any_bytes_are_prepared_or_rejected(data: bytes) -> None:
-    assert_prepared_or_rejected(data)
+@given(st.binary(max_size=200), either_limits)
+def test_any_bytes_are_prepared_or_rejected(data: bytes, limits: Limits) -> None:
+    assert_prepared_or_rejected(data, limits)

@@ -35,7 +35,7 @@ def grey(value: int) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
-def test_a_transparent_shade_of_grey_becomes_white_at_every_depth(depth: int) -> None:
+def test_a_transparent_shade_of_grey_becomes_white_at_every_depth(depth: int, limits: Limits) -> None:
     largest = (1 << depth) - 1
     # Half of the row in one shade, half in the next; in 16 bits, 8 would see no difference between them.
     shades = (0, largest) if depth == 1 else (largest // 3, largest // 3 + 1)
@@ -46,40 +46,45 @@ def test_a_transparent_shade_of_grey_becomes_white_at_every_depth(depth: int) ->
             for start in range(0, 64, 8 // depth)
         )
     for clear, opaque in (shades, shades[::-1]):
-        found = colours(png((64, 64), depth, 0, row, struct.pack(">H", clear)))
+        found = colours(png((64, 64), depth, 0, row, struct.pack(">H", clear)), limits)
         expected = [WHITE, grey(opaque * 255 // largest)]
         assert sorted(found) == sorted(dict.fromkeys(expected)), (clear, opaque)
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_a_transparent_colour_becomes_white_at_every_depth(depth: int) -> None:
+def test_a_transparent_colour_becomes_white_at_every_depth(depth: int, limits: Limits) -> None:
     size = depth // 8
     one, other = (10, 20, 30), (10, 20, 31)
     if depth == 16:
         one, other = (0x1020, 0x3040, 0x5060), (0x1020, 0x3040, 0x5061)
     row = b"".join(value.to_bytes(size) for colour in (one, other) for _ in range(32) for value in colour)
     data = png((64, 64), depth, 2, row, struct.pack(">3H", *one))
-    assert colours(data) == [WHITE, tuple(value >> (depth - 8) for value in other)]
+    assert colours(data, limits) == [WHITE, tuple(value >> (depth - 8) for value in other)]
 
 
-def test_only_the_bits_that_a_depth_has_count_in_the_transparent_colour() -> None:
+def test_only_the_bits_that_a_depth_has_count_in_the_transparent_colour(limits: Limits) -> None:
     row = bytes([0xFF]) * 32 + bytes([0x00]) * 32
-    assert colours(png((64, 64), 8, 0, row, b"\xab\x00")) == [WHITE]
-    assert colours(png((64, 64), 8, 2, bytes([7, 8, 9]) * 32 + bytes(96), b"\xff\7\xff\x08\xff\x09")) == [WHITE, BLACK]
+    assert colours(png((64, 64), 8, 0, row, b"\xab\x00"), limits) == [WHITE]
+    assert colours(png((64, 64), 8, 2, bytes([7, 8, 9]) * 32 + bytes(96), b"\xff\7\xff\x08\xff\x09"), limits) == [
+        WHITE,
+        BLACK,
+    ]
 
 
 @pytest.mark.parametrize(("colour", "transparent"), [(0, b"\1"), (2, b"\0\1"), (2, b""), (6, b"\0\0"), (4, b"\0\0")])
-def test_transparency_that_its_kind_of_picture_cannot_have_says_nothing(colour: int, transparent: bytes) -> None:
+def test_transparency_that_its_kind_of_picture_cannot_have_says_nothing(
+    colour: int, transparent: bytes, limits: Limits
+) -> None:
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     row = (bytes(channels - 1) + b"\xff") * 64 if colour > 2 else bytes(channels * 64)
-    assert colours(png((64, 64), 8, colour, row, transparent)) == [BLACK]
+    assert colours(png((64, 64), 8, colour, row, transparent), limits) == [BLACK]
 
 
-def test_a_large_picture_in_16_bits_is_as_transparent_as_a_small_one() -> None:
+def test_a_large_picture_in_16_bits_is_as_transparent_as_a_small_one(limits: Limits) -> None:
     one = struct.pack(">3H", 0x1020, 0x3040, 0x5060) * 1500
     other = struct.pack(">3H", 0x1021, 0x3040, 0x5060) * 1500
     data = png((3000, 1000), 16, 2, one + other, struct.pack(">3H", 0x1020, 0x3040, 0x5060))
-    image = pixels(prepare(data, LIMITS))
+    image = pixels(prepare(data, limits))
     assert image.width < 3000
     assert image.getpixel((10, 10)) == WHITE
     assert image.getpixel((image.width - 10, image.height - 10)) == (0x10, 0x30, 0x50)
@@ -128,9 +133,9 @@ def gif(canvas: tuple[int, int], box: tuple[int, int, int, int], *, clear: bool 
 )
 @pytest.mark.parametrize("clear", [False, True])
 def test_what_the_first_frame_of_a_gif_does_not_cover_is_white(
-    box: tuple[int, int, int, int], size: tuple[int, int], clear: bool
+    box: tuple[int, int, int, int], size: tuple[int, int], clear: bool, limits: Limits
 ) -> None:
-    image = pixels(prepare(gif((64, 64), box, clear=clear), LIMITS)).convert("RGB")
+    image = pixels(prepare(gif((64, 64), box, clear=clear), limits)).convert("RGB")
     # A first frame that is partly outside of the canvas enlarges it.
     assert image.size == size
     for x in range(0, size[0], 3):
@@ -139,12 +144,12 @@ def test_what_the_first_frame_of_a_gif_does_not_cover_is_white(
             assert image.getpixel((x, y)) == (RED if inside else WHITE), (x, y)
 
 
-def test_what_a_grey_gif_does_not_cover_is_white() -> None:
-    assert colours(gif((64, 64), (0, 0, 32, 64), grey=True)) == [BLACK, WHITE]
+def test_what_a_grey_gif_does_not_cover_is_white(limits: Limits) -> None:
+    assert colours(gif((64, 64), (0, 0, 32, 64), grey=True), limits) == [BLACK, WHITE]
 
 
-def test_what_a_large_gif_does_not_cover_is_white_in_every_band() -> None:
-    image = pixels(prepare(gif((2400, 3000), (500, 1000, 1500, 2000)), LIMITS)).convert("RGB")
+def test_what_a_large_gif_does_not_cover_is_white_in_every_band(limits: Limits) -> None:
+    image = pixels(prepare(gif((2400, 3000), (500, 1000, 1500, 2000)), limits)).convert("RGB")
     scale = image.width / 2400
     for x, y in [(10, 10), (490, 1500), (1510, 1500), (1000, 990), (1000, 2010), (2390, 2990)]:
         assert image.getpixel((int(x * scale), int(y * scale))) == WHITE, (x, y)
@@ -153,7 +158,7 @@ def test_what_a_large_gif_does_not_cover_is_white_in_every_band() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_what_the_first_frame_of_an_animated_webp_does_not_cover_is_white(frames: int) -> None:
+def test_what_the_first_frame_of_an_animated_webp_does_not_cover_is_white(frames: int, limits: Limits) -> None:
     still = save(Image.new("RGB", (20, 30), "red"), "WEBP", lossless=True)[12:]
 
     def part(kind: bytes, body: bytes) -> bytes:
@@ -165,7 +170,7 @@ def test_what_the_first_frame_of_an_animated_webp_does_not_cover_is_white(frames
     frame = number(10 // 2) + number(20 // 2) + number(19) + number(29) + number(100) + b"\0" + still
     body = part(b"VP8X", b"\2\0\0\0" + number(79) + number(59)) + part(b"ANIM", b"\xff\0\0\xff\0\0")
     body += part(b"ANMF", frame) * frames
-    image = pixels(prepare(b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, LIMITS))
+    image = pixels(prepare(b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, limits))
     assert image.getpixel((20, 35)) == RED
     assert [image.getpixel(at) for at in ((5, 5), (40, 35), (20, 55), (75, 55))] == [WHITE] * 4
 
@@ -226,14 +231,14 @@ def packed(colour: tuple[int, int, int, int], masks: tuple[int, int, int, int]) 
 
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("top_down", [False, True])
-def test_bit_fields_of_a_bmp_may_have_any_order_and_width(kind: str, top_down: bool) -> None:
+def test_bit_fields_of_a_bmp_may_have_any_order_and_width(kind: str, top_down: bool, limits: Limits) -> None:
     bits, masks = MASKS[kind]
     shown = [(255, 0, 0, 255), (0, 0, 255, 0), (0, 255, 0, 255), (200, 100, 50, 255)]
     row = b"".join(packed(colour, masks).to_bytes(bits // 8, "little") * 17 for colour in shown)
     headers = [(108, 3), (124, 3), (56, 3)] + ([] if masks[3] else [(40, 3), (52, 3)]) + [(40, 6)]
     for header, compression in headers:
         data = bmp(bits, masks, row, header=header, compression=compression, top_down=top_down)
-        image = pixels(prepare(data, LIMITS))
+        image = pixels(prepare(data, limits))
         assert image.size == (68, 64)
         for index, (*colour, alpha) in enumerate(shown):
             expected = colour if alpha or not masks[3] else WHITE
@@ -243,37 +248,37 @@ def test_bit_fields_of_a_bmp_may_have_any_order_and_width(kind: str, top_down: b
                 assert abs(value - (wanted if mask else 0)) <= step, (header, compression, index, found)
 
 
-def test_the_first_row_of_a_bmp_of_bit_fields_is_at_its_bottom_unless_it_says_otherwise() -> None:
+def test_the_first_row_of_a_bmp_of_bit_fields_is_at_its_bottom_unless_it_says_otherwise(limits: Limits) -> None:
     red, green = (packed(colour, MASKS["10-10-10"][1]) for colour in ((255, 0, 0, 0), (0, 255, 0, 0)))
     body = struct.pack("<I", red) * 64 * 32 + struct.pack("<I", green) * 64 * 32
     for top_down, expected in ((False, (0, 255, 0)), (True, (255, 0, 0))):
         data = bmp(32, MASKS["10-10-10"][1], bytes(256), top_down=top_down)
-        assert pixels(prepare(data[: -len(body)] + body, LIMITS)).getpixel((5, 5)) == expected
+        assert pixels(prepare(data[: -len(body)] + body, limits)).getpixel((5, 5)) == expected
 
 
-def test_a_large_bmp_of_bit_fields_is_scaled() -> None:
+def test_a_large_bmp_of_bit_fields_is_scaled(limits: Limits) -> None:
     bits, masks = MASKS["2-10-10-10"]
     row = struct.pack("<I", packed((200, 100, 50, 255), masks)) * 1200 + bytes(4 * 1200)
-    image = pixels(prepare(bmp(bits, masks, row, rows=2000), LIMITS))
+    image = pixels(prepare(bmp(bits, masks, row, rows=2000), limits))
     assert image.getpixel((10, 10)) == (200, 100, 50)
     assert image.getpixel((image.width - 10, 10)) == WHITE
 
 
 @pytest.mark.parametrize("kind", ["8-8-8-8", "8-8-8-8, red lowest", "8-8-8-8, alpha lowest", "1-5-5-5", "2-10-10-10"])
 @pytest.mark.parametrize("header", [56, 108, 124])
-def test_alpha_that_is_zero_everywhere_in_a_bmp_means_none(kind: str, header: int) -> None:
+def test_alpha_that_is_zero_everywhere_in_a_bmp_means_none(kind: str, header: int, limits: Limits) -> None:
     bits, masks = MASKS[kind]
     row = packed((*FAINT, 0), masks).to_bytes(bits // 8, "little") * 64
-    [found] = colours(bmp(bits, masks, row, header=header))
+    [found] = colours(bmp(bits, masks, row, header=header), limits)
     assert all(abs(value - wanted) <= 5 for value, wanted in zip(found, FAINT, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["8-8-8-8", "1-5-5-5"])
-def test_one_opaque_pixel_makes_the_alpha_of_a_bmp_count(kind: str) -> None:
+def test_one_opaque_pixel_makes_the_alpha_of_a_bmp_count(kind: str, limits: Limits) -> None:
     bits, masks = MASKS[kind]
     row = packed((*BLUE, 0), masks).to_bytes(bits // 8, "little") * 63
     row += packed((*RED, 255), masks).to_bytes(bits // 8, "little")
-    assert colours(bmp(bits, masks, row)) == [WHITE, RED]
+    assert colours(bmp(bits, masks, row), limits) == [WHITE, RED]
 
 
 def icon_bitmap(row: bytes, bits: int, mask_row: bytes | None, *, palette: bytes = b"", side: int = 64) -> bytes:
@@ -302,14 +307,14 @@ FAINT_BYTES = bytes(FAINT[::-1])
     ],
 )
 def test_an_icon_is_as_transparent_as_its_alpha_or_its_mask_says(
-    picture: bytes, bits: int, expected: list[tuple[int, ...]]
+    picture: bytes, bits: int, expected: list[tuple[int, ...]], limits: Limits
 ) -> None:
-    prepared = prepare(ico(picture, bits=bits), LIMITS)
+    prepared = prepare(ico(picture, bits=bits), limits)
     assert prepared.media_type == "image/x-icon"
-    assert colours(ico(picture, bits=bits)) == expected
+    assert colours(ico(picture, bits=bits), limits) == expected
 
 
-def test_of_pictures_of_one_size_an_icon_is_the_one_with_most_colours() -> None:
+def test_of_pictures_of_one_size_an_icon_is_the_one_with_most_colours(limits: Limits) -> None:
     few = icon_bitmap(b"\xff" * 8, 1, bytes(8), palette=bytes(8))
     many = icon_bitmap((FAINT_BYTES + b"\xff") * 64, 32, bytes(8))
     start = 6 + 16 * 2
@@ -317,13 +322,13 @@ def test_of_pictures_of_one_size_an_icon_is_the_one_with_most_colours() -> None:
         struct.pack("<BBBBHHII", 64, 64, 0, 0, 1, bits, len(picture), at)
         for bits, picture, at in ((1, few, start), (32, many, start + len(few)))
     )
-    assert colours(struct.pack("<HHH", 0, 1, 2) + entries + few + many) == [FAINT]
+    assert colours(struct.pack("<HHH", 0, 1, 2) + entries + few + many, limits) == [FAINT]
 
 
 def test_a_picture_in_an_icon_with_broken_metadata_is_whole() -> None:
     picture = save(quarters((64, 64)), "PNG")
     broken = picture[:33] + chunk(b"eXIf", b"no TIFF") + chunk(b"pHYs", b"") + picture[33:]
-    assert prepare(ico(broken), LIMITS).png == prepare(ico(picture), LIMITS).png
+    assert prepare(ico(broken), LIMITS).file == prepare(ico(picture), LIMITS).file
 
 
 def test_an_icon_without_a_picture_is_damaged() -> None:

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[3]
@@ -52,17 +53,21 @@ def main() -> None:
     with atheris.instrument_imports(include=["PIL", "shared"]):
         runner = importlib.import_module("tests.pictures.hostile.runner")
         pictures = importlib.import_module("shared.pictures.convert")
+        hostile = importlib.import_module("tests.pictures.hostile")
     if not (_FOLDER / "corpus").exists():
         # In a process of its own: some of the inputs that it makes and discards take a gigabyte.
         subprocess.run(
             [sys.executable, "-m", "tests.pictures.fuzz.make_corpus", str(_FOLDER / "corpus")], cwd=_ROOT, check=True
         )
-    limits = pictures.Limits(_PIXELS, _MODEL_PIXELS, _MODEL_BYTES)
+    as_png = pictures.Limits(_PIXELS, _MODEL_PIXELS, _MODEL_BYTES)
+    # With the app's own limit of pixels: below that, no JPEG is kept.
+    as_it_is = replace(hostile.LIMITS_AS_IT_IS, image_max_pixels=_PIXELS, model_max_bytes=_MODEL_BYTES)
+    preparations = (as_png, as_it_is)
     ends = {"prepared", *runner.get_args(runner.PictureCode)}
     watch = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the fuzzer runs
     stderr = os.dup(2)
     # Memory that is taken once, such as decoders' tables, counts for no input.
-    runner.end_of((_FOLDER / "corpus" / "jpeg").read_bytes(), limits)
+    runner.end_of((_FOLDER / "corpus" / "jpeg").read_bytes(), as_png)
     baseline = _peak()
 
     def prepare_one(data: bytes) -> None:
@@ -70,17 +75,18 @@ def main() -> None:
         os.dup2(watch.fileno(), 2)
         start = time.process_time()
         try:
-            end, message = runner.end_of(data, limits)
+            found = [runner.end_of(data, limits) for limits in preparations]
         finally:
             seconds = time.process_time() - start
             sys.stderr.flush()
             os.dup2(stderr, 2)
-        if end not in ends:
-            raise Finding(f"{end}: {message}")
+        for end, message in found:
+            if end not in ends:
+                raise Finding(f"{end}: {message}")
         if watch.seek(0, os.SEEK_END):
             watch.seek(0)
             raise Finding(f"It writes to stderr: {watch.read(1000)!r}")
-        if seconds > _MAX_SECONDS:
+        if seconds > _MAX_SECONDS * len(preparations):
             raise Finding(f"It takes {seconds:.1f} seconds.")
         if _peak() > baseline + _MAX_MEMORY:
             raise Finding(f"It takes {(_peak() - baseline) / 2**30:.1f} GiB.")

@@ -10,14 +10,16 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pillow_heif
 from PIL import Image
 
+from shared.known_models import COHERE_PATH, image_types
 from shared.pictures.limits import Limits
 
 LIMITS = Limits(image_max_pixels=200_000_000, model_max_pixels=2_458_624, model_max_bytes=5_000_000)
+LIMITS_AS_IT_IS = replace(LIMITS, image_types=image_types(COHERE_PATH))
 SMALL = Limits(image_max_pixels=10_000, model_max_pixels=10_000, model_max_bytes=1_000_000)
 
 SIDE = 14_142  # the largest square within LIMITS

@@ -38,6 +38,11 @@ BYTES = 2**30
 _MAX_WAIT_SECONDS = 60 * SECONDS
 # In processor time, with what is not measured: making the input and checking the result.
 _MAX_TOTAL_SECONDS = 10 * SECONDS
+# What Pillow says of files that hold nothing but pixels.
+_OF_PIXELS = {
+    *("srgb", "gamma", "jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform"),
+    *("progressive", "progression", "loop", "background", "timestamp", "duration"),
+}
 
 
 class Result(TypedDict):
@@ -53,28 +58,35 @@ class Result(TypedDict):
 
 
 def violations(prepared: Prepared, limits: Limits) -> Iterator[str]:
-    """What is wrong with a result, according to the limits and to two PNG decoders."""
+    """What is wrong with a result, according to the limits and to its decoders: two if it is a PNG."""
     size = prepared.width, prepared.height
-    if not 0 < prepared.width * prepared.height <= limits.model_max_pixels:
+    kind = prepared.file_type.removeprefix("image/").upper()
+    # A JPEG that is kept may have more.
+    most = limits.image_max_pixels if kind == "JPEG" else limits.model_max_pixels
+    if not 0 < prepared.width * prepared.height <= most:
         yield f"{size} is too many pixels, or none"
-    if len(prepared.png) > limits.model_max_bytes:
-        yield f"{len(prepared.png)} bytes are too many"
+    if prepared.file_type not in limits.image_types:
+        yield f"the model takes no {kind}"
+    if len(prepared.file) > limits.model_max_bytes:
+        yield f"{len(prepared.file)} bytes are too many"
     if prepared.original_width * prepared.original_height > limits.image_max_pixels:
         yield "the original has too many pixels"
-    image = Image.open(BytesIO(prepared.png), formats=["PNG"])
+    image = Image.open(BytesIO(prepared.file), formats=[kind])
     image.load()
     if image.size != size:
-        yield f"the PNG is {image.size}, not {size}"
-    if image.mode not in {"L", "RGB", "RGBA"} or image.getexif() or set(image.info) - {"srgb", "gamma"}:
-        yield f"the PNG is {image.mode} with {sorted(map(str, image.info))}"
-    kinds = {kind for kind, _ in png.Reader(bytes=prepared.png).chunks()}
+        yield f"the {kind} is {image.size}, not {size}"
+    if image.mode not in {"L", "RGB", "RGBA"} or image.getexif() or set(image.info) - _OF_PIXELS:
+        yield f"the {kind} is {image.mode} with {sorted(map(str, image.info))}"
+    if kind != "PNG":
+        return
+    kinds = {kind for kind, _ in png.Reader(bytes=prepared.file).chunks()}
     if kinds != {b"IHDR", b"IDAT", b"IEND"}:
         yield f"the PNG has chunks {sorted(kinds)}"
     surplus = _surplus(prepared)
     if surplus:
         yield surplus
         return
-    width, height, rows, info = png.Reader(bytes=prepared.png).read()
+    width, height, rows, info = png.Reader(bytes=prepared.file).read()
     if (width, height) != size or info["bitdepth"] != 8:
         yield f"the second decoder sees {width} x {height} pixels of {info['bitdepth']} bits"
     if sum(1 for row in rows if len(row) == width * info["planes"]) != height:
@@ -83,7 +95,7 @@ def violations(prepared: Prepared, limits: Limits) -> Iterator[str]:
 
 def _surplus(prepared: Prepared) -> str:
     """What is wrong if the pixels do not inflate to exactly their size: a bomb that passes would hurt the model."""
-    chunks = list(png.Reader(bytes=prepared.png).chunks())
+    chunks = list(png.Reader(bytes=prepared.file).chunks())
     channels = {0: 1, 2: 3, 6: 4}[chunks[0][1][9]]
     needed = prepared.height * (1 + prepared.width * channels)
     inflate = zlib.decompressobj()

@@ -33,6 +33,8 @@ SEEDS: dict[str, Callable[..., bytes]] = {
     "jpeg_grey": lambda: save(picture("L"), "JPEG"),
     "jpeg_cmyk": lambda: save(picture("CMYK"), "JPEG"),
     "jpeg_of_scans": lambda: jpeg_of_scans((40, 30), 3, 3),
+    "jpeg_that_fits": lambda: save(picture(size=(64, 64)), "JPEG", exif=turned(1), comment=b"hello"),
+    "jpeg_progressive_that_fits": lambda: save(picture("L", (64, 64)), "JPEG", progressive=True),
     "mpo": lambda: save(picture(), "MPO", save_all=True, append_images=[picture("L")]),
     **{
         f"png_{mode}": lambda mode=mode: save(picture(mode), "PNG")
@@ -42,6 +44,7 @@ SEEDS: dict[str, Callable[..., bytes]] = {
     "png_animated": lambda: save(picture(), "PNG", save_all=True, append_images=[picture()]),
     "png_that_fits": lambda: save(picture("L", (64, 64)), "PNG", exif=turned()),
     "webp": lambda: save(picture(), "WEBP", exif=turned()),
+    "webp_that_fits": lambda: save(picture(size=(64, 64)), "WEBP", exif=turned(1)),
     "webp_lossless": lambda: save(picture("RGBA"), "WEBP", lossless=True),
     "webp_animated": lambda: save(picture(), "WEBP", save_all=True, append_images=[picture("L")]),
     "gif": lambda: save(picture("P"), "GIF", comment=b"hello"),
@@ -151,9 +154,9 @@ def save_webp_in_tiff() -> bytes:
     return file_of([({tag: (3, values) for tag, values in numbers.items()}, [save(picture(), "WEBP")])])
 
 
-def turned() -> Image.Exif:
+def turned(orientation: int = 6) -> Image.Exif:
     exif = Image.Exif()
-    exif[0x112] = 6
+    exif[0x112] = orientation
     exif[0x8769] = {0x9000: b"0230"}
     return exif
 
