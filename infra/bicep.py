@@ -29,8 +29,9 @@ _PLACES = {
 
 
 def digest() -> str:
-    """One line over all that the snapshots are made from: every template, query and set of parameters."""
+    """One line over all that the snapshots are made from: every template, query and set of parameters, the models."""
     inputs = [path for suffix in ("bicep", "bicepparam", "kql") for path in INFRA.rglob(f"*.{suffix}")]
+    inputs.append(INFRA / "models.json")
     total = hashlib.sha256()
     for path in sorted(inputs):
         total.update(f"{path.relative_to(INFRA).as_posix()}\n".encode())

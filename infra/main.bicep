@@ -21,25 +21,56 @@ param principalId string = ''
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param principalType string = 'User'
 
-@description('Resource id of an existing Foundry (Azure AI services) resource with a deployment of the model. Empty: a new one is created.')
+@description('Resource id of an existing Foundry (Azure AI services) resource with a deployment of each model. Empty: a new one is created.')
 param existingFoundryResourceId string = ''
+
+@description('Resource ids of further Foundry resources, each with deployments of the same names, over which the app spreads its calls.')
+param additionalFoundryResourceIds array = []
 
 @description('Region of a new Foundry resource, which must offer the model. Empty: location.')
 param foundryLocation string = ''
 
-@description('The model to deploy.')
-@allowed(['Cohere-embed-v3-english', 'Cohere-embed-v3-multilingual', 'embed-v-4-0'])
-param modelName string = 'Cohere-embed-v3-english'
+@description('The model to deploy. infra/models.json has what is known of each.')
+@allowed([
+  'Cohere-embed-v3-english'
+  'Cohere-embed-v3-multilingual'
+  'embed-v-4-0'
+  'Cohere-Embed-V5-Pro'
+  'Cohere-Embed-V5-Fast'
+])
+param modelName string = 'embed-v-4-0'
 
 @description('Version of the model in the model catalogue.')
 param modelVersion string = '1'
 
-@minValue(1)
-@description('Capacity of the model deployment, in the units of its quota.')
-param modelCapacity int = 1
+@description('The API on which the model is asked: models (/models) or cohere (/providers/cohere/v2). Empty: the better one of those on which it answers.')
+@allowed(['', 'models', 'cohere'])
+param modelApi string = ''
+
+@minValue(0)
+@description('Capacity of the model deployment, in the units of its quota. 0: that of the model in infra/models.json.')
+param modelCapacity int = 0
 
 @description('Name of the model deployment, and of the folder of all embeddings. Empty: modelName.')
 param modelDeploymentName string = ''
+
+@description('The model that embeds queries, whose vectors may be compared with those of modelName. Empty: modelName does.')
+@allowed([
+  ''
+  'Cohere-embed-v3-english'
+  'Cohere-embed-v3-multilingual'
+  'embed-v-4-0'
+  'Cohere-Embed-V5-Pro'
+  'Cohere-Embed-V5-Fast'
+])
+param queryModelName string = ''
+
+@minValue(0)
+@description('Capacity of the deployment of queryModelName. 0: that of the model in infra/models.json.')
+param queryModelCapacity int = 0
+
+@description('Name of the deployment of queryModelName. Empty: queryModelName.')
+param queryModelDeploymentName string = ''
 
 @minValue(0)
 @maxValue(65536)
@@ -88,12 +119,12 @@ param imageMaxPixels int = 200000000
 
 @minValue(3136)
 @maxValue(1000000000000)
-@description('Most pixels of the PNG that is sent to the model.')
+@description('Most pixels of the picture that is sent to the model.')
 param modelMaxPixels int = 2458624
 
 @minValue(100000)
 @maxValue(1000000000000)
-@description('Most bytes of the PNG that is sent to the model.')
+@description('Most bytes of the picture that is sent to the model.')
 param modelMaxBytes int = 5000000
 
 @maxLength(2000)
@@ -169,8 +200,8 @@ param alertEmail string = ''
 @description('Days for which logs are kept.')
 param logRetentionDays int = 30
 
-@description('Price of a million tokens of the model in your currency, for the estimate in the workbook.')
-param tokenPrice string = '0.10'
+@description('Price of a million tokens of the model in your currency, for the estimate in the workbook. Empty: that of modelName in US dollars.')
+param tokenPrice string = ''
 
 var groupName = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
 var tags = { 'azd-env-name': environmentName }
@@ -188,7 +219,31 @@ var deadLetterContainer = 'dead-letter-events'
 // first failure, so that roles can be assigned on them.
 var requestsQueue = '${queuePrefix}embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
+var models = loadJsonContent('models.json')
+var model = models[modelName]
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
+var apiPaths = { models: '/models', cohere: '/providers/cohere/v2' }
+var otherApi = 'modelApi (MODEL_API) is ${modelApi}, and ${modelName} does not answer there: set MODEL_API to ${join(model.apis, ' or ')}, or to nothing, with azd env set.'
+// The deployment of a resource that is there already may be of any model.
+var mayUseApi = empty(modelApi) || !makesFoundry || contains(model.apis, modelApi)
+var apiPath = apiPaths[mayUseApi ? (empty(modelApi) ? model.apis[0] : modelApi) : fail(otherApi)]
+var queryName = empty(queryModelDeploymentName) ? queryModelName : queryModelDeploymentName
+var queryModel = empty(queryModelName) ? model : models[queryModelName]
+var otherSpace = 'queryModelName (QUERY_MODEL_NAME) is ${queryModelName}, whose vectors must not be compared with those of ${modelName}: set it to a model of the same space, or to nothing, with azd env set.'
+var sameDeployment = 'The deployments of modelName and queryModelName are both called ${deploymentName}: set QUERY_MODEL_DEPLOYMENT_NAME to another name, or QUERY_MODEL_NAME to nothing, with azd env set.'
+var queriesApart = !empty(queryModelName)
+var queryNameRight = queryName != deploymentName ? queryName : fail(sameDeployment)
+var queryDeploymentName = !queriesApart ? '' : queryModel.space == model.space ? queryNameRight : fail(otherSpace)
+var modelDeployment = {
+  name: deploymentName
+  model: modelName
+  capacity: modelCapacity == 0 ? model.capacity : modelCapacity
+}
+var queryDeployment = {
+  name: queryDeploymentName
+  model: queryModelName
+  capacity: queryModelCapacity == 0 ? queryModel.capacity : queryModelCapacity
+}
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
 var spaceInUse = 'retiredSpaces (RETIRED_SPACES) has ${space}, which the app writes to: its embeddings would be deleted. Take it off the list, with azd env set.'
 var notASpace = 'retiredSpaces (RETIRED_SPACES) has an empty name, or one with a slash: give names of folders in the embeddings container, with azd env set.'
@@ -279,10 +334,8 @@ module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
     name: foundryName
     location: empty(foundryLocation) ? location : foundryLocation
     tags: tags
-    modelName: modelName
     modelVersion: modelVersion
-    modelCapacity: modelCapacity
-    deploymentName: deploymentName
+    deployments: queriesApart ? [modelDeployment, queryDeployment] : [modelDeployment]
     publicAccess: !vnetEnabled
   }
 }
@@ -295,6 +348,14 @@ module foundryRole 'modules/foundry-role.bicep' = {
     principalId: identity.outputs.principalId
   }
   dependsOn: [newFoundry]
+}
+
+module moreFoundry 'modules/more-foundry.bicep' = if (!empty(additionalFoundryResourceIds)) {
+  params: {
+    resourceIds: additionalFoundryResourceIds
+    principalId: identity.outputs.principalId
+    apiPath: apiPath
+  }
 }
 
 module monitoring 'modules/monitoring.bicep' = {
@@ -340,9 +401,11 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
   dependsOn: [hostStorage, dataStorage, newFoundry]
 }
 
+var otherEndpoints = empty(additionalFoundryResourceIds) ? '' : ' ${join(moreFoundry!.outputs.endpoints, ' ')}'
 var appSettings = {
-  FOUNDRY_ENDPOINT: foundryRole.outputs.endpoint
+  FOUNDRY_ENDPOINT: '${foundryRole.outputs.address}${apiPath}${otherEndpoints}'
   FOUNDRY_MODEL: deploymentName
+  FOUNDRY_QUERY_MODEL: queryDeploymentName
   FOUNDRY_API_VERSION: foundryApiVersion
   FOUNDRY_SCOPE: foundryScope
   FOUNDRY_CONCURRENCY: string(foundryConcurrency)
@@ -441,7 +504,7 @@ module workbook 'modules/workbook.bicep' = {
     location: location
     tags: tags
     applicationInsightsName: applicationInsightsName
-    tokenPrice: tokenPrice
+    tokenPrice: empty(tokenPrice) ? model.price : tokenPrice
   }
   dependsOn: [monitoring]
 }
@@ -457,4 +520,6 @@ output DATA_ACCOUNT_NAME string = dataAccountName
 output IMAGES_CONTAINER string = imagesContainer
 output EMBEDDINGS_CONTAINER string = embeddingsContainer
 output EMBEDDING_SPACE string = space
+// What an index of the vectors has to know, of a model that infra/models.json knows.
+output VECTOR_LENGTH string = string(embeddingDimensions == 0 ? model.dimensions : embeddingDimensions)
 output REQUESTS_QUEUE string = requestsQueue

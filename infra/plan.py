@@ -1,21 +1,34 @@
-"""How long a backlog of images takes, on how many instances, and what it costs: ``make plan IMAGES=… TPM=…``.
+"""How long a backlog of images takes, on how many instances, and what it costs: ``make plan IMAGES=… CAPACITY=…``.
 
 A model of the deployment in a page of arithmetic. What was measured is named with its source; what is assumed is an
-option. Prices are in ``prices.json``, each with its date and source.
+option. Prices are in ``prices.json``, each with its date and source; those of the models, with the lengths of their
+vectors, are in ``shared/known_models.py``.
 """
 
 import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+
+from shared.known_models import FOUNDRY_PATH, KnownModel, known
 
 PRICES = {
     name: price["value"]
     for name, price in json.loads(Path(__file__).with_name("prices.json").read_text()).items()
     if name != "note"
 }
+# What a deployment gets by default, in the units of its quota.
+CAPACITIES = {
+    name: model["capacity"] for name, model in json.loads(Path(__file__).with_name("models.json").read_text()).items()
+}
+DEFAULT_MODEL = "embed-v-4-0"
+# A unit of capacity is taken for this much a minute: docs/models.md says who saw it, and why it may be more.
+UNIT_TOKENS, UNIT_CALLS = 1000, 1
+# Of Embed 3 Microsoft says it: a fixed number for each image. Of the others there is Oracle's page on Embed 4: "a 512 x
+# 512 image is converted to about 1,610 tokens".
+TOKENS_OF_EMBED_3, TOKENS = 1000, 1610
 
 # One sync of a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
 # It deletes, too, which is free.
@@ -39,25 +52,61 @@ class Backlog:
     """What is to be embedded, and with what. Times are in seconds."""
 
     images: int
-    tpm: int
-    """Tokens a minute that the deployment's quota allows."""
+    model_name: str = DEFAULT_MODEL
+    """The model, which says the price, and what is 0 below."""
+    capacity: int = 0
+    """Capacity of the deployment; 0: the template's default for the model."""
+    tpm: int = 0
+    """Tokens a minute that the deployment's quota allows; 0: what the capacity is taken for."""
     rpm: int = 0
-    """Calls a minute that it allows; 0: as many as the tokens."""
-    tokens: int = 1000
-    """Tokens of one image."""
+    """Calls a minute that it allows; 0: as many as the tokens, or what the capacity is taken for."""
+    tokens: int = 0
+    """Tokens of one image; 0: what is known of the model."""
     known: float = 0.0
     """Share of the images whose bytes have been embedded before: they cost no call."""
     cpu: float = 0.15
     """CPU of one image: 130 ms to prepare a 12-megapixel JPEG, and 20 ms for all else (docs/performance.md)."""
     model: float = 0.3
     """Seconds in which the model answers."""
-    dimensions: int = 1024
+    dimensions: int = 0
+    """Length of a vector; 0: the model's."""
     instances: int = 40
     """maximumInstanceCount, which counts for each function group: one group works on a backlog."""
     calls: int = 8
     """FOUNDRY_CONCURRENCY: calls in flight in one instance."""
     memory: int = 2048
     """instanceMemoryMB. 2048 come with one core, and others with their share."""
+
+
+class PlanError(Exception):
+    """The options make no sense; the message says which."""
+
+
+def completed(backlog: Backlog) -> Backlog:
+    """The same with what follows from the model and the capacity."""
+    model = _model(backlog.model_name)
+    embed_3 = model.paths == (FOUNDRY_PATH,)
+    capacity, tpm, rpm = backlog.capacity, backlog.tpm, backlog.rpm
+    if not tpm:
+        if embed_3:
+            raise PlanError(f"What a unit of capacity of {model.name} allows is not known: give TPM.")
+        capacity = capacity or CAPACITIES[model.name]
+        tpm, rpm = capacity * UNIT_TOKENS, rpm or capacity * UNIT_CALLS
+    return replace(
+        backlog,
+        model_name=model.name,
+        capacity=capacity,
+        tpm=tpm,
+        rpm=rpm,
+        tokens=backlog.tokens or (TOKENS_OF_EMBED_3 if embed_3 else TOKENS),
+        dimensions=backlog.dimensions or model.dimensions[0],
+    )
+
+
+def _model(name: str) -> KnownModel:
+    if model := known(name):
+        return model
+    raise PlanError(f"The model {name} is not known. These are: {', '.join(CAPACITIES)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +128,7 @@ class Plan:
 
 def plan(backlog: Backlog) -> Plan:
     """How fast the backlog can be embedded, what bounds that, and what it costs."""
+    backlog = completed(backlog)
     calls = backlog.images * (1 - backlog.known)
     quota = backlog.tpm / backlog.tokens / 60
     if backlog.rpm:
@@ -114,7 +164,7 @@ def _money(backlog: Backlog, calls: float, instance_seconds: float) -> dict[str,
     gb_seconds = instance_seconds * backlog.memory / 1024
     events = backlog.images * EVENT_OPERATIONS
     return {
-        "model": calls * backlog.tokens / 1e6 * PRICES["model_million_tokens"],
+        "model": calls * backlog.tokens / 1e6 * _model(backlog.model_name).price.dollars,
         "functions": _beyond(gb_seconds, "functions_free_gb_seconds") * PRICES["functions_gb_second"]
         + _beyond(backlog.images, "functions_free_executions") / 1e6 * PRICES["functions_million_executions"],
         "storage operations": backlog.images
@@ -142,10 +192,11 @@ def _beyond(amount: float, free: str) -> float:
 
 def lines(backlog: Backlog) -> list[str]:
     """The plan as it is printed."""
+    backlog = completed(backlog)
     found = plan(backlog)
     total = sum(found.money.values())
     said = [
-        f"{backlog.images:,} images at {backlog.tpm:,} tokens a minute",
+        f"{backlog.images:,} images of {backlog.tokens:,} tokens with {backlog.model_name}, at {_quota(backlog)}",
         "",
         f"  bound by             {found.bound}",
         f"  images a second      {found.rate:,.1f}",
@@ -160,6 +211,13 @@ def lines(backlog: Backlog) -> list[str]:
         f"  {'every month':<20} {'US$':>12} {'per 1,000':>12}",
         *(_row(part, money, backlog.images) for part, money in found.a_month.items()),
     ]
+    if backlog.capacity:
+        said += [
+            "",
+            f"  A capacity of {backlog.capacity:,} allows {found.rate:,.1f} pictures a second, if a unit is"
+            f" {UNIT_TOKENS:,} tokens and {UNIT_CALLS} call a minute:",
+            "  see 'What a unit of capacity allows' in docs/models.md.",
+        ]
     if found.instances < backlog.instances:
         said += [
             "",
@@ -175,6 +233,13 @@ def lines(backlog: Backlog) -> list[str]:
     return said
 
 
+def _quota(backlog: Backlog) -> str:
+    quota = f"{backlog.tpm:,} tokens"
+    if backlog.rpm:
+        quota += f" and {backlog.rpm:,} calls"
+    return f"{quota} a minute"
+
+
 def _row(part: str, money: float, images: int) -> str:
     return f"  {part:<20} {money:>12,.2f} {money / images * 1000:>12.4f}"
 
@@ -183,19 +248,26 @@ def main(arguments: list[str]) -> int:
     """Read the options and print the plan; returns the exit status, 2 if they make no sense."""
     parser = argparse.ArgumentParser(prog="make plan", description=__doc__.splitlines()[0] if __doc__ else None)
     for option in fields(Backlog):
-        kind = float if option.type is float else int
-        required = option.name in {"images", "tpm"}
-        parser.add_argument(f"--{option.name}", type=kind, required=required, default=None)
+        kind = option.type if isinstance(option.type, type) else str
+        parser.add_argument(f"--{option.name}", type=kind, required=option.name == "images", default=None)
     given = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
-    backlog = Backlog(**given)
-    wrong = [name for name, value in given.items() if value < 0 or (value == 0 and name not in {"rpm", "known"})]
-    if backlog.known >= 1:
-        wrong.append("known")
-    if wrong:
-        print(f"These make no sense: {', '.join(f'{name}={given[name]}' for name in wrong)}.", file=sys.stderr)
+    try:
+        _check({name: value for name, value in given.items() if not isinstance(value, str)})
+        print("\n".join(lines(Backlog(**given))))
+    except PlanError as error:
+        print(error, file=sys.stderr)
         return 2
-    print("\n".join(lines(backlog)))
     return 0
+
+
+def _check(given: dict[str, float]) -> None:
+    wrong = [name for name, value in given.items() if value < 0 or (value == 0 and name not in {"rpm", "known"})]
+    if given.get("known", 0) >= 1:
+        wrong.append("known")
+    if "capacity" in given and "tpm" in given:
+        raise PlanError("CAPACITY and TPM say the same: give one of them.")
+    if wrong:
+        raise PlanError(f"These make no sense: {', '.join(f'{name}={given[name]}' for name in wrong)}.")
 
 
 if __name__ == "__main__":

@@ -25,4 +25,5 @@ resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
 var noSubdomain = 'The Foundry resource ${name} has no custom subdomain, so it takes no tokens from the app. Give it one, which cannot be undone: az cognitiveservices account update --name ${name} --resource-group <group> --custom-domain <name>'
 var subdomain = foundry.properties.?customSubDomainName ?? fail(noSubdomain)
 
-output endpoint string = 'https://${subdomain}.services.ai.azure.com/models'
+// Without the path, which says which API is spoken.
+output address string = 'https://${subdomain}.services.ai.azure.com'

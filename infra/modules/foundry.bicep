@@ -1,11 +1,11 @@
-// A Foundry resource with one deployment of an embedding model, reached with tokens only.
+// A Foundry resource with deployments of embedding models, reached with tokens only.
 param name string
 param location string
 param tags object
-param modelName string
 param modelVersion string
-param modelCapacity int
-param deploymentName string
+
+@description('The deployments: name, model and capacity of each.')
+param deployments array
 
 @description('Whether it can be reached over the public network (with a token).')
 param publicAccess bool
@@ -26,13 +26,17 @@ resource foundry 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
   }
 }
 
-resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = {
-  parent: foundry
-  name: deploymentName
-  sku: { name: 'GlobalStandard', capacity: modelCapacity }
-  properties: {
-    model: { format: 'Cohere', name: modelName, version: modelVersion }
-    // A new version of a model is a new space: vectors of two versions must not be mixed unawares.
-    versionUpgradeOption: 'NoAutoUpgrade'
+// One after the other: a resource refuses to make two deployments at once.
+@batchSize(1)
+resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = [
+  for item in deployments: {
+    parent: foundry
+    name: item.name
+    sku: { name: 'GlobalStandard', capacity: item.capacity }
+    properties: {
+      model: { format: 'Cohere', name: item.model, version: modelVersion }
+      // A new version of a model is a new space: vectors of two versions must not be mixed unawares.
+      versionUpgradeOption: 'NoAutoUpgrade'
+    }
   }
-}
+]

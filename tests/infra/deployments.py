@@ -80,7 +80,7 @@ def _filled(value: str) -> str:
         return value
     if found := re.fullmatch(r"\[format\('([^']*)', '([^']*)', environment\(\)\.suffixes\.storage\)\]", value):
         return found[1].format(found[2], "core.windows.net")
-    for output, filling in {".clientId.": IDENTITY, ".endpoint.": "https://ai.services.ai.azure.com/models"}.items():
-        if output in value:
-            return filling
-    return "…"
+    if found := re.search(r"\.address\.value, '([^']*)'", value):
+        resources = ("ai", "ai-2") if ".endpoints." in value else ("ai",)
+        return " ".join(f"https://{resource}.services.ai.azure.com{found[1]}" for resource in resources)
+    return IDENTITY if ".clientId." in value else "…"

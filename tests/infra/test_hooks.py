@@ -1,9 +1,10 @@
 """What happens before and after a deployment: hooks register, wait, subscribe, make sure, and never let the key out.
 
-`az` is a fake on PATH that answers line by line what a test has written down. PowerShell runs the same tests where it
-is installed; everywhere `test_scripts.py` parses its scripts and holds them against the others.
+`az` and `azd` are fakes on PATH; `az` answers line by line what a test has written down. PowerShell runs the same tests
+where it is installed; everywhere `test_scripts.py` parses its scripts and holds them against the others.
 """
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PATIENCE
-from tests.infra.deployments import HOOK_NAMES, HOOKS, parameters, snapshot
+from tests.infra.deployments import HOOK_NAMES, HOOKS, INFRA, parameters, snapshot
 
 KEY = "the-key-that-nobody-may-see=="
 
@@ -44,8 +45,18 @@ case "$*" in
   *"/host/default/listkeys?"*) answer key ;;
   *"/functions?"*) answer function ;;
   "deployment group create "*) answer deployment ;;
+  "resource list "*) answer resources ;;
+  *"/config/appsettings/list?"*) answer settings ;;
+  *"/deployments?"*) answer deployments ;;
+  "cognitiveservices model list "*) answer counter ;;
+  "cognitiveservices usage list "*) answer quota ;;
   *) echo "not expected: $*" >&2; exit 2 ;;
 esac
+"""
+
+AZD = """#!/bin/sh
+echo "azd $*" >>"$ANSWERS/log"
+[ ! -e "$ANSWERS/azd-fails" ]
 """
 
 HANDSHAKE = f"ERROR: Webhook validation handshake failed https://app/runtime/webhooks/blobs?functionName=x&code={KEY}"
@@ -115,6 +126,7 @@ class Cloud:
                 "PRIVATE_APP": "false",
                 "FUNCTION_APP_URL": self.url,
                 "AZURE_SUBSCRIPTION_ID": "the-subscription",
+                "AZURE_ENV_NAME": "pictures",
                 f"{hook.upper()}_PAUSE": "0",
                 f"{hook.upper()}_TIMEOUT": "900",
                 **environment,
@@ -135,18 +147,22 @@ SHELLS = ["sh", *(["pwsh"] if shutil.which("pwsh") else [])]
 
 @pytest.fixture(params=SHELLS)
 def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
-    (tmp_path / "az").write_text(AZ)
-    (tmp_path / "az").chmod(0o755)
+    for name, script in {"az": AZ, "azd": AZD}.items():
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
     health = [WELL]
     handler = type("_Health", (Health,), {"answers": health})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         made = Cloud(tmp_path, request.param, f"http://127.0.0.1:{server.server_port}", health)
-        for what in ("account", "register", "sync", "deployment"):
+        # Nothing is deployed yet, and there is quota in plenty.
+        for what in ("account", "register", "sync", "deployment", "resources"):
             made.answers(what, "")
         for what in ("function", "key"):
             made.answers(what, "true")
         made.answers("provider", "Registered")
+        made.answers("counter", "AIServices.GlobalStandard.The-Model")
+        made.answers("quota", "400.0 0.0")
         yield made
         server.shutdown()
 
@@ -154,7 +170,7 @@ def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cloud]:
 def test_without_a_virtual_network_there_is_nothing_to_register(cloud: Cloud) -> None:
     for value in ("", "false"):
         assert cloud.run("preprovision", VNET_ENABLED=value).returncode == 0
-    assert cloud.asked() == []
+    assert cloud.asked("az provider") == []
 
 
 def test_with_a_virtual_network_its_provider_is_registered_and_waited_for(cloud: Cloud) -> None:
@@ -192,6 +208,202 @@ def test_a_subscription_is_chosen_before_anything_is_registered_in_it(cloud: Clo
     ran = cloud.run("preprovision", VNET_ENABLED="true", AZURE_SUBSCRIPTION_ID="")
     assert ran.returncode == 1
     assert "azd env set AZURE_SUBSCRIPTION_ID" in ran.stderr
+    assert cloud.asked() == []
+
+
+PROVIDERS = "/subscriptions/the-subscription/resourceGroups/rg-pictures/providers"
+FOUNDRY = f"{PROVIDERS}/Microsoft.CognitiveServices/accounts/ai-x"
+SITE = f"{PROVIDERS}/Microsoft.Web/sites/func-x"
+MODELS = json.loads((INFRA / "models.json").read_text())
+DEFAULT = parameters()["modelName"]["defaultValue"]
+
+
+def deployed(cloud: Cloud, model: str, api: str, capacity: int, name: str = "") -> None:
+    """An app runs with this deployment, beside another one."""
+    cloud.answers("resources", rf"{PROVIDERS}/Microsoft.Storage/storageAccounts/x\r\n{FOUNDRY}\r\n{SITE}\r\n")
+    path = {"models": "/models", "cohere": "/providers/cohere/v2"}[api]
+    cloud.answers("settings", f"{name or model} https://ai-x.services.ai.azure.com{path}\\r\\n")
+    cloud.answers("deployments", rf"another gpt-4o 50\r\n{name or model} {model} {capacity}\r\n")
+
+
+def kept(cloud: Cloud) -> dict[str, str]:
+    """What the hook has set in the azd environment."""
+    calls = [line.split() for line in cloud.asked("azd env set ")]
+    assert all(call[-2:] == ["--environment", "pictures"] for call in calls)
+    return {call[3]: call[4] for call in calls}
+
+
+def test_an_app_that_was_deployed_with_the_former_default_keeps_its_model(cloud: Cloud) -> None:
+    deployed(cloud, "Cohere-embed-v3-english", "models", 1)
+    ran = cloud.run("preprovision")
+    assert ran.returncode == 0, ran.stderr
+    # The API and the capacity are those of this model anyway, and are not in the way of another one.
+    assert kept(cloud) == {"MODEL_NAME": "Cohere-embed-v3-english"}
+    assert "MODEL_NAME is set to it. docs/models.md" in ran.stdout
+    [asked] = cloud.asked("az resource list")
+    assert "--subscription the-subscription --tag azd-env-name=pictures" in asked
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_app_keeps_its_model_its_api_and_its_capacity_where_the_defaults_are_others(
+    cloud: Cloud, model: str
+) -> None:
+    deployed(cloud, model, api := MODELS[model]["apis"][-1], 7)
+    assert cloud.run("preprovision").returncode == 0
+    others = {"MODEL_NAME": (model, DEFAULT), "MODEL_API": (api, MODELS[model]["apis"][0])}
+    expected = {name: now for name, (now, default) in others.items() if now != default}
+    assert kept(cloud) == {**expected, "MODEL_CAPACITY": "7"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_as_the_template_would_have_it_is_not_set(cloud: Cloud, model: str) -> None:
+    deployed(cloud, model, MODELS[model]["apis"][0], MODELS[model]["capacity"])
+    assert cloud.run("preprovision", MODEL_NAME=model).returncode == 0
+    assert kept(cloud) == {}
+
+
+def test_what_somebody_has_set_is_left_alone(cloud: Cloud) -> None:
+    deployed(cloud, "Cohere-embed-v3-english", "models", 1)
+    chosen = {"MODEL_NAME": "embed-v-4-0", "MODEL_API": "models", "MODEL_CAPACITY": "10"}
+    assert cloud.run("preprovision", **chosen).returncode == 0
+    assert cloud.asked() == []
+
+
+def test_another_model_starts_with_its_own_api_and_what_its_quota_allows(cloud: Cloud) -> None:
+    deployed(cloud, "embed-v-4-0", "models", 1)
+    cloud.answers("quota", "50.0 0.0")
+    chosen = {"MODEL_NAME": "Cohere-Embed-V5-Pro", "AZURE_LOCATION": "westeurope"}
+    assert cloud.run("preprovision", **chosen).returncode == 0
+    assert kept(cloud) == {"MODEL_CAPACITY": "50"}
+
+
+def test_a_model_in_a_deployment_of_another_name_is_known_by_what_azure_says_of_it(cloud: Cloud) -> None:
+    deployed(cloud, "Cohere-embed-v3-multilingual", "models", 1, name="pictures-model")
+    assert cloud.run("preprovision", MODEL_DEPLOYMENT_NAME="pictures-model").returncode == 0
+    assert kept(cloud) == {"MODEL_NAME": "Cohere-embed-v3-multilingual"}
+
+
+EXISTING = f"{PROVIDERS}/Microsoft.CognitiveServices/accounts/of-somebody"
+
+
+def test_a_resource_of_somebody_else_is_asked_too(cloud: Cloud) -> None:
+    deployed(cloud, "Cohere-embed-v3-english", "models", 20, name="theirs")
+    options = {"EXISTING_FOUNDRY_RESOURCE_ID": EXISTING, "MODEL_DEPLOYMENT_NAME": "theirs"}
+    assert cloud.run("preprovision", **options).returncode == 0
+    # Its capacity is somebody else's matter.
+    assert kept(cloud) == {"MODEL_NAME": "Cohere-embed-v3-english"}
+    [asked] = [line for line in cloud.asked("az rest") if "/deployments?" in line]
+    assert f"--url {EXISTING}/deployments" in asked
+
+
+def test_a_resource_that_may_not_be_read_goes_by_the_name_of_the_deployment(cloud: Cloud) -> None:
+    deployed(cloud, "Cohere-embed-v3-english", "models", 1)
+    cloud.answers("deployments", "ERROR: (AuthorizationFailed)")
+    assert cloud.run("preprovision", EXISTING_FOUNDRY_RESOURCE_ID=EXISTING).returncode == 0
+    assert kept(cloud) == {"MODEL_NAME": "Cohere-embed-v3-english"}
+
+
+def test_a_model_that_is_not_known_keeps_its_api(cloud: Cloud) -> None:
+    deployed(cloud, "somebody-s-clip", "models", 1, name="theirs")
+    options = {"EXISTING_FOUNDRY_RESOURCE_ID": EXISTING, "MODEL_DEPLOYMENT_NAME": "theirs"}
+    assert cloud.run("preprovision", **options).returncode == 0
+    assert kept(cloud) == {"MODEL_API": "models"}
+
+
+def test_several_endpoints_are_of_one_api(cloud: Cloud) -> None:
+    deployed(cloud, "embed-v-4-0", "models", 300)
+    cloud.answers(
+        "settings", "embed-v-4-0 https://a.services.ai.azure.com/models https://b.services.ai.azure.com/models"
+    )
+    assert cloud.run("preprovision").returncode == 0
+    assert kept(cloud) == {"MODEL_API": "models"}
+
+
+@pytest.mark.parametrize("what", ["resources", "settings", "deployments"])
+def test_a_model_that_azure_does_not_tell_is_not_replaced_by_the_default(cloud: Cloud, what: str) -> None:
+    deployed(cloud, "Cohere-embed-v3-english", "models", 1)
+    cloud.answers(what, r"ERROR: (Throttled)\nThe service is busy")
+    ran = cloud.run("preprovision")
+    assert ran.returncode == 1
+    assert "Set MODEL_NAME, MODEL_API and MODEL_CAPACITY" in ran.stderr
+    assert "ERROR: (Throttled) The service is busy" in ran.stderr
+    assert kept(cloud) == {}
+
+
+def test_a_setting_that_azd_does_not_take_ends_with_how_to_set_it(cloud: Cloud) -> None:
+    deployed(cloud, "Cohere-embed-v3-english", "models", 1)
+    (cloud.folder / "azd-fails").touch()
+    ran = cloud.run("preprovision")
+    assert ran.returncode == 1
+    assert "azd env set MODEL_NAME Cohere-embed-v3-english; then: azd provision" in ran.stderr
+
+
+def test_a_first_deployment_takes_the_defaults_where_the_quota_is_large_enough(cloud: Cloud) -> None:
+    ran = cloud.run("preprovision", AZURE_LOCATION="westeurope")
+    assert ran.returncode == 0, ran.stderr
+    assert kept(cloud) == {}
+    [counter] = cloud.asked("az cognitiveservices model list")
+    [quota] = cloud.asked("az cognitiveservices usage list")
+    assert "--location westeurope --subscription the-subscription" in counter
+    assert f"[?model.format=='Cohere' && model.name=='{DEFAULT}']" in counter
+    assert "[?name.value=='AIServices.GlobalStandard.The-Model']" in quota
+
+
+@pytest.mark.parametrize("quota", ["20.0 0.0", "300.0 280.0", "20 0"])
+def test_a_first_deployment_takes_what_is_left_of_a_smaller_quota(cloud: Cloud, quota: str) -> None:
+    cloud.answers("quota", quota)
+    ran = cloud.run("preprovision", AZURE_LOCATION="westeurope", FOUNDRY_LOCATION="swedencentral")
+    assert ran.returncode == 0
+    assert kept(cloud) == {"MODEL_CAPACITY": "20"}
+    assert "swedencentral has 20 units left" in ran.stdout
+    assert "--location swedencentral" in cloud.asked("az cognitiveservices usage list")[0]
+
+
+@pytest.mark.parametrize("quota", ["20.0 20.0", "20.0 30.0"])
+def test_a_quota_that_is_used_up_is_said_to_be_and_left_to_azure(cloud: Cloud, quota: str) -> None:
+    cloud.answers("quota", quota)
+    ran = cloud.run("preprovision", AZURE_LOCATION="westeurope")
+    assert ran.returncode == 0
+    assert "Nothing is left of the quota for embed-v-4-0 in westeurope" in ran.stdout
+    assert kept(cloud) == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "answer"),
+    [
+        ("counter", ""),
+        ("counter", "ERROR: no right"),
+        ("quota", ""),
+        ("quota", "ERROR: no right"),
+        ("quota", "null null"),
+    ],
+)
+def test_a_quota_that_azure_does_not_tell_is_no_reason_to_stop(cloud: Cloud, what: str, answer: str) -> None:
+    cloud.answers(what, answer)
+    ran = cloud.run("preprovision", AZURE_LOCATION="westeurope")
+    assert ran.returncode == 0, ran.stderr
+    assert (
+        "az cognitiveservices usage list --location westeurope; then: azd env set MODEL_CAPACITY <units>" in ran.stdout
+    )
+    assert kept(cloud) == {}
+
+
+def test_the_deployment_for_queries_has_a_quota_of_its_own(cloud: Cloud) -> None:
+    cloud.answers("quota", "400.0 0.0", "40.0 0.0")
+    pair = {"MODEL_NAME": "Cohere-Embed-V5-Pro", "QUERY_MODEL_NAME": "Cohere-Embed-V5-Fast"}
+    assert cloud.run("preprovision", AZURE_LOCATION="westeurope", **pair).returncode == 0
+    assert kept(cloud) == {"QUERY_MODEL_CAPACITY": "40"}
+    assert ["Pro" in line for line in cloud.asked("az cognitiveservices model list")] == [True, False]
+
+
+def test_the_models_of_the_marketplace_have_one_unit_whatever_the_quota(cloud: Cloud) -> None:
+    assert cloud.run("preprovision", AZURE_LOCATION="westeurope", MODEL_NAME="Cohere-embed-v3-english").returncode == 0
+    assert cloud.asked("az cognitiveservices") == []
+
+
+@pytest.mark.parametrize("missing", ["AZURE_SUBSCRIPTION_ID", "AZURE_ENV_NAME"])
+def test_before_a_subscription_is_chosen_nothing_is_asked(cloud: Cloud, missing: str) -> None:
+    assert cloud.run("preprovision", **{missing: ""}).returncode == 0
     assert cloud.asked() == []
 
 

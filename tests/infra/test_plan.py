@@ -12,6 +12,7 @@ import urllib3
 
 from infra import plan
 from infra.plan import Backlog
+from shared.known_models import COHERE_PATH, MODELS, KnownModel
 from tests.conftest import Cloud
 from tests.drawing import picture
 from tests.infra.deployments import INFRA, ROOT
@@ -37,8 +38,8 @@ def test_a_huge_quota_leaves_it_to_the_cores_or_to_the_calls_in_flight() -> None
 
 
 def test_no_more_instances_are_planned_than_the_quota_feeds() -> None:
-    assert plan.plan(Backlog(images=1000, tpm=300_000)).instances == 1
-    assert plan.plan(Backlog(images=1000, tpm=3_000_000)).instances == 8
+    assert plan.plan(Backlog(images=1000, tpm=300_000, tokens=1000)).instances == 1
+    assert plan.plan(Backlog(images=1000, tpm=3_000_000, tokens=1000)).instances == 8
 
 
 def test_calls_in_flight_are_those_of_an_instance_in_every_function_group() -> None:
@@ -47,7 +48,7 @@ def test_calls_in_flight_are_those_of_an_instance_in_every_function_group() -> N
 
 
 def test_what_waits_for_the_quota_costs_the_more_the_fewer_instances_the_quota_feeds() -> None:
-    small, large = (plan.plan(Backlog(images=10**6, tpm=tpm)) for tpm in (300_000, 16_000_000))
+    small, large = (plan.plan(Backlog(images=10**6, tpm=tpm)) for tpm in (300_000, 30_000_000))
     assert small.waiting == pytest.approx(39 * small.hours * 3600 * 2 * plan.PRICES["functions_gb_second"])
     assert large.waiting == 0
 
@@ -57,6 +58,29 @@ def test_twice_the_images_cost_twice_the_calls_and_known_ones_cost_none() -> Non
     assert two["model"] == pytest.approx(2 * one["model"])
     assert two["storage operations"] == pytest.approx(2 * one["storage operations"])
     assert plan.plan(Backlog(images=10**6, tpm=300_000, known=0.75)).money["model"] == pytest.approx(one["model"] / 4)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_price_and_length_of_a_vector_are_those_of_the_model(model: KnownModel) -> None:
+    found = plan.plan(Backlog(images=10**6, tpm=300_000, tokens=1000, model_name=model.name))
+    assert found.money["model"] == pytest.approx(1000 * model.price.dollars)
+    one = plan.plan(Backlog(images=10**6, tpm=300_000, model_name=model.name, dimensions=1)).a_month
+    assert found.a_month["embeddings stored"] == pytest.approx(model.dimensions[0] * one["embeddings stored"])
+
+
+def test_a_capacity_is_taken_for_its_tokens_and_its_calls_a_minute() -> None:
+    # Of large pictures the tokens are spent first, of small ones the calls.
+    assert plan.plan(Backlog(images=1000, capacity=60, tokens=2000)).rate == pytest.approx(0.5)
+    assert plan.plan(Backlog(images=1000, capacity=60, tokens=10)).rate == pytest.approx(1)
+    assert plan.plan(Backlog(images=1000, capacity=60, tokens=10, rpm=600)).rate == pytest.approx(10)
+
+
+def test_the_default_capacity_embeds_several_pictures_a_second() -> None:
+    for model in MODELS:
+        if COHERE_PATH in model.paths:
+            assert plan.plan(Backlog(images=1000, model_name=model.name)).rate > 3
+            said = plan.lines(Backlog(images=1000, model_name=model.name))
+            assert any("A capacity of 300 allows 3.1 pictures a second" in line for line in said)
 
 
 def test_the_parts_add_up_to_what_is_printed_together() -> None:
@@ -106,14 +130,21 @@ def test_the_examples_in_the_documentation_are_what_the_program_prints() -> None
     examples = re.findall(r"    make plan ([^\n]*)\n\n((?:    [^\n]*\n|\n)+?)(?=\n\S)", SCALING)
     assert examples
     for options, shown in examples:
-        given = [f"--{name.lower()}={value}" for name, value in re.findall(r"(\w+)=(\w+)", options)]
+        given = [f"--{name.lower()}={value}" for name, value in re.findall(r"(\w+)=([\w-]+)", options)]
         ran = subprocess.run([sys.executable, "-m", "infra.plan", *given], capture_output=True, text=True, check=True)
         assert [line.strip() for line in shown.splitlines()] == [line.strip() for line in ran.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [(["--images=0", "--tpm=1"], "images=0"), (["--images=1", "--tpm=1", "--known=1"], "known=1"), ([], "required")],
+    [
+        (["--images=0", "--tpm=1"], "images=0"),
+        (["--images=1", "--tpm=1", "--known=1"], "known=1"),
+        ([], "required"),
+        (["--images=1", "--model_name=another"], "Cohere-Embed-V5-Pro"),
+        (["--images=1", "--model_name=Cohere-embed-v3-english"], "give TPM"),
+        (["--images=1", "--tpm=1", "--capacity=1"], "give one of them"),
+    ],
 )
 def test_an_impossible_option_is_named(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:

@@ -17,7 +17,7 @@ import pytest
 from shared.audit import reconcile
 from shared.errors import NotSent
 from shared.log import Report
-from shared.model.rate_limiter import RateLimiter
+from shared.model.rate_limiter import RateLimiters
 from shared.model.wire_format import failure
 from shared.operations import watch
 from shared.operations.dead_letters import DeadLetterCounts
@@ -214,10 +214,10 @@ def steps_of(*modules: str) -> set[str]:
 
 def messages_of_a_spent_quota() -> list[str]:
     """What the model client says where the model refuses a call, and where the rate limiter does."""
-    limiter = RateLimiter(1)
-    limiter.throttled(100)
+    limiters = RateLimiters(1, 1)
+    limiters.all[0].throttled(100)
     with pytest.raises(NotSent) as busy:
-        limiter.check(time.monotonic())
+        limiters.check(time.monotonic())
     return [str(failure(429, {}, b"", has_text=False)), str(busy.value)]
 
 

@@ -27,6 +27,10 @@ NEEDED = {
 }
 NEW_FOUNDRY = {("identity", "Cognitive Services User", "ai-")}
 EXISTING_FOUNDRY = {("identity", "Cognitive Services User", "ai-models")}
+ADDITIONAL_FOUNDRY = {
+    ("identity", "Cognitive Services User", "ai-sweden"),
+    ("identity", "Cognitive Services User", "ai-virginia"),
+}
 PERSON = {("person", "Storage Blob Data Contributor", "images"), ("person", "Storage Blob Data Reader", "embeddings")}
 
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
@@ -67,6 +71,7 @@ def scope_of(assignment: dict[str, Any]) -> str:
     [
         ("defaults", NEEDED | NEW_FOUNDRY),
         ("existing-foundry", NEEDED | EXISTING_FOUNDRY),
+        ("several-foundry", NEEDED | NEW_FOUNDRY | ADDITIONAL_FOUNDRY),
         ("private-network", NEEDED | NEW_FOUNDRY | PERSON),
     ],
 )
@@ -127,7 +132,8 @@ def test_the_roles_are_there_before_the_app() -> None:
     assert "dependsOn: [roles]" in app
     # The model's role comes first by what the app is given of it.
     assert "union(appSettings, " in app
-    assert "FOUNDRY_ENDPOINT: foundryRole.outputs." in source.partition("\nvar appSettings = {")[2].partition("\n}")[0]
+    settings = source.partition("\nvar appSettings = {")[2].partition("\n}")[0]
+    assert "FOUNDRY_ENDPOINT: '${foundryRole.outputs." in settings
 
 
 @pytest.mark.parametrize("deployment", APPS)

@@ -31,6 +31,9 @@ AZD = {
     "resourceGroupName": "AZURE_RESOURCE_GROUP",
 }
 
+# The settings that are names of deployments.
+DEPLOYMENTS = {"modelDeploymentName": "FOUNDRY_MODEL", "queryModelDeploymentName": "FOUNDRY_QUERY_MODEL"}
+
 
 def azd_name(parameter: str) -> str:
     return AZD.get(parameter) or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", parameter).upper()
@@ -38,7 +41,7 @@ def azd_name(parameter: str) -> str:
 
 def setting_of(parameter: str) -> str | None:
     """The setting of the code that a parameter becomes, if it becomes one."""
-    name = "FOUNDRY_MODEL" if parameter == "modelDeploymentName" else azd_name(parameter)
+    name = DEPLOYMENTS.get(parameter) or azd_name(parameter)
     return name if name in known_settings() else None
 
 

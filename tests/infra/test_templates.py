@@ -3,11 +3,14 @@
 ``infra/snapshots`` holds what Bicep says; ``make snapshots`` writes it anew.
 """
 
+import json
 import re
 
 import pytest
 
 from infra import bicep
+from shared.known_models import COHERE_PATH, FOUNDRY_PATH, known
+from shared.known_models import MODELS as KNOWN
 from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
 from shared.settings import read_settings
 from shared.storage.names import space_of
@@ -24,6 +27,8 @@ from tests.infra.deployments import (
     parameters,
     snapshot,
 )
+
+MODELS = json.loads((INFRA / "models.json").read_text())
 
 
 def test_the_snapshots_are_made_from_the_templates_as_they_are() -> None:
@@ -157,9 +162,91 @@ def test_the_space_that_the_deployment_names_is_the_apps(deployment: str) -> Non
 
 
 @pytest.mark.parametrize("deployment", APPS)
-def test_the_app_asks_for_the_deployment_of_the_model_that_is_made(deployment: str) -> None:
+def test_the_app_asks_for_the_deployments_of_the_models_that_are_made(deployment: str) -> None:
     deployed = names(deployment, "Microsoft.CognitiveServices/accounts/deployments")
-    assert deployed in ([], [app_settings(deployment)["FOUNDRY_MODEL"]])
+    settings = app_settings(deployment)
+    assert deployed in ([], [name for name in (settings["FOUNDRY_MODEL"], settings["FOUNDRY_QUERY_MODEL"]) if name])
+
+
+def test_what_the_template_knows_of_the_models_is_what_the_code_knows() -> None:
+    apis = {FOUNDRY_PATH: "models", COHERE_PATH: "cohere"}
+    assert list(MODELS) == [model.name for model in KNOWN] == parameters()["modelName"]["allowedValues"]
+    assert parameters()["queryModelName"]["allowedValues"] == ["", *MODELS]
+    assert parameters()["modelApi"]["allowedValues"] == ["", *apis.values()]
+    for model in KNOWN:
+        known = MODELS[model.name]
+        # The first is chosen: the one that takes photographs as they are, and several texts in a call.
+        assert known["apis"] == sorted(apis[path] for path in model.paths)
+        assert known["space"] == model.space
+        assert known["dimensions"] == model.dimensions[0]
+        assert float(known["price"]) == model.price.dollars
+
+
+DEPLOYED = {
+    "defaults": [("embed-v-4-0", "embed-v-4-0", 300)],
+    "english": [("Cohere-embed-v3-english", "Cohere-embed-v3-english", 1)],
+    "embed-v4-on-models": [("embed-v-4-0", "embed-v-4-0", 1)],
+    "pro-and-fast": [
+        ("Cohere-Embed-V5-Pro", "Cohere-Embed-V5-Pro", 300),
+        ("Cohere-Embed-V5-Fast", "Cohere-Embed-V5-Fast", 300),
+    ],
+    "several-foundry": [("embed-v-4-0", "embed-v-4-0", 300), ("queries", "embed-v-4-0", 50)],
+    "existing-foundry": [],
+}
+
+
+@pytest.mark.parametrize("deployment", DEPLOYED)
+def test_each_model_is_deployed_with_its_capacity(deployment: str) -> None:
+    found = made(deployment, "Microsoft.CognitiveServices/accounts/deployments")
+    assert [
+        (item["name"].rpartition("/")[2], item["properties"]["model"]["name"], item["sku"]["capacity"])
+        for item in found
+    ] == DEPLOYED[deployment]
+    for item in found:
+        assert item["sku"]["name"] == "GlobalStandard"
+        assert (item["properties"]["model"]["format"], item["properties"]["model"]["version"]) == ("Cohere", "1")
+        assert item["properties"]["versionUpgradeOption"] == "NoAutoUpgrade"
+
+
+def test_deployments_are_made_one_after_the_other() -> None:
+    source = (INFRA / "modules/foundry.bicep").read_text()
+    assert "@batchSize(1)\nresource deployment " in source
+
+
+@pytest.mark.parametrize(
+    ("deployment", "path"),
+    [
+        ("defaults", COHERE_PATH),
+        ("english", FOUNDRY_PATH),
+        ("multilingual", FOUNDRY_PATH),
+        ("embed-v4-on-models", FOUNDRY_PATH),
+        ("pro-and-fast", COHERE_PATH),
+        ("existing-foundry", COHERE_PATH),
+    ],
+)
+def test_the_endpoint_s_path_follows_from_the_model_unless_it_is_chosen(deployment: str, path: str) -> None:
+    assert app_settings(deployment)["FOUNDRY_ENDPOINT"] == f"https://ai.services.ai.azure.com{path}"
+
+
+def test_several_resources_are_several_endpoints_of_one_api() -> None:
+    first, *others = app_settings("several-foundry")["FOUNDRY_ENDPOINT"].split(" ")
+    assert first.endswith(COHERE_PATH)
+    assert [other.endswith(COHERE_PATH) for other in others] == [True]
+
+
+@pytest.mark.parametrize("deployment", APPS)
+def test_an_index_is_told_the_length_of_the_vectors(deployment: str) -> None:
+    settings = app_settings(deployment)
+    model = known(settings["FOUNDRY_MODEL"]) or known(parameters()["modelName"]["defaultValue"])
+    assert model
+    expected = settings["EMBEDDING_DIMENSIONS"] or str(model.dimensions[0])
+    assert snapshot(deployment)["outputs"]["VECTOR_LENGTH"] == expected
+
+
+@pytest.mark.parametrize(("deployment", "price"), [("defaults", "0.12"), ("english", "0.10"), ("pro-and-fast", "0.12")])
+def test_the_workbook_estimates_with_the_price_of_the_model(deployment: str, price: str) -> None:
+    [workbook] = made(deployment, "Microsoft.Insights/workbooks")
+    assert f"* {price} / " in json.dumps(workbook)
 
 
 def test_the_hooks_are_given_the_names_of_what_is_made() -> None:

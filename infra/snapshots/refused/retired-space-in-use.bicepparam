@@ -1,6 +1,6 @@
-// retiredSpaces (RETIRED_SPACES) has Cohere-embed-v3-english, which the app writes to
+// retiredSpaces (RETIRED_SPACES) has embed-v-4-0, which the app writes to
 using '../../main.bicep'
 
 param environmentName = 'pictures'
 param location = 'westeurope'
-param retiredSpaces = ['Cohere-embed-v3-english']
+param retiredSpaces = ['embed-v-4-0']
