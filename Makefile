@@ -7,7 +7,8 @@ PY := .venv/bin/python
 .PHONY: demo serve test bench proof soak fuzz lint format plan snapshots requirements clean
 
 # A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
-MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(MODEL_ENDPOINT),--endpoint "$(MODEL_ENDPOINT)")
+MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(QUERY_MODEL),--query-model "$(QUERY_MODEL)") \
+  $(if $(MODEL_ENDPOINT),--endpoint "$(MODEL_ENDPOINT)")
 
 # Not every shell expands the ~ in IMAGES=~/Pictures.
 demo: .venv/ready
@@ -45,9 +46,9 @@ format: .venv/ready
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-# How long a backlog takes and what it costs: make plan IMAGES=1000000 TPM=300000
+# How long a backlog takes and what it costs: make plan IMAGES=1000000 CAPACITY=300, or MODEL_NAME=Cohere-Embed-V5-Pro
 plan: .venv/ready
-	@$(PY) -m infra.plan $(foreach option,IMAGES TPM RPM TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY,\
+	@$(PY) -m infra.plan $(foreach option,IMAGES MODEL_NAME CAPACITY TPM RPM TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY,\
 	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
 
 # What Bicep says of each deployment in infra/snapshots, after a change of a template or query. Needs `bicep` on PATH.

@@ -46,6 +46,7 @@ def main() -> int:
     demo.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
     for command in (serving, demo):
         command.add_argument("--model", default=MODEL, help="a model that the stand-in serves, or a real deployment")
+        command.add_argument("--query-model", default="", help="another model in the same space, for queries")
         command.add_argument("--endpoint", help="a real Foundry endpoint, asked and paid for instead of the stand-in")
     commands.add_parser("settings", help="print a local.settings.json for Azure Functions Core Tools")
     options = parser.parse_args()
@@ -53,23 +54,24 @@ def main() -> int:
     real = RealModel.of_environment(endpoint, options.model) if endpoint else None
     match options.command:
         case "serve":
-            return serve(options.file, options.model, real)
+            return serve(options.file, options.model, options.query_model, real)
         case "demo":
             from local.demo import main as run_demo  # the other commands do not need its imports
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
-            return run_demo(options.folder, options.model, real)
+            return run_demo(options.folder, options.model, options.query_model, real)
         case _:
             print(json.dumps(CORE_TOOLS_SETTINGS, indent=2))
             return 0
 
 
-def serve(file: Path, model: str = MODEL, real: RealModel | None = None) -> int:
+def serve(file: Path, model: str = MODEL, query_model: str = "", real: RealModel | None = None) -> int:
     """Run the stack until Ctrl-C or SIGTERM. `file` describes it as long as it runs."""
     if real:
         print(f"{notice(real)}\n", flush=True)
     try:
-        with stack.running(model=model, real_model=real, show=print_line) as running:
+        settings = {"FOUNDRY_QUERY_MODEL": query_model}
+        with stack.running(model=model, settings=settings, real_model=real, show=print_line) as running:
             write_stack_file(file, running)
             try:
                 print(description(file, running), flush=True)

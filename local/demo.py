@@ -66,16 +66,16 @@ class Query:
     item: str | dict[str, str]
 
 
-def main(folder: Path | None, model: str, real: RealModel | None = None) -> int:
+def main(folder: Path | None, model: str, query_model: str, real: RealModel | None = None) -> int:
     """Run the demo on a folder of pictures, or on the samples. Returns the exit status: 0 only if all of it worked.
 
-    ``model`` is one of those that the stand-in serves, unless there is a ``real`` one.
+    ``model`` and ``query_model`` are of those that the stand-in serves, unless there is a ``real`` one.
     """
     console = standard_output()
     if real:
         console.print(Text(f"{notice(real)}\n"), soft_wrap=True)
     try:
-        _run(console, folder, model, real)
+        _run(console, folder, model, query_model, real)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 130
@@ -86,14 +86,15 @@ def main(folder: Path | None, model: str, real: RealModel | None = None) -> int:
     return 0
 
 
-def _run(console: Console, folder: Path | None, name: str, real: RealModel | None) -> None:
+def _run(console: Console, folder: Path | None, name: str, query_model: str, real: RealModel | None) -> None:
     with ExitStack() as parts:
         with doing(console, "Drawing sample pictures" if folder is None else f"Listing the files in {folder}"):
             root = _SAMPLES if folder is None else folder
             files = samples.write(root) if folder is None else _files(root)
         stand_in = "" if real else "a stand-in for the model, "
+        settings = {"FOUNDRY_QUERY_MODEL": query_model}
         with doing(console, f"Starting storage, identity, {stand_in}and the functions"):
-            up = parts.enter_context(stack.running(model=name, real_model=real, logs=_LOGS))
+            up = parts.enter_context(stack.running(model=name, settings=settings, real_model=real, logs=_LOGS))
         api, storage = parts.enter_context(_api(up)), parts.enter_context(_storage(up))
         if real:
             _check_health(api)
@@ -116,12 +117,12 @@ def _run(console: Console, folder: Path | None, name: str, real: RealModel | Non
             raise DemoError(f"None of the files in {root} is a picture. Choose a folder with pictures.")
 
         with doing(console, "Sending queries"):
-            answers = [_ask_twice(api, model, query, records) for query in _queries(root, records)]
+            answers = [_ask_twice(api, query, records) for query in _queries(root, records)]
         show_answers(console, answers)
         _check(answers, records)
         if real:
             tokens = sum(record.total_tokens or 0 for record in records.values()) + sum(each.tokens for each in answers)
-            console.print(f"{tokens:,} tokens were paid for.\n")
+            console.print(f"{tokens:,} tokens were paid for, and those of a word and a small picture to begin with.\n")
         console.print(_LAST_WORDS, soft_wrap=True)
 
 
@@ -236,15 +237,15 @@ def _queries(root: Path, records: Mapping[str, EmbeddingRecord]) -> list[Query]:
     ]
 
 
-def _ask_twice(api: httpx.Client, model: str, query: Query, records: Mapping[str, EmbeddingRecord]) -> Answered:
-    (first, tokens), (second, again) = _ask(api, model, query), _ask(api, model, query)
+def _ask_twice(api: httpx.Client, query: Query, records: Mapping[str, EmbeddingRecord]) -> Answered:
+    (first, tokens), (second, again) = _ask(api, query), _ask(api, query)
     return Answered(query.title, first, second, _nearest(first.vector, records), tokens + again)
 
 
-def _ask(api: httpx.Client, model: str, query: Query) -> tuple[Answer, int]:
+def _ask(api: httpx.Client, query: Query) -> tuple[Answer, int]:
     """The answer, and the tokens that it cost: none from the cache."""
     start = time.perf_counter()
-    response = api.post(query.route, json={"model": model, "input": [query.item], "input_type": "query"})
+    response = api.post(query.route, json={"input": [query.item], "input_type": "query"})
     milliseconds = (time.perf_counter() - start) * 1000
     answer = _answered(response, EmbeddingsAnswer)
     vector, cache = answer.data[0].embedding, response.headers.get("x-embedding-cache", "-")
@@ -268,7 +269,7 @@ def _nearest(vector: Sequence[float], records: Mapping[str, EmbeddingRecord]) ->
 
 
 def _check_health(api: httpx.Client) -> None:
-    """Ask before anything waits: a real endpoint may be wrong, or want another key. It costs one word."""
+    """Ask before anything waits: a real endpoint may be wrong, or want another key. It costs a word and a picture."""
     health = api.get("/health")
     if health.status_code != httpx.codes.OK:
         raise DemoError(" ".join(problem["message"] for problem in health.json()["error"]["details"]))

@@ -40,7 +40,7 @@ from local.real_model import RealModel, token_of_az
 from local.storage import Queue, Storage
 
 REQUESTS_QUEUE = "embedding-requests"
-QUEUES = (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison", "webjobs-blobtrigger-poison")
+UPLOADS_POISON = "webjobs-blobtrigger-poison"
 LOGS = REPO_ROOT / ".local/logs"
 UploadEvents = Literal["webhook", "queue"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -76,6 +76,7 @@ class _Options:
     extension: Path | None
     show: Callable[[str], None]
     node_options: Sequence[str]
+    deployments: int = 1
     real_model: RealModel | None = None
 
 
@@ -106,6 +107,7 @@ def running(
     extension: Path | None = None,
     show: Callable[[str], None] = lambda line: None,
     node_options: Sequence[str] = (),
+    deployments: int = 1,
     real_model: RealModel | None = None,
 ) -> Iterator[Stack]:
     """Start everything, wait until it answers, and stop everything at the end, whatever the end is.
@@ -114,8 +116,9 @@ def running(
     `.local/logs`), `lease` is how many seconds a message stays hidden when the host dies while it runs,
     `storage_faults` stand between the app and storage (not between the host and storage), `show` is called with each
     line that the functions log, and `node_options` are those of the Node.js that runs Azurite. `model` is one of those
-    that the stand-in serves (`local.model.models`), and decides which wire format the app speaks. With a `real_model`
-    there is no stand-in for the model.
+    that the stand-in serves (`local.model.models`), and decides which wire format the app speaks. Of several
+    `deployments` each has an endpoint of its own (:func:`model_urls`). With a `real_model` there is no stand-in for the
+    model.
 
     `events` says how Event Grid delivers. The host answers its first `refusals` deliveries with 401, after each start.
     Two choices may also be made in the environment of this process. `upload_events` (UPLOAD_EVENTS) announces uploads
@@ -140,6 +143,7 @@ def running(
         extension=extension or _chosen_extension(),
         show=show,
         node_options=node_options,
+        deployments=deployments,
         real_model=real_model,
     )
     with _running(options) as [started]:
@@ -156,7 +160,9 @@ def running_together(
 ) -> Iterator[list[Stack]]:
     """Start several apps with one storage account and one model, each with these settings and a host of its own.
 
-    The rest is as in :func:`running`. The apps' images containers must differ.
+    The rest is as in :func:`running`. The apps' images containers must differ. Apps with another `QUEUE_PREFIX` have
+    queues of their own, and a `FOUNDRY_ENDPOINT` that is only a path is one of the stand-in for the model
+    (`local.model.models.PATHS`).
     """
     options = _Options(
         app=app,
@@ -222,10 +228,12 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
         model_settings = options.real_model.app_settings(emulator.ca_file)
     else:
         tokens = parts.enter_context(identity.running([client_id]))
-        foundry = _start_model(_fresh(logs / "model.log"), system, parts)
+        foundry = _start_model(_fresh(logs / "model.log"), system, options.deployments, parts)
         foundry_url = foundry.announcement(LISTENING, seconds=STARTING)
         supervisor.watch(foundry)
-        model_settings = {"FOUNDRY_ENDPOINT": foundry_url + _model_path(options.model), "FOUNDRY_MODEL": options.model}
+        path = _model_path(options.model)
+        endpoints = [url + path for url in model_urls(foundry_url, options.deployments)]
+        model_settings = {"FOUNDRY_ENDPOINT": " ".join(endpoints), "FOUNDRY_MODEL": options.model}
 
     blob_url, queue_url = emulator.blob_url, emulator.queue_url
     if options.storage_faults:
@@ -237,8 +245,10 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
         **model_settings,
     }
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
-    for queue in QUEUES:
-        storage.queue(queue).create()
+    storage.queue(UPLOADS_POISON).create()
+    for prefix in {settings.get("QUEUE_PREFIX", "") for settings in options.apps}:
+        for queue in (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison"):
+            storage.queue(prefix + queue).create()
     storage.create_container(DEAD_LETTERS)
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
     return _Cloud(emulator, storage, foundry_url, system, app_settings, http)
@@ -249,6 +259,9 @@ def _start_app(
 ) -> tuple[Stack, list[Subscription]]:
     """Start one app; returns also what it subscribes to."""
     app_settings = {**cloud.app_settings, **settings}
+    if app_settings["FOUNDRY_ENDPOINT"].startswith("/"):
+        app_settings["FOUNDRY_ENDPOINT"] = cloud.foundry_url + app_settings["FOUNDRY_ENDPOINT"]
+    requests = cloud.storage.queue(app_settings.get("QUEUE_PREFIX", "") + REQUESTS_QUEUE)
     key, suffix = secrets.token_urlsafe(32), "" if number == 1 else f"-{number}"
     answers = partial(_answers, cloud.http)
     host_options = ["--app", str(options.app.resolve()), "--lease", str(options.lease)]
@@ -286,7 +299,7 @@ def _start_app(
         foundry_url=cloud.foundry_url,
         pid=os.getpid(),
     )
-    return started, _subscriptions(bound, webhook, cloud.storage.queue(REQUESTS_QUEUE), options.upload_events)
+    return started, _subscriptions(bound, webhook, requests, options.upload_events)
 
 
 class _Supervisor:
@@ -354,10 +367,16 @@ def _model_path(model: str) -> str:
     return PATHS[MODELS[model].formats[0]]
 
 
-def _start_model(log: Path, environment: Mapping[str, str], parts: ExitStack) -> Child:
+def model_urls(url: str, deployments: int) -> list[str]:
+    """Where the stand-in is each of so many deployments of its models."""
+    return [url, *(f"{url}/{number}" for number in range(2, deployments + 1))]
+
+
+def _start_model(log: Path, environment: Mapping[str, str], deployments: int, parts: ExitStack) -> Child:
+    names = [url.strip("/") for url in model_urls("", deployments)[1:]]
     child = Child(
         "the model",
-        [sys.executable, "-m", "local.model", "--port", "0"],
+        [sys.executable, "-m", "local.model", "--port", "0", "--also", *names],
         log=log,
         cwd=REPO_ROOT,
         environment=environment,

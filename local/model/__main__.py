@@ -25,10 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.model", description="A stand-in for the model.")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--api-key", help="require this key instead of a token")
+    parser.add_argument("--also", nargs="*", default=[], help="names of further deployments, each below /<name>")
     options = parser.parse_args()
     listening = listener(options.port)
     config = uvicorn.Config(
-        Service(options.api_key).app(),
+        Service(options.api_key).app({name: Service(options.api_key) for name in options.also}),
         http=Protocol,
         log_level="warning",
         access_log=False,

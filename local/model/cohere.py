@@ -1,6 +1,7 @@
 """Cohere's own format ("Embed API v2"), on `/providers/cohere/v2/embed`."""
 
 import base64
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from local.model.answers import tokens_of
 from local.model.models import MODELS, Model
@@ -61,6 +62,7 @@ def read(request: Request, body: bytes) -> Wanted:
         raise refused(413, f"request too large: it must have at most {REQUEST_MAX_BYTES} bytes of images")
     try:
         parsed = msgspec.json.decode(body, type=EmbedRequest)
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refused(400, f"invalid request: {error}") from error
     model = MODELS.get(parsed.model)
@@ -82,6 +84,8 @@ def read(request: Request, body: bytes) -> Wanted:
         dimensions=parsed.output_dimension,
         encodings=encodings,
         encoding_said=encodings[0] if parsed.embedding_types else msgspec.UNSET,
+        truncate=parsed.truncate,
+        passed_on=tuple(sorted(fields.keys() - set(EmbedRequest.__struct_fields__))),
     )
 
 
@@ -130,7 +134,8 @@ def response(wanted: Wanted, answers: Mapping[str, Sequence[Numbers]], name: str
         "response_type": "embeddings_by_type",
         "meta": {"api_version": {"version": "2"}, "billed_units": {key: n for key, n in billed.items() if n}},
     }
-    return JSONResponse(body, headers={"num_tokens": str(words + pictures)})
+    # Not a JSONResponse, which takes no NaN.
+    return Response(json.dumps(body), headers={"num_tokens": str(words + pictures)}, media_type="application/json")
 
 
 def refused(status: int, message: str) -> Refusal:

@@ -4,7 +4,7 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -81,7 +81,7 @@ def read(request: Request, body: bytes) -> Wanted:
     except msgspec.ValidationError as error:
         raise _invalid([{"type": "value_error", "loc": ["body"], "msg": str(error)}]) from error
     _check_supported(parsed, MODELS[name])
-    passed_on = {each: fields[each] for each in extra} if wish == "pass-through" else {}
+    passed_on: dict[str, Any] = {each: fields[each] for each in extra} if wish == "pass-through" else {}
     _check_passed_on(passed_on, MODELS[name])
     return Wanted(
         model=parsed.model,
@@ -94,6 +94,7 @@ def read(request: Request, body: bytes) -> Wanted:
         dimensions=parsed.dimensions or None,
         encodings=(parsed.encoding_format or "float",),
         encoding_said=parsed.encoding_format,
+        truncate=passed_on.get("truncate", msgspec.UNSET),
         passed_on=tuple(passed_on),
     )
 

@@ -49,11 +49,16 @@ class Wanted:
     dimensions: int | None = None
     encodings: tuple[str, ...] = ("float",)
     encoding_said: str | msgspec.UnsetType = msgspec.UNSET
+    truncate: str | msgspec.UnsetType = msgspec.UNSET
     passed_on: tuple[str, ...] = ()
 
     def images(self) -> list[bytes | None]:
         """Return the image file of each input, not decoded yet."""
         return [None if item.image is None else self._image(index, item.image) for index, item in enumerate(self.items)]
+
+    def image_type(self) -> str | None:
+        """Return the media type that the first image is said to have."""
+        return (self.items[0].image or "").removeprefix("data:").partition(";")[0] or None
 
     def _image(self, index: int, url: str) -> bytes:
         head, _, data = url.partition(";base64,")

@@ -5,13 +5,15 @@ import hashlib
 import math
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from local.model import cohere, foundry
 from local.model.answers import Vector, checksum_vectors, embed, encoded
@@ -25,9 +27,9 @@ COHERE = f"{PATHS['cohere']}/embed"
 class Call(msgspec.Struct):
     """What is remembered of one call: never a token, never image data. Status 0 means that no answer was sent.
 
-    `sha256`, `bytes`, `width` and `height` are those of the first image, `text` is the first text. `fault` is set when
-    the call met one, `encoding_format` when it named one, and `passed_on` to the names of the fields that it had
-    besides the API's own.
+    `image_type`, `sha256`, `bytes`, `width` and `height` are those of the first image, `text` is the first text.
+    `fault` is set when the call met one, `encoding_format` and `truncate` when it named one, and `passed_on` to the
+    names of the fields that it had besides the API's own.
     """
 
     route: str
@@ -39,9 +41,11 @@ class Call(msgspec.Struct):
     input_type: str | None = None
     dimensions: int | None = None
     encoding_format: str | msgspec.UnsetType = msgspec.UNSET
+    truncate: str | msgspec.UnsetType = msgspec.UNSET
     passed_on: list[str] | msgspec.UnsetType = msgspec.UNSET
     inputs: int = 0
     text: str | None = None
+    image_type: str | None = None
     sha256: str | None = None
     bytes: int | None = None
     width: int | None = None
@@ -49,7 +53,7 @@ class Call(msgspec.Struct):
 
 
 class Service:
-    """The service. With `api_key` it takes that key and no token."""
+    """One deployment of every model. With `api_key` it takes that key and no token."""
 
     def __init__(self, api_key: str | None = None) -> None:
         self.api_key = api_key
@@ -57,10 +61,11 @@ class Service:
         self.behave(Behaviour())
         self.forget()
 
-    def app(self) -> Starlette:
-        """Make the ASGI application."""
+    def app(self, others: Mapping[str, "Service"] = MappingProxyType({})) -> Starlette:
+        """Make the ASGI application. Each of the `others` has the same routes below its name."""
         return Starlette(
             routes=[
+                *(Mount(f"/{name}", other.app()) for name, other in others.items()),
                 Route("/models/images/embeddings", self.embeddings, methods=["POST"]),
                 Route("/models/embeddings", self.embeddings, methods=["POST"]),
                 Route(COHERE, self.embeddings, methods=["POST"]),
@@ -90,7 +95,7 @@ class Service:
 
     async def embeddings(self, request: Request) -> Response:
         """Answer on any embeddings route and remember the call, whatever its outcome."""
-        call = Call(route=request.url.path, time=time.time())
+        call = Call(route=request.url.path.removeprefix(request.scope.get("root_path", "")), time=time.time())
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
@@ -110,7 +115,7 @@ class Service:
         body = await request.body()
         call.appid = authenticate(request.headers, self.api_key)
         cheap = self.behaviour.mode == "cheap"
-        spoken: Format = cohere if request.url.path == COHERE else foundry
+        spoken: Format = cohere if call.route == COHERE else foundry
         wanted = await asyncio.to_thread(spoken.read, request, body)
         images = [] if cheap else await asyncio.to_thread(wanted.images)
         describe(call, wanted, images)
@@ -188,8 +193,10 @@ def describe(call: Call, wanted: Wanted, images: list[bytes | None]) -> None:
     call.input_type = wanted.input_type
     call.dimensions = wanted.dimensions
     call.encoding_format = wanted.encoding_said
+    call.truncate = wanted.truncate
     call.passed_on = list(wanted.passed_on) or msgspec.UNSET
     if images and images[0] is not None:
+        call.image_type = wanted.image_type()
         call.sha256 = hashlib.sha256(images[0]).hexdigest()
         call.bytes = len(images[0])
 

@@ -82,7 +82,7 @@ def test_a_file_whose_name_no_blob_can_have_is_an_error_that_says_what_to_do(tmp
 def test_the_demo_works_with_a_model_that_answers_in_cohere_s_format_alone(tmp_path: Path) -> None:
     Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
     Image.new("RGB", (64, 48), "blue").save(tmp_path / "blue.png")
-    done = demo(tmp_path, "--model", "Cohere-Embed-V5-Pro")
+    done = demo(tmp_path, "--model", "Cohere-Embed-V5-Pro", "--query-model", "Cohere-Embed-V5-Fast")
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 embedded by Cohere-Embed-V5-Pro" in done.stdout
 

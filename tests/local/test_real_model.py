@@ -75,10 +75,10 @@ def test_the_demo_asks_a_real_endpoint_with_the_key_of_the_environment(with_key:
     first, *lines = done.stdout.splitlines()
     assert MODEL in first
     assert "paid for" in first
-    # The health check, two pictures, and three queries.
-    assert len(calls(with_key)) == 6
+    # A word and a picture of the health check, two pictures, and three queries.
+    assert len(calls(with_key)) == 7
     # Of two pictures, one of them again as a query and again with two words, and of six words.
-    assert "4,008 tokens were paid for." in lines
+    assert "4,008 tokens were paid for, and those of a word and a small picture to begin with." in lines
     assert KEY not in done.stdout
 
 

@@ -17,7 +17,7 @@ from local.model.behaviour import Behaviour, Throttle
 from local.model.requests import Refusal
 from local.model.service import Service
 from tests.conftest import PATIENCE
-from tests.local.model.client import ENGLISH, IMAGES, TEXTS, V4, Client, data_url, png, token, vector_of
+from tests.local.model.client import ENGLISH, IMAGES, TEXTS, V4, Client, data_url, png, serve, token, vector_of
 
 # How it can be made to behave.
 
@@ -34,6 +34,16 @@ def test_calls_over_the_quota_are_429(model: Client) -> None:
     model.behave(throttle={"calls": 2, "window_s": 3600})
 
     assert [model.text("red").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_it_can_be_several_deployments_with_quotas_and_calls_of_their_own() -> None:
+    with serve("--also", "west") as first:
+        west = Client(f"{first.http.base_url}/west")
+        first.behave(throttle={"calls": 0, "window_s": 3600})
+        assert (first.text("red").status_code, west.text("red").status_code) == (429, 200)
+        assert [call["status"] for call in west.calls()["calls"]] == [200]
+        assert west.calls()["calls"][0]["route"] == TEXTS
+        west.http.close()
 
 
 def test_windows_follow_each_other_from_the_first_call_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +233,7 @@ def test_calls_are_remembered_with_what_was_asked(model: Client) -> None:
         "dimensions": 256,
         "inputs": 1,
         "text": "a boat",
+        "image_type": "image/png",
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "width": 64,
