@@ -127,7 +127,8 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
 def health(req: func.HttpRequest) -> func.HttpResponse:
     """Return whether the app works and, if not, what to fix."""
     try:
-        return routes.health(application().checks.recent())
+        checks = application().checks
+        return routes.health(checks.recent(), checks.dimensions)
     except SettingError as error:
         return http.error_response(503, "bad_settings", str(error))
 

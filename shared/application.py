@@ -42,6 +42,7 @@ class Application:
     identity: Identity
     rest: Rest
     model: ModelClient
+    query_model: ModelClient
     intake: Intake
     queries: Queries
     azure_ai_search: AzureAISearch
@@ -54,6 +55,7 @@ class Application:
         """Close every connection."""
         self.queries.close()
         self.model.close()
+        self.query_model.close()
         self.rest.close()
         self.identity.close()
 
@@ -87,7 +89,10 @@ def _build() -> Application:
     # Both clients share the certificate authorities: reading them takes 20 ms (2 vCPU Intel Xeon). SSL_CERT_FILE and
     # SSL_CERT_DIR may name others.
     tls = httpx.create_ssl_context()
-    model = ModelClient(settings, identity, tls)
+    model = ModelClient(settings, settings.foundry_model, identity, tls)
+    query_model = model
+    if settings.foundry_query_model != settings.foundry_model:
+        query_model = ModelClient(settings, settings.foundry_query_model, identity, tls)
     rest = Rest(settings, identity, tls)
     images, queues = Images(settings, rest), Queues(settings, rest)
     blobs = JsonBlobs(settings.embeddings_container, rest)
@@ -95,14 +100,15 @@ def _build() -> Application:
     records, reports, requests = RecordStore(space, blobs), ReportStore(space, blobs), RequestQueue(settings, queues)
     sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests)
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
-    queries = Queries(settings, space, QueryCache(settings, blobs), model)
+    queries = Queries(settings, space, QueryCache(settings, blobs), model, query_model)
     dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), requests)
-    checks = Checks(settings, identity, space, images, records, queues, model)
+    checks = Checks(settings, identity, space, images, records, queues, model, query_model)
     return Application(
         settings=settings,
         identity=identity,
         rest=rest,
         model=model,
+        query_model=query_model,
         intake=Intake(settings, records, requests, sync, reconcile),
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),

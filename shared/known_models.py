@@ -4,6 +4,12 @@ from typing import NamedTuple
 
 # The ends of ``FOUNDRY_ENDPOINT``; each is a wire format (shared/model).
 FOUNDRY_PATH, COHERE_PATH = "/models", "/providers/cohere/v2"
+# The media types of pictures that each of them takes: the API's documentation (README, "The API"), and Cohere's "Embed
+# API (v2)".
+_IMAGE_TYPES = {
+    FOUNDRY_PATH: frozenset({"image/png"}),
+    COHERE_PATH: frozenset({"image/jpeg", "image/png", "image/webp", "image/gif"}),
+}
 
 
 class Price(NamedTuple):
@@ -60,6 +66,11 @@ MODELS = (
         Price(0.08, "2026-11", "https://cohere.com/pricing"),
     ),
 )
+
+
+def image_types(endpoint: str) -> frozenset[str]:
+    """The media types of pictures that models take at this endpoint."""
+    return _IMAGE_TYPES[COHERE_PATH if endpoint.endswith(COHERE_PATH) else FOUNDRY_PATH]
 
 
 def known(deployment: str) -> KnownModel | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from shared.errors import SettingError
-from shared.known_models import COHERE_PATH, FOUNDRY_PATH, known
+from shared.known_models import COHERE_PATH, FOUNDRY_PATH, MODELS, known
 
 QueryRecords = Literal["full", "vector", "off"]
 
@@ -55,8 +55,9 @@ class StorageSettings:
 class Settings(StorageSettings):
     """The checked app settings. Sizes are in bytes and pixels, times in seconds, names as in the README's table."""
 
-    foundry_endpoint: str
+    foundry_endpoints: tuple[str, ...]
     foundry_model: str
+    foundry_query_model: str
     foundry_api_version: str
     foundry_scope: str
     foundry_api_key: str | None = field(repr=False)
@@ -80,10 +81,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read and check every setting; raises :class:`SettingError` with one message that names every problem."""
     read = _Reader(environment)
     storage = _storage(read)
+    model = read.text("FOUNDRY_MODEL", check=_deployment)
     settings = Settings(
         **vars(storage),
-        foundry_endpoint=read.text("FOUNDRY_ENDPOINT", check=_endpoint).rstrip("/"),
-        foundry_model=read.text("FOUNDRY_MODEL", check=_deployment),
+        foundry_endpoints=_endpoints(read.text("FOUNDRY_ENDPOINT", check=_no_endpoints)),
+        foundry_model=model,
+        foundry_query_model=read.optional("FOUNDRY_QUERY_MODEL", check=_deployment) or model,
         foundry_api_version=read.text("FOUNDRY_API_VERSION", "2024-05-01-preview", check=_visible),
         foundry_scope=read.text("FOUNDRY_SCOPE", "https://cognitiveservices.azure.com/.default", check=_visible),
         foundry_api_key=read.optional("FOUNDRY_API_KEY", check=_visible),
@@ -109,24 +112,31 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "IMAGES_CONTAINER and EMBEDDINGS_CONTAINER name the same container: they must differ, or every record would"
             " count as a new image"
         )
-    if problem := _unknown_to_the_model(settings):
-        read.problems.append(problem)
+    read.problems += _not_of_the_model(settings)
     read.raise_problems()
     return settings
 
 
-def _unknown_to_the_model(settings: Settings) -> str | None:
-    """What a known model does not have, if anything: it would refuse every call."""
-    model, dimensions = known(settings.foundry_model), settings.embedding_dimensions
-    if model is None:
-        return None
-    if dimensions is not None and dimensions not in model.dimensions:
+def _not_of_the_model(settings: Settings) -> list[str]:
+    """What known models do not have: they would refuse every call, or answer with vectors of another space."""
+    model, query_model = known(settings.foundry_model), known(settings.foundry_query_model)
+    dimensions, path = settings.embedding_dimensions, _path("".join(settings.foundry_endpoints[:1]))
+    problems = []
+    if model and dimensions is not None and dimensions not in model.dimensions:
         lengths = ", ".join(map(str, sorted(model.dimensions)))
-        return f"EMBEDDING_DIMENSIONS is {dimensions}: the vectors of {model.name} have {lengths}"
-    path = _path(settings.foundry_endpoint)
-    if path in _FOUNDRY_PATHS and path not in model.paths:
-        return f"FOUNDRY_ENDPOINT ends in {path}: {model.name} answers on {' and '.join(model.paths)} alone"
-    return None
+        problems.append(f"EMBEDDING_DIMENSIONS is {dimensions}: the vectors of {model.name} have {lengths}")
+    problems += [
+        f"FOUNDRY_ENDPOINT ends in {path}: {one.name} answers on {' and '.join(one.paths)} alone"
+        for one in dict.fromkeys((model, query_model))
+        if one and path in _FOUNDRY_PATHS and path not in one.paths
+    ]
+    if model and query_model and model.space != query_model.space:
+        together = " and ".join(one.name for one in MODELS if one.space == model.space)
+        problems.append(
+            f"FOUNDRY_QUERY_MODEL is {query_model.name}: its vectors cannot be compared with those of {model.name}."
+            f" One space have: {together}"
+        )
+    return problems
 
 
 def _path(endpoint: str) -> str:
@@ -285,7 +295,24 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _endpoint(value: str) -> str | None:
+def _endpoints(value: str) -> tuple[str, ...]:
+    return tuple(endpoint.rstrip("/") for endpoint in value.split(" ") if endpoint)
+
+
+def _no_endpoints(value: str) -> str | None:
+    endpoints = _endpoints(value)
+    if value != value.strip() or not endpoints:
+        return "it must be one endpoint, or several separated by blanks, with none around them"
+    if problem := next(filter(None, map(_no_endpoint, endpoints)), None):
+        return problem
+    if len(set(endpoints)) < len(endpoints):
+        return "it names an endpoint twice"
+    if len({endpoint.endswith(COHERE_PATH) for endpoint in endpoints}) > 1:
+        return f"its endpoints must all end in {FOUNDRY_PATH}, or all in {COHERE_PATH}"
+    return None
+
+
+def _no_endpoint(value: str) -> str | None:
     url = _URL.fullmatch(value)
     if url and url["host"].lower().endswith(_FOUNDRY_HOST) and (url["path"] or "").rstrip("/") not in _FOUNDRY_PATHS:
         return f"it must end in {' or '.join(_FOUNDRY_PATHS)}, as in https://<resource>.services.ai.azure.com/models"

@@ -19,8 +19,9 @@ from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
 from shared.errors import FailureCode, HeldCode
+from shared.known_models import image_types
 from shared.log import Report
-from shared.pictures.limits import PREPARATION
+from shared.pictures.limits import preparation_for
 from shared.settings import Settings
 from shared.storage.images import Images
 from shared.storage.names import image_names, is_addressable, space_of
@@ -96,6 +97,7 @@ class Reconcile:
     ) -> None:
         self._container, self._space = settings.images_container, space_of(settings)
         self._is_image = image_names(settings)
+        self._preparation = preparation_for(image_types(settings.foundry_endpoints[0]))
         self._images = images
         self._records = records
         self._reports = reports
@@ -230,7 +232,7 @@ class Reconcile:
                     if found.record is None and found.failure is None:
                         continue
                     found = found._replace(image=None)
-                if classify(found, audit):
+                if classify(found, audit, self._preparation):
                     self._request_sync(found, audit, workers)
 
     def _request_sync(self, found: Found, audit: Audit, workers: Workers) -> None:
@@ -293,8 +295,11 @@ class Reconcile:
         line.log("audit", logging.ERROR if outcome == "error" else logging.INFO)
 
 
-def classify(found: Found, audit: Audit) -> bool:
-    """Count one name in the audit's report; returns whether its image needs a sync."""
+def classify(found: Found, audit: Audit, preparation: int) -> bool:
+    """Count one name in the audit's report; returns whether its image needs a sync.
+
+    ``preparation`` is the one by which records are made now.
+    """
     image, record, failure = found
     report = audit.report
     if image is None:
@@ -303,7 +308,7 @@ def classify(found: Found, audit: Audit) -> bool:
     name, etag = image
     report.images += 1
     if record is not None and record.metadata.get("etag") == etag:
-        outdated = record.metadata.get("preparation") != str(PREPARATION)
+        outdated = record.metadata.get("preparation") != str(preparation)
         report.current += not outdated
         report.outdated += outdated
         report.text_refused += "text_refused" in record.metadata
@@ -312,7 +317,7 @@ def classify(found: Found, audit: Audit) -> bool:
         refreshed = outdated and report.refresh
         audit.calls += refreshed
         return refreshed or failure is not None
-    if failure is not None and _is_current_failure(failure.metadata, etag):
+    if failure is not None and _is_current_failure(failure.metadata, etag, preparation):
         code = failure.metadata.get("code", "")
         report.failed[code] = report.failed.get(code, 0) + 1
         retry = _should_retry(code, failure.metadata, report.retry_failures)
@@ -329,8 +334,8 @@ def classify(found: Found, audit: Audit) -> bool:
     return True
 
 
-def _is_current_failure(metadata: dict[str, str], etag: str) -> bool:
-    return metadata.get("etag") == etag and metadata.get("preparation") == str(PREPARATION)
+def _is_current_failure(metadata: dict[str, str], etag: str, preparation: int) -> bool:
+    return metadata.get("etag") == etag and metadata.get("preparation") == str(preparation)
 
 
 def _should_retry(code: str, metadata: dict[str, str], requested: bool | list[FailureCode]) -> bool:

@@ -3,20 +3,33 @@
 Shapes: Cohere's "Embed API (v2)". Models from Embed 4 on answer on it, and from Embed 5 on on it alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pybase64
 
-from shared.errors import ModelMisconfigured, ModelUnavailable
-from shared.known_models import COHERE_PATH
-from shared.model.wire_format import InputType, ModelAnswer, ModelOptions, broken, checked, count, if_it_is
+from shared.errors import ModelMisconfigured
+from shared.known_models import COHERE_PATH, image_types
+from shared.model.wire_format import (
+    Input,
+    InputType,
+    ModelAnswer,
+    ModelOptions,
+    broken,
+    count,
+    if_it_is,
+    in_list,
+    miscounted,
+    shared_out,
+)
 
 FIELDS: Mapping[str, str] = {
     "output_dimension": "dimensions",
     "embedding_types": "encoding_format",
     "input_type": "input_type",
 }
+IMAGE_TYPES = image_types(COHERE_PATH)
+MAX_TEXTS, MAX_IMAGES = 96, 96
 # It has none for a text that is neither searched for nor found: as a feature of something else comes closest.
 _INPUT_TYPES: dict[InputType, str] = {
     "document": "search_document",
@@ -62,44 +75,8 @@ def headers(options: ModelOptions) -> dict[str, str]:
     return {}
 
 
-def image_request(model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
-    """One of ``inputs``, with the text before the picture."""
-    parts = [b'{"type":"image_url","image_url":{"url":"data:image/png;base64,', pybase64.b64encode(png), b'"}}']
-    if text is not None:
-        parts.insert(0, b'{"type":"text","text":' + msgspec.json.encode(text) + b"},")
-    return _request(model, b"inputs", [b'{"content":[', *parts, b"]}"], options)
-
-
-def text_request(model: str, text: str, options: ModelOptions) -> list[bytes]:
-    """One of ``texts``."""
-    return _request(model, b"texts", [msgspec.json.encode(text)], options)
-
-
-def read_answer(content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
-    """The one embedding in the encoding that was asked for, and what it cost; this format names no model."""
-    if not content:
-        message = f"{host} answered 200 with an empty body: check FOUNDRY_ENDPOINT, which must end in {COHERE_PATH}."
-        raise ModelMisconfigured(message, status=200)
-    try:
-        answer = msgspec.json.decode(content, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise broken(error) from error
-    embeddings = answer.embeddings.get(options.requested_encoding, [])
-    if len(embeddings) != 1:
-        raise ModelUnavailable(f"The model answered one input with {len(embeddings)} embeddings", status=200)
-    tokens = _tokens(answer.meta)
-    return ModelAnswer(checked(embeddings[0], options, model), tokens, tokens)
-
-
-def _tokens(meta: msgspec.Raw) -> int | None:
-    """Those of texts and pictures together; ``None`` if neither is there."""
-    billed = if_it_is(_Billed, (if_it_is(_Meta, meta) or _Meta()).billed_units) or _Billed()
-    counts = [count(if_it_is(float, tokens)) for tokens in (billed.input_tokens, billed.image_tokens)]
-    known = [tokens for tokens in counts if tokens is not None]
-    return sum(known) if known else None
-
-
-def _request(model: str, name: bytes, item: list[bytes], options: ModelOptions) -> list[bytes]:
+def request(model: str, inputs: Sequence[Input], options: ModelOptions) -> list[bytes]:
+    """``texts``, or ``inputs`` that each have the text before the picture."""
     fields: dict[str, object] = {
         # Without a word about it, a text that is too long would be cut.
         "truncate": "NONE",
@@ -110,5 +87,40 @@ def _request(model: str, name: bytes, item: list[bytes], options: ModelOptions) 
     }
     if options.dimensions is not None:
         fields["output_dimension"] = options.dimensions
-    start = msgspec.json.encode(fields)[:-1] + b',"' + name + b'":['
-    return [start + item[0], *item[1:], b"]}"]
+    name = b"texts" if inputs[0].image is None else b"inputs"
+    return in_list(msgspec.json.encode(fields)[:-1] + b',"' + name + b'":', map(_item, inputs))
+
+
+def read_answers(content: bytes, host: str, inputs: Sequence[Input], options: ModelOptions) -> list[ModelAnswer]:
+    """The embeddings in the encoding that was asked for, and what they cost; this format names no model."""
+    if not content:
+        message = f"{host} answered 200 with an empty body: check FOUNDRY_ENDPOINT, which must end in {COHERE_PATH}."
+        raise ModelMisconfigured(message, status=200)
+    try:
+        answer = msgspec.json.decode(content, type=_Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise broken(error) from error
+    embeddings = answer.embeddings.get(options.requested_encoding, [])
+    if len(embeddings) != len(inputs):
+        raise miscounted(len(inputs), len(embeddings))
+    tokens = _tokens(answer.meta, inputs)
+    return [ModelAnswer(vector, spent, spent) for vector, spent in zip(embeddings, tokens, strict=True)]
+
+
+def _tokens(meta: msgspec.Raw, inputs: Sequence[Input]) -> list[int | None]:
+    """Those of each input, its text's and its picture's together; ``None`` if neither is there."""
+    billed = if_it_is(_Billed, (if_it_is(_Meta, meta) or _Meta()).billed_units) or _Billed()
+    of_texts = shared_out(count(if_it_is(float, billed.input_tokens)), [len(one.text or "") for one in inputs])
+    of_images = shared_out(count(if_it_is(float, billed.image_tokens)), [1] * len(inputs))
+    return [
+        None if text is None and image is None else (text or 0) + (image or 0)
+        for text, image in zip(of_texts, of_images, strict=True)
+    ]
+
+
+def _item(one: Input) -> list[bytes]:
+    if one.image is None:
+        return [msgspec.json.encode(one.text)]
+    text = b"" if one.text is None else b'{"type":"text","text":' + msgspec.json.encode(one.text) + b"},"
+    head = f'{{"type":"image_url","image_url":{{"url":"data:{one.image_type};base64,'.encode()
+    return [b'{"content":[' + text + head, pybase64.b64encode(one.image), b'"}}]}']

@@ -3,15 +3,29 @@
 Shapes: the API's TypeSpec (``Azure/azure-rest-api-specs``, ``ai/ModelInference``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pybase64
 
-from shared.errors import ModelMisconfigured, ModelUnavailable
-from shared.model.wire_format import ModelAnswer, ModelOptions, broken, checked, count, if_it_is
+from shared.errors import ModelMisconfigured
+from shared.known_models import FOUNDRY_PATH, image_types
+from shared.model.wire_format import (
+    Input,
+    ModelAnswer,
+    ModelOptions,
+    broken,
+    count,
+    if_it_is,
+    in_list,
+    miscounted,
+    shared_out,
+)
 
 FIELDS: Mapping[str, str] = {}
+IMAGE_TYPES = image_types(FOUNDRY_PATH)
+# "Embed" model cards.
+MAX_TEXTS, MAX_IMAGES = 96, 1
 
 
 class Embedding(msgspec.Struct, kw_only=True):
@@ -47,6 +61,7 @@ class _Vector(msgspec.Struct):
     """The part of an embedding that counts."""
 
     embedding: list[float]
+    index: msgspec.Raw = _NULL
 
 
 class _ReceivedAnswer(msgspec.Struct):
@@ -75,21 +90,19 @@ def headers(options: ModelOptions) -> dict[str, str]:
     return {"extra-parameters": "pass-through"} if options.extras else {}
 
 
-def image_request(model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
-    """One item of ``input``, with the text as its second field."""
-    item = [b'{"image":"data:image/png;base64,', pybase64.b64encode(png), b'"']
-    if text is not None:
-        item += [b',"text":', msgspec.json.encode(text)]
-    return _request(model, [*item, b"}"], options)
+def request(model: str, inputs: Sequence[Input], options: ModelOptions) -> list[bytes]:
+    """One item of ``input`` each: a text as it is, and a picture with its text as the second field."""
+    fields: dict[str, object] = {**options.extras, "model": model, "input_type": options.input_type}
+    if options.dimensions is not None:
+        fields["dimensions"] = options.dimensions
+    if options.requested_encoding != "float":
+        fields["encoding_format"] = options.requested_encoding
+    return in_list(msgspec.json.encode(fields)[:-1] + b',"input":', map(_item, inputs))
 
 
-def text_request(model: str, text: str, options: ModelOptions) -> list[bytes]:
-    """One item of ``input``."""
-    return _request(model, [msgspec.json.encode(text)], options)
-
-
-def read_answer(content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
-    """The one embedding of the list, what it cost, and the model's own name."""
+def read_answers(content: bytes, host: str, inputs: Sequence[Input], options: ModelOptions) -> list[ModelAnswer]:
+    """The embeddings of the list, what they cost, and the model's own name."""
+    del options
     if not content:
         raise ModelMisconfigured(
             f"{host} answered 200 with an empty body, as it does when FOUNDRY_ENDPOINT lacks its"
@@ -100,21 +113,33 @@ def read_answer(content: bytes, host: str, options: ModelOptions, model: str) ->
         answer = msgspec.json.decode(content, type=_ReceivedAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise broken(error) from error
-    if len(answer.data) != 1:
-        raise ModelUnavailable(f"The model answered one input with {len(answer.data)} embeddings", status=200)
+    if len(answer.data) != len(inputs):
+        raise miscounted(len(inputs), len(answer.data))
     usage = if_it_is(dict, answer.usage) or {}
-    return ModelAnswer(
-        checked(answer.data[0].embedding, options, model),
-        count(usage.get("prompt_tokens")),
-        count(usage.get("total_tokens")),
-        if_it_is(str, answer.model) or None,
+    weights = [len(one.text or "") for one in inputs]
+    prompt_tokens, total_tokens = (
+        shared_out(count(usage.get(name)), weights) for name in ("prompt_tokens", "total_tokens")
     )
+    name = if_it_is(str, answer.model) or None
+    return [
+        ModelAnswer(vector.embedding, prompt, total, name)
+        for vector, prompt, total in zip(_in_order(answer.data), prompt_tokens, total_tokens, strict=True)
+    ]
 
 
-def _request(model: str, item: list[bytes], options: ModelOptions) -> list[bytes]:
-    fields: dict[str, object] = {**options.extras, "model": model, "input_type": options.input_type}
-    if options.dimensions is not None:
-        fields["dimensions"] = options.dimensions
-    if options.requested_encoding != "float":
-        fields["encoding_format"] = options.requested_encoding
-    return [msgspec.json.encode(fields)[:-1] + b',"input":[' + item[0], *item[1:], b"]}"]
+def _in_order(data: list[_Vector]) -> list[_Vector]:
+    """By their indices; as they came where those are not what the API says."""
+    by_index = {if_it_is(int, vector.index): vector for vector in data}
+    try:
+        return [by_index[index] for index in range(len(data))]
+    except KeyError:
+        return data
+
+
+def _item(one: Input) -> list[bytes]:
+    if one.image is None:
+        return [msgspec.json.encode(one.text)]
+    item = [f'{{"image":"data:{one.image_type};base64,'.encode(), pybase64.b64encode(one.image), b'"']
+    if one.text is not None:
+        item += [b',"text":', msgspec.json.encode(one.text)]
+    return [*item, b"}"]

@@ -7,7 +7,7 @@ A wire format is a module (:mod:`shared.model.foundry`, :mod:`shared.model.coher
 import email.utils
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -28,6 +28,8 @@ _OUR_FIELDS = {"model", "input_type", "dimensions", "encoding_format"}
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _WAIT_IN_WORDS = re.compile(r"(?:wait|retry after|try again in)\s+([0-9]{1,12})\s+second", re.IGNORECASE)
 _NOT_ALLOWED = re.compile(r"[Ee]xtra (?:parameters|inputs) \[?([^\]]*)\]? are not")
+# Bytes of a part that is worth sending by itself rather than copying.
+_SMALL = 65_536
 _API_VERSION = re.compile(r"api[-_ ]?version", re.IGNORECASE)
 # How pydantic quotes the input in the text of an error, up to the fields that may follow or the end.
 _QUOTED_INPUT = re.compile(r"input_value=.*?(?=, input_type=|$)")
@@ -56,9 +58,19 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class Input:
+    """What becomes one vector: a picture, a text, or both. The picture is a file of a type that the format takes."""
+
+    image: bytes | None = field(default=None, repr=False)
+    text: str | None = None
+    image_type: str = "image/png"
+
+
+@dataclass(frozen=True)
 class ModelAnswer:
     """One embedding as the model returned it; token counts are ``None`` if it did not report them.
 
+    Of a call for several inputs the model reports the tokens of all: they are shared out, and add up to what it said.
     ``model`` is the service's own name for the model, ``None`` if it gave none: some deployments leave it empty.
     """
 
@@ -74,6 +86,15 @@ class WireFormat(Protocol):
     FIELDS: Mapping[str, str]
     """How it calls the fields that callers and settings choose, and how this app does, where the two differ."""
 
+    IMAGE_TYPES: frozenset[str]
+    """The media types of pictures that it takes."""
+
+    MAX_TEXTS: int
+    """How many texts one call takes."""
+
+    MAX_IMAGES: int
+    """How many pictures, with texts or without, one call takes."""
+
     def route(self, *, has_image: bool) -> str:
         """The path of a request below ``FOUNDRY_ENDPOINT``."""
 
@@ -83,17 +104,16 @@ class WireFormat(Protocol):
     def headers(self, options: ModelOptions) -> dict[str, str]:
         """What its requests need besides what all have."""
 
-    def image_request(self, model: str, png: bytes, text: str | None, options: ModelOptions) -> list[bytes]:
-        """The JSON body of a request for an image, fused with a text if there is one, in parts to be sent in order.
+    def request(self, model: str, inputs: Sequence[Input], options: ModelOptions) -> list[bytes]:
+        """The JSON body of a request for these inputs, all with pictures or all without, in parts to be sent in order.
 
         Megabytes of base64 need no escaping: they go through no JSON encoder and are never copied.
         """
 
-    def text_request(self, model: str, text: str, options: ModelOptions) -> list[bytes]:
-        """The JSON body of a request for a text, in parts to be sent in order."""
-
-    def read_answer(self, content: bytes, host: str, options: ModelOptions, model: str) -> ModelAnswer:
-        """Check the body of a 200 before anything trusts it: one vector of the right length, finite, not all zero.
+    def read_answers(
+        self, content: bytes, host: str, inputs: Sequence[Input], options: ModelOptions
+    ) -> list[ModelAnswer]:
+        """Read the body of a 200: one vector for each input, in their order, none of them checked.
 
         Raises :class:`~shared.errors.ModelUnavailable` for a broken answer and
         :class:`~shared.errors.ModelMisconfigured` for one that only a wrong setting explains.
@@ -136,6 +156,42 @@ def broken(error: Exception) -> ModelUnavailable:
     return ModelUnavailable(f"The model's answer does not have the API's shape: {error}", status=200)
 
 
+def miscounted(inputs: int, embeddings: int) -> ModelUnavailable:
+    """The error for an answer with more or fewer vectors than there were inputs."""
+    return ModelUnavailable(f"The model answered {inputs} inputs with {embeddings} embeddings", status=200)
+
+
+def in_list(start: bytes, items: Iterable[list[bytes]]) -> list[bytes]:
+    """The parts of a body that ends in a list of these items. Small parts are joined: each is a packet of its own."""
+    parts, small = [], bytearray(start)
+    for index, item in enumerate(items):
+        small += b"," if index else b"["
+        for part in item:
+            if len(part) < _SMALL:
+                small += part
+            else:
+                parts += [bytes(small), part]
+                small.clear()
+    return [*parts, bytes(small) + b"]}"]
+
+
+def shared_out(tokens: int | None, weights: Sequence[int]) -> list[int | None]:
+    """The tokens of one call by the weights of its inputs: whole numbers that add up to them."""
+    if tokens is None:
+        return [None] * len(weights)
+    if not any(weights):
+        weights = [1] * len(weights)
+    total = sum(weights)
+    shares: list[int | None] = []
+    before = counted = 0
+    for weight in weights:
+        counted += weight
+        until = tokens * counted // total
+        shares.append(until - before)
+        before = until
+    return shares
+
+
 def if_it_is[Shape](shape: type[Shape], value: msgspec.Raw) -> Shape | None:
     """What may have any shape, if it has this one. A good vector was paid for: nothing beside it makes it a bad one."""
     try:
@@ -159,8 +215,11 @@ def failure(
     ``fields`` are those of :class:`WireFormat`: an error that names one is about it.
     """
     error = read_error(content)
-    named = {ours for theirs, ours in (fields or {}).items() if theirs in error.message}
-    error = replace(error, fields=error.fields | named)
+    refusal = _refusal(error, has_text)
+    if refusal != "text_not_supported":
+        # Where it speaks of the text beside a picture, a field that it names explains what it says of the text.
+        named = {ours for theirs, ours in (fields or {}).items() if theirs in error.message}
+        error = replace(error, fields=error.fields | named)
     message = f"The model answered {status}: {': '.join(filter(None, (error.code, error.message))) or '(no body)'}"
     if status in {408, 429} or status >= 500:
         return ModelUnavailable(message, status=status, retry_after=requested_wait(headers, error))
@@ -168,7 +227,7 @@ def failure(
     if status not in _REFUSALS or error.code.lower() in _MISCONFIGURED_CODES or ours:
         advised = f"{message}. {_ADVICE.get(status, '')}".rstrip()
         return ModelMisconfigured(advised, status=status, fields=error.fields)
-    return ModelRefused(_refusal(error, has_text), message, status=status)
+    return ModelRefused(refusal, message, status=status)
 
 
 def requested_wait(headers: Mapping[str, str], error: ServiceError) -> float | None:

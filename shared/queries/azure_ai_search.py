@@ -18,11 +18,11 @@ from shared.errors import ModelMisconfigured, ModelUnavailable, PictureError, Qu
 from shared.log import MESSAGE_LIMIT
 from shared.model.wire_format import InputType, ModelOptions
 from shared.parsing import split_path
+from shared.queries.cache import Failure
 from shared.queries.data_urls import decode_image
 from shared.queries.queries import (
     MAX_QUERIES,
     Answer,
-    Failure,
     ImageSource,
     Outcome,
     Queries,

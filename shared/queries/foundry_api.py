@@ -124,9 +124,9 @@ def read_image(image: bytes, parameters: Mapping[str, str], *, target: str = "bo
 
 def query_options(options: EmbeddingsOptions, settings: Settings, *, deadline: float, fresh: bool) -> QueryOptions:
     """How to embed the queries; raises :class:`~shared.errors.QueryError` if they name another model than deployed."""
-    deployed = settings.foundry_model
-    if options.model not in (None, deployed):
-        message = f"Unknown model: {options.model[:100]}. This app serves {deployed}."
+    deployed = dict.fromkeys((settings.foundry_model, settings.foundry_query_model))
+    if options.model is not None and options.model not in deployed:
+        message = f"Unknown model: {options.model[:100]}. This app serves {' and '.join(deployed)}."
         raise QueryError("unknown_model", message, target="model")
     model_options = ModelOptions(
         input_type=options.input_type,
@@ -134,16 +134,16 @@ def query_options(options: EmbeddingsOptions, settings: Settings, *, deadline: f
         encoding_format=options.encoding_format,
         extras=options.extras,
     )
-    return QueryOptions(model_options, deadline, fresh, _set_by_caller(options))
+    return QueryOptions(model_options, deadline, fresh, _set_by_caller(options), options.model)
 
 
-def write_answers(answers: list[Answer], options: EmbeddingsOptions, settings: Settings) -> EmbeddingsAnswer:
+def write_answers(answers: list[Answer], options: EmbeddingsOptions) -> EmbeddingsAnswer:
     """The body of a 200, with the vectors in the order of the inputs."""
     data = [
         Embedding(index=index, embedding=_encode(answer.record.embedding, options.encoding_format))
         for index, answer in enumerate(answers)
     ]
-    return EmbeddingsAnswer(id=answers[0].record.id, model=settings.foundry_model, data=data, usage=_usage(answers))
+    return EmbeddingsAnswer(id=answers[0].record.id, model=answers[0].record.model, data=data, usage=_usage(answers))
 
 
 def model_info(model: str) -> ModelInfo:

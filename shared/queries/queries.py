@@ -11,13 +11,22 @@ from typing import Literal
 import msgspec
 
 from shared.clock import now
-from shared.errors import ModelError, ModelMisconfigured, ModelUnavailable, PictureError, QueryError, StorageError
+from shared.errors import (
+    ModelError,
+    ModelMisconfigured,
+    ModelRefused,
+    ModelUnavailable,
+    PictureError,
+    QueryError,
+    StorageError,
+    WrongSpace,
+)
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, ModelClient, Schedule
-from shared.model.wire_format import ModelAnswer, ModelOptions
-from shared.pictures.limits import PREPARATION, Limits
+from shared.model.wire_format import Input, ModelAnswer, ModelOptions
+from shared.pictures.limits import Limits, Prepared
 from shared.pictures.prepare import prepare
-from shared.queries.cache import QueryCache, log_storage_error
+from shared.queries.cache import Failure, Found, QueryCache, log_storage_error
 from shared.queries.records import QueryRecord, query_path
 from shared.settings import Settings
 from shared.storage.memory_budget import MemoryBudget
@@ -27,12 +36,14 @@ from shared.storage.space import Space
 # The maximum of Cohere's own API in one call ("Embed" API reference).
 MAX_QUERIES = 96
 
-# The PNGs of a request are made before any call, so that nothing is charged for a request with a wrong input; so many
-# bytes of them are kept in the process.
-_MAX_KEPT_PNGS = 128 * 2**20
+# The pictures of a request are prepared before any call, so that nothing is charged for a request with a wrong input.
+# So many bytes of them are kept in the process.
+_MAX_KEPT_BYTES = 128 * 2**20
+
+# "20 MB" a request ("Embed API"), as base64, which takes a third more than the pictures.
+_MAX_BATCH_BYTES = 14_000_000
 
 Cache = Literal["hit", "miss", "mixed"]
-type Failure = QueryError | ModelError | StorageError
 
 
 @dataclass(kw_only=True)
@@ -72,13 +83,14 @@ class QueryOptions:
     """How queries are embedded, and by when they are answered (``time.monotonic``). ``fresh`` bypasses the cache.
 
     ``chosen`` names the options that the caller set: if the model does not support one, the caller is at fault, not the
-    app's settings.
+    app's settings. ``model_name`` is the deployment that the caller named.
     """
 
     model: ModelOptions
     deadline: float
     fresh: bool = False
     chosen: frozenset[str] = frozenset()
+    model_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,13 +109,14 @@ type Outcome = Answer | Failure
 class _ValidQuery:
     """A query that passed all checks: its key, and the cached record if there is one.
 
-    Else the PNG for the model, if there was room to keep it: ``None`` means that it is made again when its turn comes.
+    Else the picture for the model, if there was room to keep it: ``None`` means that it is prepared again when its turn
+    comes.
     """
 
     query: Query
     key: str
     image_sha256: str | None
-    png: bytes | None
+    picture: Prepared | None
     record: QueryRecord | None
 
 
@@ -117,13 +130,17 @@ class _Unexpected:
 class Queries:
     """Answers queries. Safe to call from many threads."""
 
-    def __init__(self, settings: Settings, space: Space, cache: QueryCache, model: ModelClient) -> None:
+    def __init__(
+        self, settings: Settings, space: Space, cache: QueryCache, model: ModelClient, query_model: ModelClient
+    ) -> None:
         self._settings = settings
         self._space = space
         self._cache = cache
         self._model = model
-        self._limits = Limits.of(settings)
-        self._kept_pngs = MemoryBudget(_MAX_KEPT_PNGS)
+        self._query_model = query_model
+        # The one for queries speaks the same format.
+        self._limits = Limits.of(settings, model.image_types)
+        self._kept_pictures = MemoryBudget(_MAX_KEPT_BYTES)
         # Threads start as they are needed; the model client has an in-flight limit of its own.
         self._pool = ThreadPoolExecutor(settings.foundry_concurrency, thread_name_prefix="queries")
 
@@ -189,44 +206,69 @@ class Queries:
             yield [one for one in validated if not isinstance(one, _Unexpected)]
         finally:
             for one in validated:
-                if isinstance(one, _ValidQuery) and one.png is not None:
-                    self._kept_pngs.release(len(one.png))
+                if isinstance(one, _ValidQuery) and one.picture is not None:
+                    self._kept_pictures.release(len(one.picture.file))
 
     def _embed_all(
         self, queries: list[_ValidQuery], options: QueryOptions, report: QueryReport, *, stop_at_error: bool
     ) -> list[Outcome]:
         """An answer or an error for each query. After an error with ``stop_at_error``, the rest get the same error."""
         # A query that a request repeats is embedded once.
-        distinct = list({query.key: query for query in queries}.values())
+        distinct = {query.key: query for query in queries}
         errors: list[Failure] = []
 
-        def embed(query: _ValidQuery) -> Outcome:
+        def embed(batch: list[_ValidQuery]) -> Found:
             if stop_at_error and errors:
-                return errors[0]
-            outcome = self._embed(query, options)
-            if not isinstance(outcome, Answer):
-                errors.append(outcome)
-            return outcome
+                return {query.key: (errors[0], True) for query in batch}
+            found = self._embed(batch, options)
+            errors.extend(outcome for outcome, _ in found.values() if not isinstance(outcome, QueryRecord))
+            return found
 
+        found: Found = {key: (query.record, True) for key, query in distinct.items() if query.record is not None}
         with report.step("embed"):
-            outcomes = self._map(embed, distinct)
-        answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+            for some in self._map(
+                embed, self._batches([one for one in distinct.values() if one.record is None], options)
+            ):
+                found |= some
+            made = [outcome for outcome, cached in found.values() if isinstance(outcome, QueryRecord) and not cached]
+            self._map(lambda record: self._cache.store(self._space_name(options), record), made)
+        outcomes = [self._outcome(*found[query.key], options) for query in queries]
+        answers = {outcome.record.id: outcome for outcome in outcomes if isinstance(outcome, Answer)}.values()
         report.inputs += len(queries)
-        report.cache = cache_use(answers)
+        report.cache = cache_use(list(answers))
         report.total_tokens = sum(answer.record.total_tokens or 0 for answer in answers if not answer.cached)
-        by_key = dict(zip([query.key for query in distinct], outcomes, strict=True))
-        return [by_key[query.key] for query in queries]
+        return outcomes
+
+    def _batches(self, queries: list[_ValidQuery], options: QueryOptions) -> list[list[_ValidQuery]]:
+        """The queries by the calls that embed them: as many texts or images in one as the model takes."""
+        batches: list[list[_ValidQuery]] = []
+        for has_image in (False, True):
+            most, size = self._model_for(options).max_inputs(has_image=has_image), 0
+            batch: list[_ValidQuery] = []
+            for query in queries:
+                if (query.query.image is not None) != has_image:
+                    continue
+                # An image that is prepared only when its turn comes takes part in no batch: its size is not known.
+                added = 0 if not has_image else _MAX_BATCH_BYTES if query.picture is None else len(query.picture.file)
+                if batch and (len(batch) == most or size + added > _MAX_BATCH_BYTES):
+                    batches.append(batch)
+                    batch, size = [], 0
+                batch.append(query)
+                size += added
+            if batch:
+                batches.append(batch)
+        return batches
 
     def _map[Item, Result](self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Do the work for all items, in parallel if there are several."""
-        return [work(items[0])] if len(items) == 1 else list(self._pool.map(work, items))
+        return [work(item) for item in items] if len(items) <= 1 else list(self._pool.map(work, items))
 
     def _validate(self, query: Query, options: QueryOptions) -> _ValidQuery:
         """Check the query and look it up, then prepare its image if a model call is due; raises ``QueryError``."""
         self._check_time(options.deadline)
         if query.image is None:
             _check_text(query.text or "", query.target)
-            key = self._key(None, query.text, options.model)
+            key = self._key(None, query.text, options)
             return _ValidQuery(query, key, None, None, self._find(key, options))
         with query.open_image(options.deadline) as image:
             if len(image) > self._settings.image_max_bytes:
@@ -234,15 +276,15 @@ class Queries:
                 message = f"The image has {len(image):,} bytes; {most}."
                 raise QueryError("too_many_bytes", message, status=413, target=query.target)
             image_sha256 = hashlib.sha256(image).hexdigest()
-            key = self._key(image_sha256, query.text, options.model)
+            key = self._key(image_sha256, query.text, options)
             record = self._find(key, options)
-            png = None
+            picture = None
             if record is None:
                 self._check_time(options.deadline)
-                png = self._prepare(image, query.target)
-        if png is not None and not self._kept_pngs.try_reserve(len(png)):
-            png = None
-        return _ValidQuery(query, key, image_sha256, png, record)
+                picture = self._prepare(image, query.target)
+        if picture is not None and not self._kept_pictures.try_reserve(len(picture.file)):
+            picture = None
+        return _ValidQuery(query, key, image_sha256, picture, record)
 
     def _check_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
@@ -255,21 +297,22 @@ class Queries:
     def _find(self, key: str, options: QueryOptions) -> QueryRecord | None:
         return None if options.fresh else self._cache.find(self._space_name(options), key)
 
-    def _key(self, image_sha256: str | None, text: str | None, options: ModelOptions) -> str:
+    def _key(self, image_sha256: str | None, text: str | None, query_options: QueryOptions) -> str:
         """A hash of everything that decides the embedding."""
+        options = query_options.model
         parts = (
-            self._settings.foundry_model,
+            self._model_for(query_options).model,
             options.dimensions,
             options.input_type,
             options.requested_encoding,
             sorted(options.extras.items()),
-            None if image_sha256 is None else PREPARATION,
+            None if image_sha256 is None else self._limits.preparation,
             image_sha256,
             text,
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
-    def _prepare_again(self, valid: _ValidQuery, deadline: float) -> bytes:
+    def _prepare_again(self, valid: _ValidQuery, deadline: float) -> Prepared:
         query = valid.query
         with query.open_image(deadline) as image:
             if hashlib.sha256(image).hexdigest() != valid.image_sha256:
@@ -278,66 +321,97 @@ class Queries:
                 raise QueryError("image_not_readable", message, target=query.target)
             return self._prepare(image, query.target)
 
-    def _prepare(self, image: bytes, target: str) -> bytes:
+    def _prepare(self, image: bytes, target: str) -> Prepared:
         try:
-            return prepare(image, self._limits).png
+            return prepare(image, self._limits)
         except PictureError as error:
             status = 413 if error.code == "too_many_pixels" else 400
             raise QueryError(error.code, str(error), status=status, target=target) from error
 
-    def _embed(self, valid: _ValidQuery, options: QueryOptions) -> Outcome:
-        space = self._space_name(options)
-        path = query_path(space, valid.key) if self._settings.query_records != "off" else None
-        if valid.record is not None:
-            return Answer(valid.record, cached=True, path=path)
+    def _embed(self, batch: list[_ValidQuery], options: QueryOptions) -> Found:
+        """By key the answer or the error of each query of a batch, and whether it cost no call of this request."""
+        by_key = {query.key: query for query in batch}
         try:
             self._check_time(options.deadline)
-            record, cached = self._cache.single_flight(
-                space,
-                valid.key,
-                lambda: self._call_model(valid, options),
+            found = self._cache.single_flight(
+                self._space_name(options),
+                list(by_key),
+                lambda keys: self._call_model([by_key[key] for key in keys], options),
                 deadline=options.deadline,
                 fresh=options.fresh,
             )
-        except ModelMisconfigured as error:
-            if unsupported := error.fields & options.chosen:
-                message = f"The model does not support this option. {error}"
-                return QueryError("parameter_not_supported", message, status=422, target=min(unsupported))
-            return error
-        except (ModelError, QueryError, StorageError) as error:
-            return error
-        return Answer(record, cached=cached, path=path)
+        except ModelUnavailable as error:
+            return dict.fromkeys(by_key, (error, False))
+        for key, (outcome, cached) in found.items():
+            if isinstance(outcome, ModelRefused):
+                target = by_key[key].query.target
+                found[key] = QueryError(outcome.code, str(outcome), status=outcome.status or 400, target=target), cached
+        return found
 
-    def _call_model(self, valid: _ValidQuery, query_options: QueryOptions) -> QueryRecord:
-        query, options = valid.query, query_options.model
+    def _outcome(self, found: QueryRecord | Failure, cached: bool, options: QueryOptions) -> Outcome:
+        if isinstance(found, QueryRecord):
+            kept = self._settings.query_records != "off"
+            return Answer(found, cached, query_path(self._space_name(options), found.id) if kept else None)
+        if isinstance(found, ModelMisconfigured) and (unsupported := found.fields & options.chosen):
+            message = f"The model does not support this option. {found}"
+            return QueryError("parameter_not_supported", message, status=422, target=min(unsupported))
+        return found
+
+    def _call_model(self, batch: list[_ValidQuery], query_options: QueryOptions) -> list[QueryRecord | Failure]:
+        options = query_options.model
         schedule = Schedule(time.monotonic() + MAX_TOTAL_WAIT, query_options.deadline, urgent=True)
-        if query.image is None:
-            answer = self._model.embed_text(query.text or "", options, schedule)
-        else:
-            png = valid.png or self._prepare_again(valid, schedule.deadline)
-            answer = self._model.embed_image(png, query.text, options, schedule)
-        self._compare(answer, options)
+        try:
+            inputs = [self._input(valid, schedule.deadline) for valid in batch]
+        except (QueryError, ModelError, StorageError) as error:
+            return [error] * len(batch)
+        answers = self._model_for(query_options).embed_all(inputs, options, schedule)
+        return [self._record(valid, answer, query_options) for valid, answer in zip(batch, answers, strict=True)]
+
+    def _input(self, valid: _ValidQuery, deadline: float) -> Input:
+        if valid.query.image is None:
+            return Input(text=valid.query.text or "")
+        picture = valid.picture or self._prepare_again(valid, deadline)
+        return Input(picture.file, valid.query.text, picture.file_type)
+
+    def _record(
+        self, valid: _ValidQuery, answer: ModelAnswer | ModelError, query_options: QueryOptions
+    ) -> QueryRecord | Failure:
+        if isinstance(answer, ModelError):
+            return answer
+        options = query_options.model
+        try:
+            self._compare(answer, query_options)
+        except WrongSpace as error:
+            return error
         return QueryRecord(
             id=valid.key,
             image_sha256=valid.image_sha256,
-            text=query.text if self._settings.query_records == "full" else None,
-            model=self._settings.foundry_model,
+            text=valid.query.text if self._settings.query_records == "full" else None,
+            model=self._model_for(query_options).model,
             input_type=options.input_type,
             encoding_format=options.requested_encoding,
             dimensions=len(answer.embedding),
-            preparation=None if query.image is None else PREPARATION,
+            preparation=None if valid.query.image is None else self._limits.preparation,
             prompt_tokens=answer.prompt_tokens,
             total_tokens=answer.total_tokens,
             embedded_at=now(),
             embedding=answer.embedding,
         )
 
-    def _compare(self, answer: ModelAnswer, options: ModelOptions) -> None:
+    def _model_for(self, options: QueryOptions) -> ModelClient:
+        """The model that the caller named; else the one for queries, or for what is compared with queries."""
+        by_type = self._query_model if options.model.input_type == "query" else self._model
+        named = (one for one in (self._model, self._query_model) if one.model == options.model_name)
+        return next(named, by_type)
+
+    def _compare(self, answer: ModelAnswer, options: QueryOptions) -> None:
         """Raise ``WrongSpace`` for a vector that must not be compared with those of the images."""
-        plain = options.encoding_format in {"float", "base64"}
-        same_length = plain and options.dimensions == self._settings.embedding_dimensions
+        plain = options.model.encoding_format in {"float", "base64"}
+        same_length = plain and options.model.dimensions == self._settings.embedding_dimensions
+        # Another model in the same space goes by a name of its own.
+        name = answer.model if self._model_for(options).model == self._settings.foundry_model else None
         try:
-            self._space.compare(answer.model, len(answer.embedding) if same_length else None)
+            self._space.compare(name, len(answer.embedding) if same_length else None)
         except StorageError as error:
             log_storage_error("compare", self._space.name, error)
 

@@ -178,7 +178,8 @@ def _status() -> _Json:
 
 
 def _health() -> _Json:
-    healthy = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+    properties = {"status": {"const": "ok"}, "dimensions": {"type": ["integer", "null"]}}
+    healthy = {"type": "object", "properties": properties, "required": ["status"]}
     return {
         "operationId": "health",
         "summary": "Say whether the app works, and if not, what to fix",

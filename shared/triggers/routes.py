@@ -84,10 +84,10 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
         return _storage_unavailable(error)
 
 
-def health(problems: Sequence[Problem]) -> func.HttpResponse:
-    """Answer 200 if the deployment works, or 503 with every problem."""
+def health(problems: Sequence[Problem], dimensions: int | None) -> func.HttpResponse:
+    """Answer 200 with the length of the vectors if the deployment works, or 503 with every problem."""
     if not problems:
-        return json_response({"status": "ok"})
+        return json_response({"status": "ok", "dimensions": dimensions})
     details = [ErrorBody(code=problem.code, message=problem.message, target=problem.target) for problem in problems]
     first = problems[0]
     return error_response(503, first.code, first.message, target=first.target, details=details)
@@ -106,7 +106,7 @@ def _answer_queries(
         headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
         if records := [answer.path for answer in answers if answer.path]:
             headers["x-embedding-record"] = _shortened(records)
-        return json_response(foundry_api.write_answers(answers, parsed.options, settings), headers=headers)
+        return json_response(foundry_api.write_answers(answers, parsed.options), headers=headers)
 
     return _logged(answer)
 

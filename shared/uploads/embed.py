@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from shared.clock import now
 from shared.errors import ModelRefused, NotSent, PictureError
 from shared.model.client import ModelClient, Schedule
-from shared.model.wire_format import ModelOptions
-from shared.pictures.limits import PREPARATION, Limits, Prepared
+from shared.model.wire_format import Input, ModelOptions
+from shared.pictures.limits import Limits, Prepared
 from shared.pictures.prepare import prepare
 from shared.settings import Settings
 from shared.storage.images import Image, Images
@@ -31,8 +31,13 @@ class Embedder:
         self._images = images
         self._records = records
         self._model = model
-        self._limits = Limits.of(settings)
+        self._limits = Limits.of(settings, model.image_types)
         self._unstored: dict[str, Content] = {}
+
+    @property
+    def preparation(self) -> int:
+        """The number of the preparation that it makes records with."""
+        return self._limits.preparation
 
     def embed(self, image: Image, report: ImageReport, schedule: Schedule) -> EmbeddingRecord:
         """The record of this version of the image, which nothing has stored yet.
@@ -54,7 +59,7 @@ class Embedder:
             with report.step("download"):
                 data = self._download(image, held, schedule)
             sha256 = hashlib.sha256(data).hexdigest()
-            key = content_key(sha256, text, PREPARATION)
+            key = content_key(sha256, text, self.preparation)
             with report.step("look"):
                 known = self._unstored.get(key) or self._records.find_content(key)
             ready = known or self._prepare(data, report, schedule)
@@ -76,7 +81,7 @@ class Embedder:
         self._model.check(schedule)
         with report.step("prepare"):
             picture = prepare(data, self._limits)
-        report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.png)}
+        report.prepared = {"width": picture.width, "height": picture.height, "bytes": len(picture.file)}
         return picture
 
     def _call_model(self, picture: Prepared, text: str | None, report: ImageReport, schedule: Schedule) -> Content:
@@ -84,13 +89,13 @@ class Embedder:
         without_text = False
         with report.step("embed"):
             try:
-                answer = self._model.embed_image(picture.png, text, options, schedule)
+                answer = self._model.embed(Input(picture.file, text, picture.file_type), options, schedule)
             except ModelRefused as error:
                 if error.code != "text_not_supported":
                     raise
                 # A picture with a caption is worth its embedding also where the model takes no captions.
                 without_text = True
-                answer = self._model.embed_image(picture.png, None, options, schedule)
+                answer = self._model.embed(Input(picture.file, None, picture.file_type), options, schedule)
         report.total_tokens = (report.total_tokens or 0) + (answer.total_tokens or 0)
         self._space.confirm(answer.model, len(answer.embedding))
         return Content(
@@ -136,7 +141,7 @@ class Embedder:
             deployment=self._settings.foundry_model,
             input_type="document",
             dimensions=len(content.embedding),
-            preparation=PREPARATION,
+            preparation=self.preparation,
             prompt_tokens=content.prompt_tokens,
             total_tokens=content.total_tokens,
             embedded_at=now(),

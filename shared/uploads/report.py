@@ -10,7 +10,7 @@ Outcome = Literal["embedded", "copied", "failed", "deferred", "unchanged", "remo
 
 @dataclass(kw_only=True)
 class ImageReport(Report):
-    """What the sync of one image came to. ``prepared`` is the size of the PNG that the model received."""
+    """What the sync of one image came to. ``prepared`` is the size of the file that the model received."""
 
     name: str
     outcome: Outcome = "unchanged"

@@ -30,7 +30,6 @@ from shared.errors import (
 )
 from shared.log import Report
 from shared.model.client import MAX_TOTAL_WAIT, Schedule
-from shared.pictures.limits import PREPARATION
 from shared.races import back_off
 from shared.settings import Settings
 from shared.storage.images import Image, Images
@@ -221,7 +220,7 @@ class Sync:
                 if image is None:
                     self._remove(name, found, report)
                     found = None
-                elif _is_current(found, image, refresh=refresh):
+                elif self._is_current(found, image, refresh=refresh):
                     # Our own write, if the response to it was lost.
                     report.outcome = "embedded" if report.prepared else "unchanged"
                     # A failure record survives a crash between the record's write and its own removal.
@@ -254,6 +253,11 @@ class Sync:
             self._records.remove_failure(name)
         report.outcome = "removed"
 
+    def _is_current(self, found: RecordState | None, image: Image, *, refresh: bool) -> bool:
+        if found is None or found.image_etag != image.etag:
+            return False
+        return not refresh or found.preparation == str(self._embedder.preparation)
+
     def _write(
         self, made: EmbeddingRecord | FailureRecord, found: RecordState | None, report: ImageReport
     ) -> RecordState | None:
@@ -268,7 +272,7 @@ class Sync:
                 # Only the refresh failed: the outdated embedding of this very image is better than none.
                 report.outcome, report.message = "unchanged", made.message
                 return found
-            self._records.write_failure(made, PREPARATION)
+            self._records.write_failure(made, self._embedder.preparation)
             # Another sync may have embedded the image meanwhile: then the failure must not stay.
             if self._records.find_record(made.name) != found:
                 raise Conflict(made.name)
@@ -302,7 +306,8 @@ class Sync:
         if image is not None:
             # Whatever holds one record may hold the other.
             with suppress(BlobHeld):
-                self._records.write_failure(self._failure(image, error.reason, str(error), error.status), PREPARATION)
+                failure = self._failure(image, error.reason, str(error), error.status)
+                self._records.write_failure(failure, self._embedder.preparation)
 
     def _failure(self, image: Image, code: FailureCode, message: str, status: int | None) -> FailureRecord:
         before = self._records.find_failure(image.name)
@@ -324,9 +329,3 @@ class Sync:
 def _is_no_attempt(error: Exception) -> bool:
     """Whether the model has not tried the image: the call was not sent, or not taken since the quota is spent."""
     return isinstance(error, NotSent) or (isinstance(error, ModelUnavailable) and error.status == 429)
-
-
-def _is_current(found: RecordState | None, image: Image, *, refresh: bool) -> bool:
-    return (
-        found is not None and found.image_etag == image.etag and (found.preparation == str(PREPARATION) or not refresh)
-    )
