@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import audit, body, cold_start, command, latency, pictures, proxy, uploads
+from bench import audit, body, cold_start, command, latency, pictures, proxy, texts, uploads
 from local.azurite import REPO_ROOT
 
 FIGURES = [
@@ -11,6 +11,7 @@ FIGURES = [
     *body.FIGURES,
     *audit.FIGURES,
     *proxy.FIGURES,
+    *texts.FIGURES,
     *uploads.FIGURES,
     *latency.FIGURES,
 ]

@@ -1,5 +1,6 @@
-"""The settings of the app as it is deployed, with every default."""
+"""The settings of the app as it is deployed, with every default, and the limits of pictures in either wire format."""
 
+from shared.known_models import COHERE_PATH, FOUNDRY_PATH, image_types
 from shared.pictures.limits import Limits
 from shared.settings import read_settings
 
@@ -14,4 +15,5 @@ SETTINGS = read_settings(
         "ImageStorage__clientId": "00000000-0000-0000-0000-000000000000",
     }
 )
-LIMITS = Limits.of(SETTINGS)
+LIMITS = Limits.of(SETTINGS, image_types(FOUNDRY_PATH))
+LIMITS_OF_COHERE = Limits.of(SETTINGS, image_types(COHERE_PATH))

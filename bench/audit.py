@@ -17,7 +17,7 @@ from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
 from shared.audit.used_contents import UsedContents
 from shared.clock import now
-from shared.pictures.limits import PREPARATION
+from shared.pictures.limits import PREPARATION_AS_PNG
 from shared.storage.listing import Listed, Page
 
 _NAMES = 1_000_000
@@ -36,7 +36,7 @@ def _record(number: int) -> Listed:
     image = _image(number)
     metadata = {
         "etag": image.etag,
-        "preparation": str(PREPARATION),
+        "preparation": str(PREPARATION_AS_PNG),
         "sha256": f"{number * _SPREAD % 2**256:064x}",
         "content": f"{number * _SPREAD % 2**128:032x}",
         "tokens": "1000",
@@ -49,7 +49,7 @@ def _failure(number: int) -> Listed:
     return Listed(
         f"{image.name}.json",
         "0x1",
-        {"etag": "0x0", "preparation": str(PREPARATION), "code": "gave_up", "attempts": "1"},
+        {"etag": "0x0", "preparation": str(PREPARATION_AS_PNG), "code": "gave_up", "attempts": "1"},
     )
 
 
@@ -66,7 +66,7 @@ def _audit(names: int) -> Audit:
     for found in merge.until(time.monotonic() + 3600):
         if found.record is not None:
             used.add(found.record.metadata["content"])
-        classify(found, audit)
+        classify(found, audit, PREPARATION_AS_PNG)
     if audit.report.current != names:
         raise RuntimeError(f"The audit found {audit.report.current:,} of {names:,} images current, not all of them.")
     return audit

@@ -5,8 +5,8 @@ from bench.app import LIMITS, SETTINGS
 from bench.figures import Figure, Measurement
 from bench.timing import speed_up
 from bench.usual import pictures as usual
-from shared.model.foundry import image_request
-from shared.model.wire_format import ModelOptions
+from shared.model.foundry import request
+from shared.model.wire_format import Input, ModelOptions
 
 
 def _of_5mb() -> Measurement:
@@ -19,7 +19,7 @@ def _of_5mb() -> Measurement:
     png = photographs.png_5mb().read_bytes()
     model = SETTINGS.foundry_model
     return speed_up(
-        lambda: image_request(model, png, None, ModelOptions("document")),
+        lambda: request(model, [Input(png)], ModelOptions("document")),
         lambda: usual.request_body(png, model),
         rounds=101,
     )

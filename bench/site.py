@@ -1,6 +1,7 @@
 """A running local stack, as benchmarks and scenarios use it: what they do to it, and what became of their images."""
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -51,20 +52,29 @@ class Site:
     host_storage: Storage
     http: httpx.Client
     threads: ThreadPoolExecutor
+    deployments: int = 1
 
     def behave(self, **behaviour: object) -> None:
-        """Make the model behave like this from now on."""
-        self.http.post(f"{self.stack.foundry_url}/admin/behaviour", json=behaviour).raise_for_status()
+        """Make each deployment of the model behave like this from now on."""
+        for url in self._model_urls():
+            self.http.post(f"{url}/admin/behaviour", json=behaviour).raise_for_status()
 
     def forget_calls(self) -> None:
         """Make the model forget the calls so far."""
-        self.http.delete(f"{self.stack.foundry_url}/admin/calls").raise_for_status()
+        for url in self._model_urls():
+            self.http.delete(f"{url}/admin/calls").raise_for_status()
 
     def calls(self) -> list[dict[str, Any]]:
         """The calls that the model remembers."""
-        answer = self.http.get(f"{self.stack.foundry_url}/admin/calls").raise_for_status().json()
-        calls: list[dict[str, Any]] = answer["calls"]
-        return calls
+        return [call for calls in self.calls_by_deployment() for call in calls]
+
+    def calls_by_deployment(self) -> list[list[dict[str, Any]]]:
+        """The calls that each deployment of the model remembers."""
+        urls = self._model_urls()
+        return [self.http.get(f"{url}/admin/calls").raise_for_status().json()["calls"] for url in urls]
+
+    def _model_urls(self) -> list[str]:
+        return stack.model_urls(self.stack.foundry_url, self.deployments)
 
     def upload(self, pictures: Mapping[str, bytes], text: str | None = None) -> None:
         """Upload many images as fast as possible, each with this text in its metadata."""
@@ -186,6 +196,7 @@ def running(
     logs: Path | None = None,
     show: Callable[[str], None] = lambda line: None,
     node_options: Sequence[str] = (),
+    deployments: int = 1,
 ) -> Iterator[Site]:
     """Run a stack, with the options of :func:`local.stack.running`."""
     with (
@@ -197,10 +208,11 @@ def running(
             logs=logs,
             show=show,
             node_options=node_options,
+            deployments=deployments,
         ) as running,
         ExitStack() as parts,
     ):
-        yield _site(running, parts)
+        yield dataclasses.replace(_site(running, parts), deployments=deployments)
 
 
 @contextmanager

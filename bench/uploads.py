@@ -30,7 +30,7 @@ from local import identity
 from local.azurite import REPO_ROOT
 from shared.application import application
 from shared.model.client import MAX_TOTAL_WAIT, Schedule
-from shared.model.wire_format import ModelOptions
+from shared.model.wire_format import Input, ModelOptions
 from shared.pictures.limits import Limits
 from shared.pictures.prepare import prepare
 
@@ -142,14 +142,16 @@ def _bare_loop(numbers: list[int], names: list[str]) -> tuple[float, int]:
     """What :func:`_limit` returns, measured in this process, which has the app settings."""
     app = application()
     images, embeddings = app.settings.images_container, app.settings.embeddings_container
-    limits = Limits.of(app.settings)
+    limits = Limits.of(app.settings, app.model.image_types)
     options = ModelOptions(input_type="document")
 
     def work(name: str) -> None:
         data = app.rest.read(app.rest.blob_url(images, name))
         if data is None:
             raise RuntimeError(f"{name} does not exist any more.")
-        answer = app.model.embed_image(prepare(data, limits).png, None, options, Schedule.of(MAX_TOTAL_WAIT, 60))
+        picture = prepare(data, limits)
+        one = Input(picture.file, None, picture.file_type)
+        answer = app.model.embed(one, options, Schedule.of(MAX_TOTAL_WAIT, 60))
         record = msgspec.json.encode({"name": name, "embedding": answer.embedding})
         headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/json"}
         app.rest.send("PUT", app.rest.blob_url(embeddings, f"bare/{name}.json"), headers=headers, content=record)

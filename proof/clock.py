@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from shared import clock as app_clock
-from shared.model import client, rate_limiter
+from shared.model import deployment, rate_limiter
 from shared.storage.queues import Queues
 
 # It tells whether a token is valid, and those who check that have clocks of their own.
@@ -201,7 +201,7 @@ def install(clock: Clock) -> None:
             if getattr(module, "now", None) is time_of_day:
                 _replace(module, "now", lambda: datetime.fromtimestamp(clock.time(), UTC).replace(microsecond=0))
     _replace(rate_limiter, "threading", SimpleNamespace(Condition=clock.condition))
-    _replace(client, "httpx", SimpleNamespace(**{**vars(httpx), "Timeout": _timeouts(clock)}))
+    _replace(deployment, "httpx", SimpleNamespace(**{**vars(httpx), "Timeout": _timeouts(clock)}))
     if isinstance(clock, FastClock):
         # Where time stands still, storage has no part in it: see ``proof.simulation``.
         _hide_messages_by(clock)

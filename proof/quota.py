@@ -34,23 +34,28 @@ class Quota:
 def quota(
     site: Site, *, images: int, retry_after: Literal["seconds", "none"], calls: int = 100, window_s: float = 5
 ) -> Quota:
-    """Upload all images at once where the model takes so many calls a window, and says how long to wait or does not."""
+    """Upload all images at once where each deployment of the model takes so many calls a window.
+
+    It says how long to wait after that, or does not.
+    """
     prefix = f"quota {retry_after}/"
     throttle = {"calls": calls, "window_s": window_s, "retry_after": retry_after}
     site.behave(latency_ms=LATENCY_MS, throttle=throttle, mode="cheap")
     site.forget_calls()
     site.upload(pictures(prefix, images), text=prefix)
     site.settle(prefix, "images")
-    made = [call for call in site.calls() if call["text"] == prefix]
+    by_deployment = [[call for call in made if call["text"] == prefix] for made in site.calls_by_deployment()]
     site.behave()
-    start = min(call["time"] for call in made)
-    answered = sorted(call["time"] - start for call in made if call["status"] == 200)
-    seconds = answered[-1]
+    made = [call for calls in by_deployment for call in calls]
+    # The windows of each begin with its first call.
+    starts = [min(call["time"] for call in calls) for calls in by_deployment]
+    answered = [call["time"] for call in made if call["status"] == 200]
+    last = max(answered)
     return Quota(
         answered=len(answered),
         refused=sum(call["status"] == 429 for call in made),
-        seconds=seconds,
-        allowed=calls * (int(seconds // window_s) + 1),
+        seconds=last - min(starts),
+        allowed=sum(calls * (int((last - start) // window_s) + 1) for start in starts),
         lost=len(site.lost(prefix)),
     )
 
