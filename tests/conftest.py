@@ -31,10 +31,12 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
+from shared.known_models import image_types
 from shared.model import rate_limiter
 from shared.model.client import ModelClient
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetters
+from shared.pictures.limits import preparation_for
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
@@ -50,6 +52,7 @@ from shared.uploads.record_store import RecordStore
 from shared.uploads.requests import RequestQueue
 from shared.uploads.sync import Sync
 from tests import workers
+from tests.wire_formats import WIRE_FORMATS, WireFormat
 
 CLIENT_ID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 # Seconds after which what has not happened never will, however busy the machine is.
@@ -176,7 +179,7 @@ def model_at(url: str) -> Iterator[Model]:
 def model_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     child = Child(
         "the model stand-in",
-        [sys.executable, "-m", "local.model", "--port", "0"],
+        [sys.executable, "-m", "local.model", "--port", "0", "--also", "west", "east"],
         log=tmp_path_factory.mktemp("model") / "model.log",
         cwd=REPO_ROOT,
         environment={"PATH": os.defpath},
@@ -196,12 +199,20 @@ def model(model_process: Model) -> Model:
     return model_process
 
 
+@pytest.fixture
+def elsewhere(model_process: Model) -> Iterator[tuple[Model, Model]]:
+    """Two more deployments of every model, with a behaviour and calls of their own."""
+    with model_at(f"{model_process.url}/west") as west, model_at(f"{model_process.url}/east") as east:
+        yield west, east
+
+
 @dataclass(frozen=True)
 class Cloud:
     """What a test needs of the cloud, with containers of its own, and the parts of the app that run against it."""
 
     environment: Mapping[str, str]
     settings: Settings
+    wire_format: WireFormat
     images: ContainerClient
     embeddings: ContainerClient
     model: Model
@@ -236,9 +247,16 @@ class Cloud:
         return RequestQueue(self.settings, self.queues())
 
     def model_client(self) -> ModelClient:
-        client = ModelClient(self.settings, self.app_identity(), self.tls)
-        self.resources.callback(client.close)
-        return client
+        return self.model_clients()[0]
+
+    def model_clients(self) -> tuple[ModelClient, ModelClient]:
+        """The one for images and the one for queries, which may be the same."""
+        settings = self.settings
+        names = (settings.foundry_model, settings.foundry_query_model)
+        clients = {name: ModelClient(settings, name, self.app_identity(), self.tls) for name in dict.fromkeys(names)}
+        for client in clients.values():
+            self.resources.callback(client.close)
+        return clients[names[0]], clients[names[1]]
 
     def app_identity(self, client_id: str = CLIENT_ID) -> AppIdentity:
         identity = AppIdentity(client_id)
@@ -262,7 +280,7 @@ class Cloud:
         """The health checks of an app with this identity."""
         images, records, queues = self.image_reader(), self.record_store(), self.queues()
         identity = self.app_identity(client_id)
-        return Checks(self.settings, identity, self.space(), images, records, queues, self.model_client())
+        return Checks(self.settings, identity, self.space(), images, records, queues, *self.model_clients())
 
     def intake(self) -> Intake:
         records, requests = self.record_store(), self.request_queue()
@@ -274,17 +292,28 @@ class Cloud:
         return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
 
     def queries(self) -> Queries:
-        return Queries(self.settings, self.space(), QueryCache(self.settings, self.blobs()), self.model_client())
+        cache = QueryCache(self.settings, self.blobs())
+        return Queries(self.settings, self.space(), cache, *self.model_clients())
+
+    @property
+    def preparation(self) -> int:
+        """The number of the way in which pictures are prepared for this model."""
+        return preparation_for(image_types(self.settings.foundry_endpoints[0]))
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""
         etag: str = self.images.upload_blob(name, data, overwrite=True, metadata=metadata).get_blob_properties().etag
         return etag.strip('"')
 
+    @property
+    def folder(self) -> str:
+        """The folder of the space, if the first app of the space is this one."""
+        return space_of(self.settings)
+
     def stored(self, path: str) -> Any:
         """The JSON blob at this path in the space's folder, or ``None``."""
         try:
-            return json.loads(self.embeddings.download_blob(f"{space_of(self.settings)}/{path}").readall())
+            return json.loads(self.embeddings.download_blob(f"{self.folder}/{path}").readall())
         except ResourceNotFoundError:
             return None
 
@@ -298,11 +327,6 @@ class Cloud:
         """The names of all blobs that were written, but for vectors kept by content and descriptions of spaces."""
         names = self.embeddings.list_blob_names()
         return [name for name in names if "/contents/" not in name and not name.endswith("/space.json")]
-
-    def speaking_cohere(self, **changes: str) -> "Cloud":
-        """The same, asked in Cohere's own format, by default of a model that answers in both."""
-        endpoint = self.settings.foundry_endpoint.removesuffix("/models") + "/providers/cohere/v2"
-        return self.with_settings(**{"FOUNDRY_ENDPOINT": endpoint, "FOUNDRY_MODEL": "embed-v-4-0", **changes})
 
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}
@@ -344,9 +368,26 @@ def nobody() -> Iterator[str]:
 _numbers = itertools.count()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked ``either_format`` once for each wire format that the app speaks with the model."""
+    if metafunc.definition.get_closest_marker("either_format"):
+        metafunc.parametrize("wire_format", WIRE_FORMATS, indirect=True)
+
+
+@pytest.fixture
+def wire_format(request: pytest.FixtureRequest) -> WireFormat:
+    """The wire format that the app speaks with the model: a test that is about one of them names it."""
+    return WIRE_FORMATS[getattr(request, "param", "foundry")]
+
+
 @pytest.fixture
 def cloud(
-    azurite: Azurite, identity: Identity, model: Model, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    azurite: Azurite,
+    identity: Identity,
+    model: Model,
+    tls: ssl.SSLContext,
+    wire_format: WireFormat,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Cloud]:
     """The cloud, with this process given the app settings and the identity of a deployed app."""
     number = next(_numbers)
@@ -357,8 +398,8 @@ def cloud(
         ) as service,
     ):
         environment = {
-            "FOUNDRY_ENDPOINT": f"{model.url}/models",
-            "FOUNDRY_MODEL": "Cohere-embed-v3-english",
+            "FOUNDRY_ENDPOINT": f"{model.url}{wire_format.path}",
+            **wire_format.settings,
             "ImageStorage__blobServiceUri": azurite.blob_url,
             "ImageStorage__queueServiceUri": azurite.queue_url,
             "ImageStorage__credential": "managedidentity",
@@ -380,7 +421,8 @@ def cloud(
         with suppress(ResourceExistsError):
             queue.create_queue()
         queue.clear_messages()
-        yield Cloud(environment, read_settings(environment), images, embeddings, model, queue, tls, resources)
+        settings = read_settings(environment)
+        yield Cloud(environment, settings, wire_format, images, embeddings, model, queue, tls, resources)
 
 
 @pytest.fixture

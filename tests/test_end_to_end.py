@@ -7,21 +7,25 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pillow_heif
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
 from azure.storage.queue import QueueClient
+from numpy.typing import NDArray
 from PIL import Image
 
 from local import stack
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model, model_at
 from tests.pictures.hostile import INPUTS
+from tests.wire_formats import COHERE
 
 pillow_heif.register_heif_opener()
 
@@ -300,7 +304,7 @@ def test_the_routes_need_the_key_and_health_does_not(running: Stack) -> None:
         for route in ("models/embeddings", "models/images/embeddings"):
             assert anybody.post(f"/{route}", json={}).status_code == 401
         assert anybody.get("/models/info").status_code == 401
-        assert anybody.get("/health").json() == {"status": "ok"}
+        assert anybody.get("/health").json()["status"] == "ok"
 
 
 def test_an_upload_that_the_platform_gave_up_on_gets_a_failure_record(
@@ -337,20 +341,65 @@ def test_no_log_holds_a_vector_a_token_a_key_or_image_data(
     assert not re.search(r"\[-?0\.\d+,", written), "a vector"
 
 
-def test_an_app_with_a_missing_setting_names_it_and_keeps_uploads_for_later(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Others:
+    """Two more apps, each with its own containers and queues: one lacks a setting, one speaks Cohere's format."""
+
+    incomplete: Stack
+    cohere: Stack
+    storage: BlobServiceClient
+    logs: Path
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Others]:
+    cohere = {"FOUNDRY_ENDPOINT": COHERE.path, **COHERE.settings, "QUEUE_PREFIX": "cohere-"}
+    containers = {"IMAGES_CONTAINER": "more-images", "EMBEDDINGS_CONTAINER": "more-embeddings"}
+    logs = tmp_path_factory.mktemp("others")
     with (
-        stack.running(logs=tmp_path, settings={"FOUNDRY_MODEL": ""}) as started,
-        httpx.Client(base_url=f"{started.functions_url}/api", timeout=PATIENCE) as http,
+        stack.running_together([{"FOUNDRY_MODEL": ""}, {**cohere, **containers}], logs=logs) as [first, second],
         BlobServiceClient.from_connection_string(
-            started.storage_connection_string, connection_verify=started.ca_file
+            first.storage_connection_string, connection_verify=first.ca_file
         ) as storage,
+    ):
+        yield Others(first, second, storage, logs)
+
+
+def test_an_app_with_a_missing_setting_names_it_and_keeps_uploads_for_later(others: Others) -> None:
+    started = others.incomplete
+    with (
+        httpx.Client(base_url=f"{started.functions_url}/api", timeout=PATIENCE) as http,
         queue_client(started) as queue,
     ):
         for method, path in (("GET", "/health"), ("POST", "/models/embeddings"), ("GET", "/status")):
             answer = http.request(method, path, headers={"x-functions-key": started.functions_key})
             assert answer.status_code == 503
             assert "FOUNDRY_MODEL is missing" in answer.json()["error"]["message"]
-        upload(storage, "early.png", picture("red"))
+        upload(others.storage, "early.png", picture("red"))
         [kept] = eventually(lambda: queue.peek_messages() or None)
         assert json.loads(base64.b64decode(kept.content)) == {"name": "early.png", "container": "images"}
-    assert "FOUNDRY_MODEL is missing" in (tmp_path / "functions.log").read_text()
+    assert "FOUNDRY_MODEL is missing" in (others.logs / "functions.log").read_text()
+
+
+def test_an_app_that_speaks_cohere_s_format_embeds_uploads_and_queries_into_one_space(others: Others) -> None:
+    images = others.storage.get_container_client("more-images")
+    records = others.storage.get_container_client("more-embeddings")
+
+    def record() -> Any:
+        path = "embed-v-4-0-1024/images/red.png.json"
+        return json.loads(records.download_blob(path).readall()) if records.get_blob_client(path).exists() else None
+
+    def vector(route: str, item: object) -> NDArray[np.float64]:
+        answer = post(others.cohere, route, {"input": [item], "input_type": "document"})
+        assert answer.status_code == 200
+        return np.array(answer.json()["data"][0]["embedding"])
+
+    images.upload_blob("red.png", picture("red"))
+    uploaded = np.array(eventually(record)["embedding"])
+    red, blue = (vector("embeddings", text) for text in ("a red thing", "a blue thing"))
+    asked = vector("images/embeddings", {"image": base64.b64encode(picture("red")).decode()})
+    assert asked.tolist() == uploaded.tolist()
+    assert uploaded @ red > uploaded @ blue
+    model = Model(others.cohere.foundry_url)
+    assert {call["route"] for call in model.calls()} == {COHERE.image_route}
+    model.close()

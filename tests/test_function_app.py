@@ -93,7 +93,7 @@ def test_each_queue_has_its_own_effect(cloud: Cloud) -> None:
 
 
 def test_health_of_a_working_app_is_ok(cloud: Cloud) -> None:
-    assert call(function_app.health, b"")[::2] == (200, {"status": "ok"})
+    assert call(function_app.health, b"")[::2] == (200, {"status": "ok", "dimensions": 1024})
 
 
 # An app setting that is missing or invalid

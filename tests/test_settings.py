@@ -9,6 +9,7 @@ import urllib3
 from azure.storage.blob import BlobServiceClient
 from hypothesis import strategies as st
 
+from local.model import cohere
 from local.model.models import MODELS, PATHS
 from shared import known_models
 from shared.errors import SettingError
@@ -81,7 +82,48 @@ def test_a_known_model_that_does_not_answer_at_the_endpoint_is_an_error_that_say
 def test_what_a_known_model_has_is_accepted(path: str, dimensions: str) -> None:
     endpoint = f"https://contoso.services.ai.azure.com{path}"
     accepted = {"FOUNDRY_MODEL": "embed-v-4-0", "FOUNDRY_ENDPOINT": endpoint, "EMBEDDING_DIMENSIONS": dimensions}
-    assert read_settings({**KEYLESS, **accepted}).foundry_endpoint == endpoint
+    assert read_settings({**KEYLESS, **accepted}).foundry_endpoints == (endpoint,)
+
+
+def test_several_endpoints_are_separated_by_blanks() -> None:
+    one, other = "https://west.services.ai.azure.com/models", "https://east.services.ai.azure.com/models"
+    settings = read_settings({**KEYLESS, "FOUNDRY_ENDPOINT": f"{one}/  {other}"})
+    assert settings.foundry_endpoints == (one, other)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("https://east.services.ai.azure.com/providers/cohere/v2", "must all end in /models, or all in"),
+        ("https://contoso.services.ai.azure.com/models/", "names an endpoint twice"),
+        ("https://east.services.ai.azure.com", "must end in /models or"),
+        ("http://east.example/models", "must begin with https://"),
+        (" ", "none around them"),
+    ],
+)
+def test_endpoints_that_are_not_the_same_model_in_several_places_are_refused(other: str, said: str) -> None:
+    assert said in error_message(FOUNDRY_ENDPOINT=f"https://contoso.services.ai.azure.com/models {other}")
+
+
+PRO, FAST = "Cohere-Embed-V5-Pro", "Cohere-Embed-V5-Fast"
+COHERE = "https://contoso.services.ai.azure.com/providers/cohere/v2"
+
+
+def test_queries_are_embedded_by_the_model_of_the_images_unless_another_is_named() -> None:
+    assert read_settings(KEYLESS).foundry_query_model == "Cohere-embed-v3-english"
+    pair = {"FOUNDRY_ENDPOINT": COHERE, "FOUNDRY_MODEL": PRO, "FOUNDRY_QUERY_MODEL": FAST}
+    assert read_settings({**KEYLESS, **pair}).foundry_query_model == FAST
+
+
+def test_two_known_models_that_share_no_space_are_refused() -> None:
+    message = error_message(FOUNDRY_ENDPOINT=COHERE, FOUNDRY_MODEL="embed-v-4-0", FOUNDRY_QUERY_MODEL=FAST)
+    assert "FOUNDRY_QUERY_MODEL" in message
+    assert "cannot be compared with those of embed-v-4-0" in message
+
+
+def test_a_query_model_that_does_not_answer_at_the_endpoint_is_refused() -> None:
+    message = error_message(FOUNDRY_MODEL="mine", FOUNDRY_QUERY_MODEL=FAST)
+    assert f"{FAST} answers on /providers/cohere/v2 alone" in message
 
 
 def test_a_deployment_of_another_name_may_have_any_length() -> None:
@@ -89,11 +131,17 @@ def test_a_deployment_of_another_name_may_have_any_length() -> None:
 
 
 def test_the_known_models_are_as_the_stand_in_serves_them() -> None:
-    assert {model.name: (model.dimensions, set(model.paths)) for model in known_models.MODELS} == {
-        name: (model.lengths, {PATHS[form] for form in model.formats})
+    assert {model.name: (model.dimensions, set(model.paths), model.space) for model in known_models.MODELS} == {
+        name: (model.lengths, {PATHS[form] for form in model.formats}, model.space or name)
         for name, model in MODELS.items()
         if name != "plain-embed"
     }
+
+
+def test_the_pictures_that_models_take_are_those_that_the_stand_in_decodes() -> None:
+    assert known_models.image_types("https://contoso.services.ai.azure.com/models") == {"image/png"}
+    taken = known_models.image_types("https://contoso.services.ai.azure.com/providers/cohere/v2")
+    assert taken == {f"image/{file.lower()}" for file in cohere.FILES}
 
 
 def error_message(**changes: str) -> str:
@@ -104,7 +152,7 @@ def error_message(**changes: str) -> str:
 
 def test_the_required_settings_are_enough() -> None:
     settings = read_settings(KEYLESS)
-    assert settings.foundry_endpoint == "https://contoso.services.ai.azure.com/models"
+    assert settings.foundry_endpoints == ("https://contoso.services.ai.azure.com/models",)
     assert settings.foundry_api_version == "2024-05-01-preview"
     assert settings.foundry_scope == "https://cognitiveservices.azure.com/.default"
     assert settings.foundry_api_key is None
@@ -225,7 +273,7 @@ def test_any_environment_is_settings_that_work_or_one_error_that_names_a_setting
         assert any(name in str(error) for name in [*KEYLESS, *changes])  # noqa: PT017 - both ends are right
         return
     # What was accepted is taken by the libraries that it is for.
-    for url in (read.foundry_endpoint, read.blob_service_uri, read.queue_service_uri, read.host_queue_service_uri):
+    for url in (*read.foundry_endpoints, read.blob_service_uri, read.queue_service_uri, read.host_queue_service_uri):
         assert url is None or (httpx.URL(url).host and urllib3.util.parse_url(url).host)
     if read.storage_connection_string:
         with BlobServiceClient.from_connection_string(read.storage_connection_string) as service:
@@ -240,7 +288,7 @@ def test_images_and_embeddings_cannot_share_a_container() -> None:
 def test_a_token_is_sent_without_tls_only_on_this_machine() -> None:
     for host in ("127.0.0.1:8080", "localhost", "[::1]:8080"):
         endpoint = f"http://{host}/models"
-        assert read_settings({**KEYLESS, "FOUNDRY_ENDPOINT": endpoint}).foundry_endpoint == endpoint
+        assert read_settings({**KEYLESS, "FOUNDRY_ENDPOINT": endpoint}).foundry_endpoints == (endpoint,)
 
 
 def test_a_connection_string_replaces_the_four_settings_of_an_identity_based_connection() -> None:

@@ -13,7 +13,7 @@ from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
 from shared.clock import now
 from shared.errors import StorageError
-from shared.pictures.limits import PREPARATION
+from shared.pictures.limits import PREPARATION_AS_PNG
 from shared.uploads.records import FailureRecord
 from tests.audit.audits import audit, drain, embed, in_steps, later, take_steps
 from tests.conftest import Cloud
@@ -24,7 +24,7 @@ TEXT = b"This is no picture."
 
 
 def fail(
-    cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: int = PREPARATION, etag: str = ""
+    cloud: Cloud, name: str, code: Any, *, attempts: int = 1, preparation: int = PREPARATION_AS_PNG, etag: str = ""
 ) -> None:
     """Record a failure of the image as it is now."""
     failure = FailureRecord(
@@ -136,7 +136,7 @@ def test_a_failure_is_retried_on_request_or_when_the_image_may_not_be_at_fault(
     assert (cloud.record("a.png") is not None) == retried
 
 
-@pytest.mark.parametrize("change", [{"etag": "0x1"}, {"preparation": PREPARATION - 1}])
+@pytest.mark.parametrize("change", [{"etag": "0x1"}, {"preparation": PREPARATION_AS_PNG - 1}])
 def test_a_failure_of_another_version_or_an_older_preparation_does_not_count(
     cloud: Cloud, change: dict[str, Any]
 ) -> None:
@@ -161,18 +161,18 @@ def test_a_release_that_prepares_pictures_in_another_way_embeds_nothing_again_un
     assert audit(cloud, refresh=True).requested == 1
     [request] = drain(cloud)
     assert (request["name"], request["refresh"]) == ("a.png", True)
-    assert cloud.record("a.png")["preparation"] == PREPARATION + 1
+    assert cloud.record("a.png")["preparation"] == cloud.preparation
     report = audit(cloud, refresh=True)
     assert (report.current, report.outdated, report.requested) == (1, 0, 0)
 
 
 def test_a_failure_left_next_to_an_outdated_record_is_removed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     outdated(cloud, monkeypatch)
-    fail(cloud, "a.png", "gave_up", preparation=PREPARATION + 1)
+    fail(cloud, "a.png", "gave_up", preparation=PREPARATION_AS_PNG + 1)
     report = audit(cloud)
     assert (report.outdated, report.failed, report.requested) == (1, {}, 1)
     drain(cloud)
-    assert (cloud.record("a.png")["preparation"], cloud.failure("a.png")) == (PREPARATION, None)
+    assert (cloud.record("a.png")["preparation"], cloud.failure("a.png")) == (PREPARATION_AS_PNG, None)
     assert len(cloud.model.calls()) == 1
 
 
@@ -224,7 +224,7 @@ def test_the_orphaned_record_of_an_image_with_a_very_long_name_is_removed(cloud:
 
 def test_a_name_that_no_url_can_carry_is_counted_as_ignored() -> None:
     audited = Audit(report=AuditReport(started_at=now()))
-    assert not classify(Found(("a/../b.png", "0x1"), None, None), audited)
+    assert not classify(Found(("a/../b.png", "0x1"), None, None), audited, PREPARATION_AS_PNG)
     assert (audited.report.images, audited.report.ignored, audited.calls) == (1, 1, 0)
 
 

@@ -15,6 +15,7 @@ from local.azurite import REPO_ROOT
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model
 from tests.drawing import data_url, picture
+from tests.wire_formats import WireFormat
 
 PROGRAM = Path(__file__).parent / "javascript/ask.mjs"
 PACKAGES = REPO_ROOT / ".venv/javascript"
@@ -61,9 +62,9 @@ def test_an_error_is_where_the_client_looks_for_it(answers: Any) -> None:
     assert (bad["status"], bad["error"]["code"], bad["error"]["target"]) == (400, "invalid_request", "input[1]")
 
 
-def test_the_model_was_asked_what_the_program_asks(answers: Any, running: Stack) -> None:
+def test_the_model_was_asked_what_the_program_asks(answers: Any, running: Stack, wire_format: WireFormat) -> None:
     model = Model(running.foundry_url)
-    asked = [(call["route"], call["dimensions"], call.get("passed_on")) for call in model.calls()]
+    asked = [(call["route"], call["dimensions"], call["text"], call.get("truncate")) for call in model.calls()]
     model.close()
-    assert ("/models/images/embeddings", 256, None) in asked
-    assert ("/models/embeddings", None, ["truncate"]) in asked
+    assert (wire_format.image_route, 256, "a red thing") in [call[:3] for call in asked]
+    assert (wire_format.text_route, None, "a red thing", "END") in asked

@@ -17,6 +17,7 @@ from PIL import Image
 
 from local.stack import Stack
 from tests.conftest import PATIENCE, Model
+from tests.wire_formats import WireFormat
 
 IMAGES, TEXTS = "/images/embeddings", "/embeddings"
 
@@ -192,13 +193,15 @@ def test_a_body_that_is_nothing_of_all_this_is_told_what_may_be_sent(http: httpx
 # Forms
 
 
-def test_a_form_with_one_file_and_fields_is_taken(http: httpx.Client, model: Model, expected: list[float]) -> None:
+def test_a_form_with_one_file_and_fields_is_taken(
+    http: httpx.Client, model: Model, wire_format: WireFormat, expected: list[float]
+) -> None:
     assert embedding(http.post(IMAGES, files={"image": ("bike.png", PNG)})) == expected
     fields = {"text": "na\u00efve \U0001f600", "dimensions": "256", "input_type": "document", "submit": "Search"}
     answer = http.post(IMAGES, data=fields, files={"whatever": ("Zo\u00eb.bin", PNG, "text/plain")})
     assert len(embedding(answer)) == 256
     [call] = model.calls()
-    assert (call["text"], call["input_type"]) == ("na\u00efve \U0001f600", "document")
+    assert (call["text"], call["input_type"]) == ("na\u00efve \U0001f600", wire_format.input_types["document"])
 
 
 def test_a_field_of_the_form_counts_before_the_query_string(http: httpx.Client) -> None:

@@ -8,17 +8,18 @@ from types import MappingProxyType
 
 import msgspec
 
-from shared.model.client import _HARMLESS_PNG
+from shared.model.client import HARMLESS_PNG
+from tests.conftest import Cloud
 
 type Replay = tuple[int, object]
-EMBEDDING = {"data": [{"index": 0, "embedding": [0.5] * 1024}]}
+VECTOR = [0.5] * 1024
 
 
 @contextlib.contextmanager
 def replaying(
-    respond: Callable[[bytes], Replay], headers: Mapping[str, str] = MappingProxyType({}), path: str = "/models"
-) -> Iterator[str]:
-    """A server that answers a request's body with a status and a body; yields its ``FOUNDRY_ENDPOINT``."""
+    cloud: Cloud, respond: Callable[[bytes], Replay], headers: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Cloud]:
+    """The cloud, before a model that answers a request's body with a status and a body."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -35,19 +36,25 @@ def replaying(
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}{path}"
+        endpoint = f"http://127.0.0.1:{server.server_port}{cloud.wire_format.path}"
+        yield cloud.with_settings(FOUNDRY_ENDPOINT=endpoint)
         server.shutdown()
 
 
 @contextlib.contextmanager
 def answering(
-    status: int, body: object, headers: Mapping[str, str] = MappingProxyType({}), *, takes_harmless: bool = True
-) -> Iterator[str]:
-    """A server that gives the same answer to every request, but for the harmless one if it takes that."""
-    harmless = _HARMLESS_PNG.encode()
+    cloud: Cloud,
+    status: int,
+    body: object,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    takes_harmless: bool = True,
+) -> Iterator[Cloud]:
+    """The cloud, before a model with the same answer to every request, but for the harmless one if it takes that."""
+    harmless = HARMLESS_PNG.encode()
 
     def respond(asked: bytes) -> Replay:
-        return (200, EMBEDDING) if takes_harmless and harmless in asked else (status, body)
+        return (200, cloud.wire_format.vectors(VECTOR)) if takes_harmless and harmless in asked else (status, body)
 
-    with replaying(respond, headers) as endpoint:
-        yield endpoint
+    with replaying(cloud, respond, headers) as replayed:
+        yield replayed

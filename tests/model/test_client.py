@@ -27,50 +27,55 @@ from shared.errors import (
 )
 from shared.identity import Identity
 from shared.model.client import MAX_ATTEMPTS, MAX_TOTAL_WAIT, ModelClient, Schedule
-from shared.model.wire_format import ModelOptions, ServiceError, requested_wait
+from shared.model.wire_format import Input, ModelOptions, ServiceError, requested_wait
 from tests.conftest import CLIENT_ID, PATIENCE, Clock, Cloud
 from tests.drawing import picture
-from tests.model.replay import answering, replaying
-
-
-def within(seconds: float) -> Schedule:
-    return Schedule.of(MAX_TOTAL_WAIT, seconds)
-
-
-def embed(client: ModelClient, text: str | None = None) -> int:
-    return len(client.embed_image(picture(), text, ModelOptions("document"), within(60)).embedding)
-
+from tests.model.asking import embed_picture, embed_text, within
+from tests.model.replay import VECTOR, answering
 
 # Against the model stand-in, which checks what it is sent
 
 
+@pytest.mark.either_format
 def test_an_image_a_pair_and_a_text_are_embedded_without_a_key(cloud: Cloud) -> None:
-    client = cloud.model_client()
-    assert embed(client) == 1024
-    assert embed(client, "a red square") == 1024
-    assert len(client.embed_text("red, naïve \U0001f600", ModelOptions("query"), within(60)).embedding) == 1024
-    assert [call["text"] for call in cloud.model.calls()] == [None, "a red square", "red, naïve \U0001f600"]
+    client, text = cloud.model_client(), "red, naïve \U0001f600"
+    vectors = [
+        embed_picture(cloud, client),
+        embed_picture(cloud, client, "a red square"),
+        embed_text(cloud, client, text).embedding,
+    ]
+    assert [len(vector) for vector in vectors] == [1024] * 3
+    assert len(set(map(tuple, vectors))) == 3
+    types = cloud.wire_format.input_types
+    assert [(call["text"], call["input_type"]) for call in cloud.model.calls()] == [
+        (None, types["document"]),
+        ("a red square", types["document"]),
+        (text, types["query"]),
+    ]
 
 
+@pytest.mark.either_format
 def test_dimensions_are_sent_and_checked(cloud: Cloud) -> None:
     client = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0").model_client()
-    assert len(client.embed_text("red", ModelOptions("query", 512), within(60)).embedding) == 512
-    assert len(client.embed_text("red", ModelOptions("query"), within(60)).embedding) == 1536
+    assert len(client.embed(Input(text="red"), ModelOptions("query", 512), within(60)).embedding) == 512
+    assert len(client.embed(Input(text="red"), ModelOptions("query"), within(60)).embedding) == 1536
 
 
+@pytest.mark.either_format
 def test_the_token_is_requested_for_the_scope_in_the_settings(cloud: Cloud) -> None:
-    assert embed(cloud.with_settings(FOUNDRY_SCOPE="https://ai.azure.com/.default").model_client()) == 1024
+    assert embed_picture(cloud.with_settings(FOUNDRY_SCOPE="https://ai.azure.com/.default"))
     with pytest.raises(ModelMisconfigured, match="FOUNDRY_SCOPE"):
-        embed(cloud.with_settings(FOUNDRY_SCOPE="https://ml.azure.com/.default").model_client())
+        embed_picture(cloud.with_settings(FOUNDRY_SCOPE="https://ml.azure.com/.default"))
 
 
+@pytest.mark.either_format
 def test_a_401_fetches_one_fresh_token_and_no_more(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "unauthorized", "times": 1})
-    assert embed(cloud.model_client()) == 1024
+    assert embed_picture(cloud)
     cloud.model.reset()
     cloud.model.behave(fault={"kind": "unauthorized"})
     with pytest.raises(ModelMisconfigured, match="Cognitive Services User") as raised:
-        embed(cloud.model_client())
+        embed_picture(cloud)
     assert raised.value.status == 401
     assert len(cloud.model.calls(401)) == 2
 
@@ -88,109 +93,120 @@ def test_a_token_is_replaced_before_it_expires(cloud: Cloud, clock: Clock, monke
         monkeypatch.setenv("IDENTITY_ENDPOINT", short_lived.endpoint)
         monkeypatch.setenv("IDENTITY_HEADER", short_lived.header)
         client = cloud.model_client()
-        assert (embed(client), embed(client), len(fetched)) == (1024, 1024, 1)
+        assert embed_picture(cloud, client) == embed_picture(cloud, client)
+        assert len(fetched) == 1
         clock.pass_(7000)
-        assert (embed(client), len(fetched)) == (1024, 2)
+        assert embed_picture(cloud, client)
+        assert len(fetched) == 2
 
 
 def test_a_missing_identity_is_an_error_that_names_its_setting(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
     with pytest.raises(ModelMisconfigured, match="AZURE_CLIENT_ID"):
-        embed(cloud.model_client())
+        embed_picture(cloud)
 
 
+@pytest.mark.either_format
 def test_a_key_is_sent_if_the_settings_have_one(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured) as raised:
-        embed(cloud.with_settings(FOUNDRY_API_KEY="s3cret").model_client())
+        embed_picture(cloud.with_settings(FOUNDRY_API_KEY="s3cret"))
     assert raised.value.status == 401
     assert "s3cret" not in str(raised.value)
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("kind", ["500", "502_html", "503", "drop", "malformed_json", "nan", "zeros"])
 def test_a_transient_failure_is_retried(cloud: Cloud, kind: str) -> None:
     cloud.model.behave(fault={"kind": kind, "times": 2})
-    assert embed(cloud.model_client()) == 1024
+    assert embed_picture(cloud)
     assert len(cloud.model.calls()) == 3
 
 
+@pytest.mark.either_format
 def test_retries_end_after_a_few_attempts(cloud: Cloud, clock: Clock) -> None:
     cloud.model.behave(fault={"kind": "503"})
     with pytest.raises(ModelUnavailable) as raised:
-        embed(cloud.model_client())
+        embed_picture(cloud)
     assert raised.value.status == 503
     assert len(cloud.model.calls()) == MAX_ATTEMPTS
     assert (len(clock.waits), sum(clock.waits) <= MAX_TOTAL_WAIT) == (MAX_ATTEMPTS - 1, True)
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("retry_after", ["seconds", "ms", "body"])
 def test_a_short_retry_after_is_waited_for(cloud: Cloud, clock: Clock, retry_after: str) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 3, "retry_after": retry_after})
     clock.meanwhile = cloud.model.behave
-    assert embed(cloud.model_client()) == 1024
+    assert embed_picture(cloud)
     assert clock.waits == [3]
     assert [call["status"] for call in cloud.model.calls()] == [429, 200]
 
 
+@pytest.mark.either_format
 def test_a_long_retry_after_is_left_to_the_caller(cloud: Cloud, clock: Clock) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 60})
     client = cloud.model_client()
     for _ in range(2):
         with pytest.raises(ModelUnavailable) as raised:
-            embed(client)
+            embed_picture(cloud, client)
         assert (raised.value.status, raised.value.retry_after) == (429, 60)
     assert clock.waits == []
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 def test_an_empty_200_is_an_error_that_names_the_missing_path(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "empty_200"})
-    with pytest.raises(ModelMisconfigured, match="/models"):
-        embed(cloud.model_client())
+    with pytest.raises(ModelMisconfigured, match=cloud.wire_format.path):
+        embed_picture(cloud)
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 def test_a_vector_of_another_length_is_a_setting_to_fix(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "wrong_length"})
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
-        embed(cloud.model_client())
+        embed_picture(cloud)
 
 
+@pytest.mark.either_format
 def test_dimensions_that_the_model_does_not_support_are_a_setting_to_fix(cloud: Cloud) -> None:
     with pytest.raises(ModelMisconfigured, match="EMBEDDING_DIMENSIONS"):
-        cloud.model_client().embed_image(picture(), None, ModelOptions("document", 512), within(60))
+        cloud.model_client().embed(Input(picture()), ModelOptions("document", 100), within(60))
 
 
+@pytest.mark.either_format
 def test_an_unknown_model_is_a_setting_to_fix(cloud: Cloud) -> None:
-    with pytest.raises(ModelMisconfigured, match="unknown_model"):
-        embed(cloud.with_settings(FOUNDRY_MODEL="no-such-model").model_client())
+    with pytest.raises(ModelMisconfigured, match=r"unknown_model|DeploymentNotFound"):
+        embed_picture(cloud.with_settings(FOUNDRY_MODEL="no-such-model"))
 
 
+@pytest.mark.either_format
 def test_no_more_calls_are_in_flight_than_the_settings_allow(cloud: Cloud) -> None:
     cloud.model.behave(latency_ms=100)
     client = cloud.with_settings(FOUNDRY_CONCURRENCY="2").model_client()
     with ThreadPoolExecutor(6) as threads:
-        assert list(threads.map(embed, [client] * 6)) == [1024] * 6
+        assert all(threads.map(embed_picture, [cloud] * 6, [client] * 6))
     assert cloud.model.most_at_once() <= 2
 
 
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 def test_an_unreachable_model_is_unavailable(cloud: Cloud, nobody: str) -> None:
-    with pytest.raises(ModelUnavailable, match=f"did not answer at http://{nobody}/models/embeddings"):
-        cloud.with_settings(FOUNDRY_ENDPOINT=f"http://{nobody}/models").model_client().embed_text(
-            "red", ModelOptions("query"), within(60)
-        )
+    away = cloud.with_settings(FOUNDRY_ENDPOINT=f"http://{nobody}{cloud.wire_format.path}")
+    with pytest.raises(ModelUnavailable, match=f"did not answer at http://{nobody}{cloud.wire_format.text_route}"):
+        embed_text(away)
 
 
 # Observed answers of the real service, replayed over HTTP
 
 
 def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **headers: str) -> ModelError:
-    with answering(status, body, {name.replace("_", "-"): value for name, value in headers.items()}) as endpoint:
-        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
-        with pytest.raises(ModelError) as raised:
-            client.embed_image(picture(), text, ModelOptions("document"), within(60))
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with answering(cloud, status, body, named) as replayed, pytest.raises(ModelError) as raised:
+        embed_picture(replayed, text=text)
     assert raised.value.status == status
     return raised.value
 
@@ -198,6 +214,7 @@ def failure(cloud: Cloud, status: int, body: object, text: str | None = None, **
 NOT_ALLOWED = {"detail": [{"type": "extra_forbidden", "loc": ["body", "input", 0, "text"], "msg": "Extra inputs"}]}
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
@@ -224,6 +241,7 @@ def test_an_error_that_every_input_would_get_is_a_misconfiguration(
     assert message in str(error)
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize(
     ("status", "body", "text", "code"),
     [
@@ -254,6 +272,7 @@ def test_an_error_of_one_input_is_a_refusal_with_its_code(
     assert error.code == code
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize(
     ("headers", "body", "seconds"),
     [
@@ -289,69 +308,27 @@ def test_the_wait_may_be_a_date(monkeypatch: pytest.MonkeyPatch, later: int, wai
     assert requested_wait({"retry-after": date}, ServiceError("429", "")) == wait
 
 
-VECTOR = [0.5] * 1024
-ITEM = {"index": 0, "object": "embedding", "embedding": VECTOR}
-
-
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
-    "data",
+    "vectors",
     [
         [],
-        None,
-        [ITEM, ITEM],
-        [{"index": 0}],
-        [{"index": 0, "embedding": None}],
-        [{"index": 0, "embedding": "AAAA"}],
-        [{"index": 0, "embedding": []}],
-        [{"index": 0, "embedding": [0.5] * 1023}],
-        [{"index": 0, "embedding": [0.5] * 1023 + [None]}],
-        [{"index": 0, "embedding": [0.0] * 1024}],
+        [VECTOR, VECTOR],
+        [None],
+        ["AAAA"],
+        [[]],
+        [VECTOR[1:]],
+        [[*VECTOR[1:], None]],
+        [[*VECTOR[1:], "0.5"]],
+        [[0.0] * 1024],
     ],
 )
-def test_an_answer_without_a_vector_of_numbers_is_an_error(cloud: Cloud, data: Any) -> None:
-    failure(cloud, 200, {"data": data, "usage": {}})
+def test_an_answer_without_a_vector_of_numbers_is_an_error(cloud: Cloud, vectors: list[Any]) -> None:
+    failure(cloud, 200, cloud.wire_format.vectors(*vectors))
 
 
-@pytest.mark.parametrize(
-    ("answer", "tokens", "name"),
-    [
-        ({"data": [ITEM]}, (None, None), None),
-        ({"data": [ITEM], "usage": None}, (None, None), None),
-        ({"data": [ITEM], "usage": []}, (None, None), None),
-        ({"data": [ITEM], "usage": {"prompt_tokens": 7.0, "total_tokens": 9.4}}, (7, 9), None),
-        ({"data": [ITEM], "usage": {"prompt_tokens": "7", "total_tokens": -1}}, (None, None), None),
-        ({"data": [ITEM], "usage": {"prompt_tokens": True, "total_tokens": 10**30}}, (None, None), None),
-        ({"data": [ITEM], "object": None, "id": 7, "model": "m"}, (None, None), "m"),
-        ({"data": [ITEM], "model": ["m"]}, (None, None), None),
-        ({"data": [ITEM], "model": ""}, (None, None), None),
-        ({"data": [{"embedding": VECTOR}]}, (None, None), None),
-        ({"data": [{"index": "0", "object": None, "embedding": VECTOR}], "object": 1}, (None, None), None),
-        ({"data": [{"index": None, "embedding": VECTOR, "more": {"a": [None]}}]}, (None, None), None),
-        (
-            b'{"usage": {"total_tokens": 1e999}, "model": {}, "data": [{"embedding": %s}]}'
-            % msgspec.json.encode(VECTOR),
-            (None, None),
-            None,
-        ),
-    ],
-)
-def test_a_good_vector_is_taken_whatever_stands_beside_it(
-    cloud: Cloud, answer: Any, tokens: tuple[int | None, int | None], name: str | None
-) -> None:
-    asked: list[bytes] = []
-
-    def respond(body: bytes) -> tuple[int, object]:
-        asked.append(body)
-        return 200, answer
-
-    with replaying(respond) as endpoint:
-        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
-        taken = client.embed_text("red", ModelOptions("query"), within(60))
-    assert (taken.embedding, taken.prompt_tokens, taken.total_tokens, taken.model) == (VECTOR, *tokens, name)
-    assert len(asked) == 1
-
-
+@pytest.mark.either_format
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -364,34 +341,35 @@ def test_a_good_vector_is_taken_whatever_stands_beside_it(
 def test_a_refusal_of_a_harmless_picture_too_is_a_matter_of_configuration(
     cloud: Cloud, status: int, body: object
 ) -> None:
-    with answering(status, body, takes_harmless=False) as endpoint:
-        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
-        for _ in range(2):
+    with answering(cloud, status, body, takes_harmless=False) as replayed:
+        client = replayed.model_client()
+        for ask in (embed_picture, embed_picture, embed_text):
             with pytest.raises(ModelMisconfigured, match="FOUNDRY_API_VERSION"):
-                embed(client)
-        with pytest.raises(ModelMisconfigured, match="FOUNDRY_API_VERSION"):
-            client.embed_text("red", ModelOptions("query"), within(60))
+                ask(replayed, client)
 
 
+@pytest.mark.either_format
 def test_after_each_refusal_the_model_is_asked_for_something_harmless(cloud: Cloud) -> None:
-    with answering(400, {"message": "image could not be decoded"}) as endpoint:
-        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
+    with answering(cloud, 400, {"message": "image could not be decoded"}) as replayed:
+        client = replayed.model_client()
         sent: list[httpx.Request] = []
-        client._client.event_hooks["request"].append(sent.append)
+        client.deployments[0]._client.event_hooks["request"].append(sent.append)
         for _ in range(3):
             with pytest.raises(ModelRefused):
-                embed(client)
+                embed_picture(replayed, client)
     assert len(sent) == 6
 
 
+@pytest.mark.either_format
 def test_a_model_that_has_answered_and_then_refuses_everything_refuses_no_image(cloud: Cloud) -> None:
     client = cloud.model_client()
-    embed(client)
+    embed_picture(cloud, client)
     cloud.model.behave(fault={"kind": "400"})
     with pytest.raises(ModelMisconfigured, match="FOUNDRY_ENDPOINT"):
-        embed(client)
+        embed_picture(cloud, client)
 
 
+@pytest.mark.either_format
 def test_what_speaks_of_the_api_version_is_a_matter_of_configuration(cloud: Cloud) -> None:
     body = {"error": {"code": "BadRequest", "message": "API version not supported"}}
     error = failure(cloud, 400, body)
@@ -399,11 +377,13 @@ def test_what_speaks_of_the_api_version_is_a_matter_of_configuration(cloud: Clou
     assert "FOUNDRY_API_VERSION" in str(error)
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_answer_in_a_broken_encoding_is_no_answer(cloud: Cloud) -> None:
-    with answering(200, b"no gzip", {"content-encoding": "gzip"}) as endpoint:
-        client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
-        with pytest.raises(ModelUnavailable, match="DecodingError"):
-            embed(client)
+    with (
+        answering(cloud, 200, b"no gzip", {"content-encoding": "gzip"}, takes_harmless=False) as replayed,
+        pytest.raises(ModelUnavailable, match="DecodingError"),
+    ):
+        embed_picture(replayed)
 
 
 @contextlib.contextmanager
@@ -417,15 +397,15 @@ def test_a_model_that_hangs_is_paid_for_once_a_place_and_keeps_nobody_else(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """28 calls for 8 places; none times out before all places are taken, and the model hangs until the end."""
-    monkeypatch.setattr("shared.model.client._TIMEOUT", 0.2)
-    monkeypatch.setattr("shared.model.client._HANGS_AFTER", 0.1)
+    monkeypatch.setattr("shared.model.deployment._TIMEOUT", 0.2)
+    monkeypatch.setattr("shared.model.deployment._HANGS_AFTER", 0.1)
     monkeypatch.setattr("shared.model.rate_limiter._FIRST_HANGING_WAIT", 2 * PATIENCE)
     all_places = threading.Barrier(8)
     sent: list[str] = []
 
     with hanging() as endpoint:
         client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).model_client()
-        stream = client._client.stream
+        stream = client.deployments[0]._client.stream
 
         def sent_together(method: str, url: str, **request: Any) -> contextlib.AbstractContextManager[httpx.Response]:
             sent.append(url)
@@ -433,11 +413,11 @@ def test_a_model_that_hangs_is_paid_for_once_a_place_and_keeps_nobody_else(
                 all_places.wait(PATIENCE)
             return stream(method, url, **request)
 
-        monkeypatch.setattr(client._client, "stream", sent_together)
+        monkeypatch.setattr(client.deployments[0]._client, "stream", sent_together)
 
         def call(_: int) -> type[Exception]:
             with pytest.raises(ModelUnavailable) as raised:
-                client.embed_image(picture(), None, ModelOptions("document"), Schedule.of(0, PATIENCE))
+                client.embed(Input(picture()), ModelOptions("document"), Schedule.of(0, PATIENCE))
             return raised.type
 
         with ThreadPoolExecutor(28) as threads:
@@ -450,14 +430,14 @@ def test_a_model_that_hangs_is_paid_for_once_a_place_and_keeps_nobody_else(
 def test_a_model_that_cannot_be_connected_to_has_charged_nothing_and_is_asked_again(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.model.client._CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("shared.model.deployment._CONNECT_TIMEOUT", 0.1)
     with hanging() as endpoint:
         # Over TLS, a connection is there only after the first words of the other side.
         client = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint.replace("http:", "https:")).model_client()
         sent: list[httpx.Request] = []
-        client._client.event_hooks["request"].append(sent.append)
+        client.deployments[0]._client.event_hooks["request"].append(sent.append)
         with pytest.raises(ModelUnavailable, match="cannot be reached at https://") as raised:
-            client.embed_text("red", ModelOptions("query"), within(120))
+            embed_text(cloud, client)
     assert (raised.type, raised.value.status, len(sent) > 1) == (ModelUnavailable, None, True)
 
 
@@ -468,7 +448,9 @@ def streaming(client: ModelClient, parts: Iterator[bytes]) -> None:
         def __iter__(self) -> Iterator[bytes]:
             return parts
 
-    client._client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Stream())))
+    client.deployments[0]._client = httpx.Client(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Stream()))
+    )
 
 
 def test_an_answer_that_trickles_in_is_over_with_its_time(cloud: Cloud, clock: Clock) -> None:
@@ -480,7 +462,7 @@ def test_an_answer_that_trickles_in_is_over_with_its_time(cloud: Cloud, clock: C
     client = cloud.model_client()
     streaming(client, trickle())
     with pytest.raises(ModelTimedOut):
-        client.embed_text("red", ModelOptions("query"), within(120))
+        embed_text(cloud, client)
     with pytest.raises(NotSent, match="does not answer"):
         client.check(Schedule.of(0, 60))
 
@@ -490,4 +472,4 @@ def test_an_answer_without_end_does_not_fill_the_memory(cloud: Cloud) -> None:
     client = cloud.model_client()
     streaming(client, itertools.repeat(b"x" * 2**20, 100))
     with pytest.raises(ModelUnavailable, match="more than 8,388,608 bytes"):
-        client.embed_text("red", ModelOptions("query"), within(60))
+        embed_text(cloud, client)

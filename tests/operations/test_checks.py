@@ -15,8 +15,8 @@ from shared.operations.checks import Problem
 from shared.operations.watch import Watch
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.triggers import routes
-from tests.conftest import CLIENT_ID, PATIENCE, Clock, Cloud
-from tests.model.replay import EMBEDDING, Replay, replaying
+from tests.conftest import CLIENT_ID, PATIENCE, Clock, Cloud, Model
+from tests.model.replay import VECTOR, Replay, replaying
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,7 @@ def problems(cloud: Cloud) -> set[tuple[str, str]]:
     return {(problem.code, problem.target) for problem in check.recent()}
 
 
+@pytest.mark.either_format
 def test_a_working_deployment_has_no_problems_and_nothing_is_written(cloud: Cloud) -> None:
     assert problems(cloud) == set()
     assert cloud.records() == []
@@ -87,25 +88,80 @@ def test_an_identity_without_a_token_is_the_only_problem_reported(cloud: Cloud) 
     assert [problem.code for problem in check.recent()] == ["no_identity"]
 
 
+@pytest.mark.either_format
 def test_a_model_that_rejects_every_call_is_misconfigured(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "unauthorized"})
     assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("refusal", [b"<html>Bad Request</html>", {"code": "content_filter", "message": "Filtered"}])
 def test_a_model_that_begins_to_refuse_a_harmless_word_is_misconfigured(cloud: Cloud, refusal: object) -> None:
-    first: list[Replay] = [(200, EMBEDDING)]
-    with replaying(lambda _: first.pop() if first else (400, refusal)) as endpoint:
-        check = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).checks()
+    first: list[Replay] = [(200, cloud.wire_format.vectors(VECTOR))]
+    with replaying(cloud, lambda _: first.pop() if first else (400, refusal)) as replayed:
+        check = replayed.checks()
         assert check.run_now() == []
         assert [problem.code for problem in check.run_now()] == ["model_misconfigured"]
 
 
-def test_an_endpoint_without_models_is_misconfigured(cloud: Cloud) -> None:
+def test_health_embeds_a_word_and_a_picture_and_says_in_how_many_dimensions(cloud: Cloud) -> None:
+    check = cloud.checks()
+    assert check.recent() == []
+    assert sorted(call["route"] for call in cloud.model.calls()) == ["/models/embeddings", "/models/images/embeddings"]
+    assert check.dimensions == 1024
+
+
+def test_a_deployment_that_embedded_a_picture_is_asked_for_the_next_after_an_hour(cloud: Cloud, clock: Clock) -> None:
+    check = cloud.checks()
+    for _ in range(12):
+        assert check.recent() == []
+        clock.pass_(301)
+    assert len(cloud.model.calls()) == 12 + 1
+    check.recent()
+    assert len(cloud.model.calls()) == 12 + 1 + 2
+
+
+def test_the_watch_embeds_no_picture(cloud: Cloud) -> None:
+    assert cloud.checks().run_now() == []
+    assert [call["route"] for call in cloud.model.calls()] == ["/models/embeddings"]
+
+
+def test_a_model_that_takes_words_but_no_pictures_is_misconfigured(cloud: Cloud) -> None:
+    no_route = (404, {"error": {"code": "404", "message": "Resource not found"}})
+    taken = (200, cloud.wire_format.vectors(VECTOR))
+    with replaying(cloud, lambda body: no_route if b"data:image" in body else taken) as replayed:
+        [problem] = replayed.checks().recent()
+    assert (problem.code, problem.target) == ("model_misconfigured", "FOUNDRY_ENDPOINT")
+
+
+def test_every_deployment_is_asked_and_the_one_at_fault_is_told_by_its_number(
+    cloud: Cloud, elsewhere: tuple[Model, Model]
+) -> None:
+    west, east = elsewhere
+    check = cloud.with_settings(FOUNDRY_ENDPOINT=f"{west.url}/models {east.url}/nowhere/models").checks()
+    [problem] = check.recent()
+    assert (problem.code, problem.target) == ("model_misconfigured", "FOUNDRY_ENDPOINT")
+    assert "at endpoint 2 of 2 rejects every call" in problem.message
+    assert east.url in problem.detail
+    assert len(west.calls()) == 2
+
+
+def test_a_deployment_whose_vectors_are_of_another_model_is_found_though_it_does_not_say_so(cloud: Cloud) -> None:
+    with replaying(cloud, lambda _: (200, cloud.wire_format.vectors(VECTOR))) as another:
+        endpoints = " ".join(cloud.settings.foundry_endpoints + another.settings.foundry_endpoints)
+        [problem] = cloud.with_settings(FOUNDRY_ENDPOINT=endpoints).checks().recent()
+    assert (problem.code, problem.target) == ("other_model", "FOUNDRY_ENDPOINT")
+    assert "at endpoint 2 of 2" in problem.message
+    assert "cosine" in problem.detail
+
+
+@pytest.mark.either_format
+def test_an_endpoint_without_its_path_is_misconfigured(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "empty_200"})
     assert problems(cloud) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
 
+@pytest.mark.either_format
 def test_an_unknown_deployment_is_misconfigured(cloud: Cloud) -> None:
     assert problems(cloud.with_settings(FOUNDRY_MODEL="no-such-model")) == {("model_misconfigured", "FOUNDRY_ENDPOINT")}
 
@@ -134,7 +190,7 @@ def test_health_is_cached(cloud: Cloud, clock: Clock) -> None:
     check.recent()
     cloud.images.delete_container()
     assert check.recent() == []
-    assert len(cloud.model.calls()) == 1
+    assert len(cloud.model.calls()) == 2
     assert [problem.code for problem in check.run_now()] == ["missing_container"]
     cloud.images.create_container()
     clock.pass_(3600)
@@ -145,7 +201,7 @@ def test_health_is_cached(cloud: Cloud, clock: Clock) -> None:
 def test_health_lists_every_problem_and_shows_no_private_value(cloud: Cloud, nobody: str) -> None:
     cloud.images.delete_container()
     check = cloud.with_settings(FOUNDRY_ENDPOINT=f"http://{nobody}/models").checks()
-    answer = routes.health(check.recent())
+    answer = routes.health(check.recent(), None)
     assert answer.status_code == 503
     body = answer.get_body().decode()
     error = json.loads(body)["error"]
@@ -227,6 +283,6 @@ def test_the_watch_names_the_problems(cloud: Cloud, caplog: pytest.LogCaptureFix
 
 def test_health_never_shows_the_service_s_own_message() -> None:
     answer = routes.health(
-        [Problem("unreachable", "FOUNDRY_ENDPOINT", "Nothing answers.", "https://secret.example/models")]
+        [Problem("unreachable", "FOUNDRY_ENDPOINT", "Nothing answers.", "https://secret.example/models")], None
     )
     assert b"secret" not in answer.get_body()

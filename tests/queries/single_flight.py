@@ -5,6 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from shared.queries.cache import Failure
 from shared.queries.records import QueryRecord
 
 
@@ -12,8 +13,8 @@ def waiting_callers(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """A semaphore that a caller releases when it finds its query under way already, before it waits for the answer."""
     waiting = threading.Semaphore(0)
 
-    class Waited(Future[QueryRecord]):
-        def result(self, timeout: float | None = None) -> QueryRecord:
+    class Waited(Future[QueryRecord | Failure]):
+        def result(self, timeout: float | None = None) -> QueryRecord | Failure:
             waiting.release()
             return super().result(timeout)
 

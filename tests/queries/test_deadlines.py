@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 
 from shared.errors import ModelTimedOut, ModelUnavailable, NotSent, QueryError
 from shared.model.wire_format import ModelOptions
-from shared.queries.cache import QueryCache
+from shared.queries.cache import Failure, QueryCache
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.queries.records import QueryRecord
 from tests.conftest import PATIENCE, Cloud
@@ -40,10 +41,11 @@ def test_each_query_that_is_too_late_says_so_by_itself(cloud: Cloud) -> None:
     assert cloud.model.calls() == []
 
 
+@pytest.mark.either_format
 def test_pictures_that_do_not_fit_into_memory_are_prepared_again_when_their_turn_comes(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queries.queries._MAX_KEPT_PNGS", 0)
+    monkeypatch.setattr("shared.queries.queries._MAX_KEPT_BYTES", 0)
     queries = cloud.queries()
     asked = [Query(f"input[{index}]", picture(colour)) for index, colour in enumerate(("red", "green", "blue"))]
     answers = queries.answer(asked, options(PATIENCE), QueryReport())
@@ -51,9 +53,11 @@ def test_pictures_that_do_not_fit_into_memory_are_prepared_again_when_their_turn
     assert all(answer.record.preparation for answer in answers)
 
 
+@pytest.mark.either_format
+@pytest.mark.usefixtures("clock")
 def test_the_memory_that_a_request_holds_is_released_however_it_ends(cloud: Cloud) -> None:
     queries = cloud.queries()
-    budget = queries._kept_pngs
+    budget = queries._kept_pictures
     queries.answer([Query("a", picture()), Query("b", picture("blue"))], options(PATIENCE), QueryReport())
     cloud.model.behave(fault={"kind": "503"})
     with pytest.raises(ModelUnavailable):
@@ -61,11 +65,12 @@ def test_the_memory_that_a_request_holds_is_released_however_it_ends(cloud: Clou
     assert budget._free == budget._size
 
 
+@pytest.mark.either_format
 def test_memory_is_released_also_where_one_query_ends_in_an_error_of_the_app(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries = cloud.queries()
-    budget = queries._kept_pngs
+    budget = queries._kept_pictures
     released = threading.Event()
     release = budget.release
 
@@ -84,10 +89,11 @@ def test_memory_is_released_also_where_one_query_ends_in_an_error_of_the_app(
     assert budget._free == budget._size
 
 
+@pytest.mark.either_format
 def test_a_vector_is_not_stored_under_the_bytes_that_a_blob_had_before(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.queries.queries._MAX_KEPT_PNGS", 0)
+    monkeypatch.setattr("shared.queries.queries._MAX_KEPT_BYTES", 0)
     versions = [picture(), picture("blue")]
     query = Query("input[0]", lambda _: nullcontext(versions.pop(0)))
     with pytest.raises(QueryError, match="overwritten") as raised:
@@ -114,26 +120,29 @@ def record() -> QueryRecord:
     )
 
 
+def records(keys: Sequence[str]) -> list[QueryRecord | Failure]:
+    return [record() for _ in keys]
+
+
 @pytest.mark.parametrize("ends", [ModelTimedOut("late", status=504), NotSent("no time", status=503)])
 def test_a_query_that_waits_for_another_that_runs_out_of_time_asks_the_model_itself(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, ends: Exception
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, ends: ModelUnavailable
 ) -> None:
     cache = QueryCache(cloud.settings, cloud.blobs())
     asking, waiting = threading.Event(), waiting_callers(monkeypatch)
     deadline = time.monotonic() + PATIENCE
 
-    def runs_out() -> QueryRecord:
+    def runs_out(_: Sequence[str]) -> list[QueryRecord | Failure]:
         asking.set()
         assert waiting.acquire(timeout=PATIENCE)
-        raise ends
+        return [ends]
 
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(cache.single_flight, "f", "key", runs_out, deadline=deadline, fresh=False)
+        first = threads.submit(cache.single_flight, "f", ["key"], runs_out, deadline=deadline, fresh=False)
         assert asking.wait(PATIENCE)
-        second = threads.submit(cache.single_flight, "f", "key", record, deadline=deadline, fresh=False)
-        with pytest.raises(type(ends)):
-            first.result()
-        assert second.result()[0] == record()
+        second = threads.submit(cache.single_flight, "f", ["key"], records, deadline=deadline, fresh=False)
+        assert first.result() == {"key": (ends, False)}
+        assert second.result() == {"key": (record(), False)}
 
 
 def test_queries_that_wait_for_another_fail_with_it_where_the_model_itself_is_down(
@@ -143,18 +152,18 @@ def test_queries_that_wait_for_another_fail_with_it_where_the_model_itself_is_do
     asking, waiting = threading.Event(), waiting_callers(monkeypatch)
     deadline = time.monotonic() + PATIENCE
 
-    def is_down() -> QueryRecord:
+    down = ModelUnavailable("The model answered 503", status=503)
+
+    def is_down(_: Sequence[str]) -> list[QueryRecord | Failure]:
         asking.set()
         assert waiting.acquire(timeout=PATIENCE)
-        raise ModelUnavailable("The model answered 503", status=503)
+        return [down]
 
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(cache.single_flight, "f", "key", is_down, deadline=deadline, fresh=False)
+        first = threads.submit(cache.single_flight, "f", ["key"], is_down, deadline=deadline, fresh=False)
         assert asking.wait(PATIENCE)
-        second = threads.submit(cache.single_flight, "f", "key", record, deadline=deadline, fresh=False)
-        for one in (first, second):
-            with pytest.raises(ModelUnavailable, match="answered 503"):
-                one.result()
+        second = threads.submit(cache.single_flight, "f", ["key"], records, deadline=deadline, fresh=False)
+        assert (first.result(), second.result()) == ({"key": (down, False)}, {"key": (down, True)})
 
 
 def test_a_query_waits_for_another_until_its_own_deadline(cloud: Cloud) -> None:
@@ -162,17 +171,18 @@ def test_a_query_waits_for_another_until_its_own_deadline(cloud: Cloud) -> None:
     asking, over = threading.Event(), threading.Event()
     deadline = time.monotonic() + PATIENCE
 
-    def takes_long() -> QueryRecord:
+    def takes_long(_: Sequence[str]) -> list[QueryRecord | Failure]:
         asking.set()
         assert over.wait(PATIENCE)
-        return record()
+        return [record()]
 
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(cache.single_flight, "f", "key", takes_long, deadline=deadline, fresh=False)
+        first = threads.submit(cache.single_flight, "f", ["key"], takes_long, deadline=deadline, fresh=False)
         assert asking.wait(PATIENCE)
-        with pytest.raises(ModelTimedOut) as late:
-            cache.single_flight("f", "key", record, deadline=time.monotonic() + 0.1, fresh=False)
-        assert late.value.status == 504
+        soon = time.monotonic() + 0.1
+        [(late, _)] = cache.single_flight("f", ["key"], records, deadline=soon, fresh=False).values()
+        assert isinstance(late, ModelTimedOut)
+        assert late.status == 504
         assert not first.done()
         over.set()
-        assert first.result() == (record(), False)
+        assert first.result() == {"key": (record(), False)}

@@ -25,6 +25,7 @@ def text_query(body: object) -> tuple[int, dict[str, str], Any]:
 # The wire format
 
 
+@pytest.mark.either_format
 def test_an_image_query_is_answered_in_the_api_s_shape(cloud: Cloud) -> None:
     status, _, body = image_query({"input": [{"image": data_url(picture())}]})
     assert status == 200
@@ -33,27 +34,40 @@ def test_an_image_query_is_answered_in_the_api_s_shape(cloud: Cloud) -> None:
     assert body.pop("id")
     assert body == {
         "object": "list",
-        "model": "Cohere-embed-v3-english",
+        "model": cloud.settings.foundry_model,
         "usage": {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000},
     }
-    assert cloud.model.calls()[0]["input_type"] == "query"
+    [call] = cloud.model.calls()
+    assert (call["route"], call["text"]) == (cloud.wire_format.image_route, None)
+    assert call["input_type"] == cloud.wire_format.input_types["query"]
 
 
+@pytest.mark.either_format
 def test_an_image_and_a_text_are_one_query(cloud: Cloud) -> None:
-    status, _, _ = image_query({"input": [{"image": data_url(picture()), "text": "a red thing"}]})
-    assert status == 200
-    assert cloud.model.calls()[0]["text"] == "a red thing"
+    status, _, body = image_query({"input": [{"image": data_url(picture()), "text": "a red thing"}]})
+    assert (status, len(body["data"]), body["usage"]["prompt_tokens"]) == (200, 1, 1003)
+    assert [call["text"] for call in cloud.model.calls()] == ["a red thing"]
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("texts", ["a red thing", ["a red thing"]])
 def test_a_text_query_takes_a_string_or_a_list(cloud: Cloud, texts: object) -> None:
-    status, _, body = text_query({"input": texts, "model": "Cohere-embed-v3-english", "input_type": "document"})
+    status, _, body = text_query({"input": texts, "model": cloud.settings.foundry_model})
     assert (status, len(body["data"])) == (200, 1)
     [call] = cloud.model.calls()
-    assert (call["route"], call["text"], call["input_type"]) == ("/models/embeddings", "a red thing", "document")
+    assert (call["route"], call["text"]) == (cloud.wire_format.text_route, "a red thing")
 
 
-def test_several_inputs_are_answered_in_order_one_call_each(cloud: Cloud) -> None:
+@pytest.mark.either_format
+@pytest.mark.parametrize("input_type", ["query", "document", "text"])
+def test_every_input_type_reaches_the_model(cloud: Cloud, input_type: str) -> None:
+    assert text_query({"input": "red", "input_type": input_type})[0] == 200
+    assert image_query({"input": [{"image": data_url(picture())}], "input_type": input_type})[0] == 200
+    assert {call["input_type"] for call in cloud.model.calls()} == {cloud.wire_format.input_types[input_type]}
+
+
+@pytest.mark.either_format
+def test_several_inputs_are_answered_in_order_and_none_is_asked_for_twice(cloud: Cloud) -> None:
     _, _, one = text_query({"input": ["red"]})
     status, headers, body = text_query({"input": ["blue", "red", "blue"]})
     assert status == 200
@@ -61,7 +75,7 @@ def test_several_inputs_are_answered_in_order_one_call_each(cloud: Cloud) -> Non
     assert body["data"][1]["embedding"] == one["data"][0]["embedding"]
     assert body["data"][0]["embedding"] == body["data"][2]["embedding"]
     assert headers["x-embedding-cache"] == "mixed"
-    assert len(cloud.model.calls()) == 2
+    assert [call["inputs"] for call in cloud.model.calls()] == [1, 1]
 
 
 def test_any_format_and_bare_base64_are_accepted(cloud: Cloud) -> None:
@@ -69,6 +83,7 @@ def test_any_format_and_bare_base64_are_accepted(cloud: Cloud) -> None:
     assert image_query({"input": [{"image": bare}]})[0] == 200
 
 
+@pytest.mark.either_format
 def test_base64_answers_are_little_endian_float32(cloud: Cloud) -> None:
     _, _, floats = text_query({"input": "red"})
     _, headers, packed = text_query({"input": "red", "encoding_format": "base64"})
@@ -77,6 +92,7 @@ def test_base64_answers_are_little_endian_float32(cloud: Cloud) -> None:
     assert unpacked == pytest.approx(floats["data"][0]["embedding"], abs=1e-7)
 
 
+@pytest.mark.either_format
 def test_other_dimensions_belong_to_another_space(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
     _, headers, body = text_query({"input": "red", "dimensions": 256})
@@ -88,13 +104,14 @@ def test_info_names_the_deployed_model(cloud: Cloud) -> None:
     status, _, body = call(function_app.model_info, b"")
     assert (status, body) == (
         200,
-        {"model_name": "Cohere-embed-v3-english", "model_type": "embeddings", "model_provider_name": "Cohere"},
+        {"model_name": cloud.settings.foundry_model, "model_type": "embeddings", "model_provider_name": "Cohere"},
     )
 
 
 # The cache
 
 
+@pytest.mark.either_format
 def test_a_repeated_query_is_answered_from_storage_without_a_call_to_the_model(cloud: Cloud) -> None:
     query = {"input": [{"image": data_url(picture()), "text": "a red thing"}]}
     _, first_headers, first = image_query(query)
@@ -106,15 +123,17 @@ def test_a_repeated_query_is_answered_from_storage_without_a_call_to_the_model(c
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 def test_the_response_names_the_record_of_a_query(cloud: Cloud) -> None:
     _, headers, body = text_query({"input": "a red thing"})
     path = headers["x-embedding-record"]
     record = json.loads(cloud.embeddings.download_blob(path).readall())
-    assert path == f"Cohere-embed-v3-english/queries/{record['id'][:2]}/{record['id']}.json"
+    assert path == f"{cloud.folder}/queries/{record['id'][:2]}/{record['id']}.json"
     assert record["embedding"] == body["data"][0]["embedding"]
     assert (record["text"], record["image_sha256"], record["input_type"]) == ("a red thing", None, "query")
 
 
+@pytest.mark.either_format
 def test_whatever_changes_the_embedding_changes_the_record(cloud: Cloud) -> None:
     image = data_url(picture())
     paths = {
@@ -226,6 +245,7 @@ def test_too_many_inputs_or_too_many_bytes_are_413(cloud: Cloud, monkeypatch: py
     assert cloud.model.calls() == []
 
 
+@pytest.mark.either_format
 def test_one_bad_input_of_several_means_no_call_to_the_model(cloud: Cloud) -> None:
     inputs = [{"image": data_url(picture())}, {"image": base64.b64encode(picture("red", format="JPEG")[:300]).decode()}]
     status, _, answer = image_query({"input": inputs})
@@ -246,6 +266,7 @@ def test_an_image_too_large_is_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 # Errors of the model
 
 
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("behaviour", "status", "code", "retry_after"),
@@ -265,6 +286,7 @@ def test_the_model_s_errors_become_the_api_s_errors(
     assert ("retry-after" in headers) == retry_after
 
 
+@pytest.mark.either_format
 def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     text_query({"input": "a private thing"})

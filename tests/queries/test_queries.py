@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import function_app
-from shared.errors import QueryError
+from shared.errors import ModelError, QueryError
 from shared.model.client import ModelClient
 from shared.model.wire_format import ModelAnswer
 from shared.queries import foundry_api
@@ -51,14 +51,14 @@ def usage(answer: func.HttpResponse) -> int:
 
 
 def before_each_call(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
-    """Have something happen before the model is asked about a text."""
-    embed_text = ModelClient.embed_text
+    """Have something happen before the model is asked."""
+    embed_all = ModelClient.embed_all
 
-    def embed_later(self: ModelClient, *arguments: Any, **options: Any) -> ModelAnswer:
+    def embed_later(self: ModelClient, *arguments: Any, **options: Any) -> list[ModelAnswer | ModelError]:
         happens()
-        return embed_text(self, *arguments, **options)
+        return embed_all(self, *arguments, **options)
 
-    monkeypatch.setattr(ModelClient, "embed_text", embed_later)
+    monkeypatch.setattr(ModelClient, "embed_all", embed_later)
 
 
 def answers_of(monkeypatch: pytest.MonkeyPatch, callers: int) -> list[func.HttpResponse]:
@@ -77,19 +77,24 @@ def answers_of(monkeypatch: pytest.MonkeyPatch, callers: int) -> list[func.HttpR
 # Several inputs
 
 
-def test_inputs_are_embedded_in_parallel_and_answered_in_order(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.either_format
+def test_images_are_embedded_in_parallel_and_answered_in_order(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However many images one call takes: each goes into a call of its own.
+    monkeypatch.setattr("shared.queries.queries._MAX_BATCH_BYTES", 0)
     everybody = threading.Barrier(cloud.settings.foundry_concurrency)
-    before_each_call(monkeypatch, lambda: everybody.wait(PATIENCE))
-    words = [f"word {number}" for number in range(2 * everybody.parties)]
-    together = vectors(embed({"input": words}))
-    assert together == [vectors(embed({"input": [word]}))[0] for word in words]
+    images = [{"image": data_url(picture(size=(56, 56 + number)))} for number in range(2 * everybody.parties)]
+    with monkeypatch.context() as together:
+        before_each_call(together, lambda: everybody.wait(PATIENCE))
+        answered = vectors(embed({"input": images}))
+    assert answered == [vectors(embed({"input": [image]}))[0] for image in images]
 
 
+@pytest.mark.either_format
 def test_an_input_that_a_request_repeats_is_embedded_once(cloud: Cloud) -> None:
     answer = embed({"input": ["red", "blue", "red"]})
     first, second, third = vectors(answer)
     assert (first == third, first == second) == (True, False)
-    assert len(cloud.model.calls()) == 2
+    assert [call["inputs"] for call in cloud.model.calls()] == [2]
     assert usage(answer) == sum(
         usage(embed({"input": [word]}, headers={"cache-control": "no-cache"})) for word in ("red", "blue")
     )
@@ -103,9 +108,11 @@ def test_every_bad_input_is_named_and_the_first_is_the_error(cloud: Cloud) -> No
     assert cloud.model.calls() == []
 
 
+@pytest.mark.either_format
 def test_after_one_failure_of_the_model_the_other_inputs_are_not_sent(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "unauthorized"})
-    assert embed({"input": [f"word {number}" for number in range(96)]}).status_code == 502
+    images = [{"image": data_url(picture(size=(56, 56 + number)))} for number in range(96)]
+    assert embed({"input": images}).status_code == 502
     # Those in flight together, each with one fresh token.
     assert len(cloud.model.calls()) <= 2 * cloud.settings.foundry_concurrency
 
@@ -113,6 +120,7 @@ def test_after_one_failure_of_the_model_the_other_inputs_are_not_sent(cloud: Clo
 # The cache
 
 
+@pytest.mark.either_format
 def test_identical_queries_at_once_share_one_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = answers_of(monkeypatch, 8)
     assert len({json.dumps(vectors(answer)) for answer in answers}) == 1
@@ -120,6 +128,7 @@ def test_identical_queries_at_once_share_one_call(cloud: Cloud, monkeypatch: pyt
     assert sum(usage(answer) for answer in answers) == usage(embed({"input": ["blu"]}))
 
 
+@pytest.mark.either_format
 def test_queries_that_share_a_call_fail_with_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.model.behave(fault={"kind": "content_filter"})
     assert {answer.status_code for answer in answers_of(monkeypatch, 4)} == {400}
@@ -142,6 +151,7 @@ def test_the_process_holds_a_limited_number_of_answers(cloud: Cloud, monkeypatch
     assert hits == ["hit", "hit", "miss"]
 
 
+@pytest.mark.either_format
 def test_no_cache_calls_the_model_and_refreshes_the_cache(cloud: Cloud) -> None:
     embed({"input": ["red"]})
     answer = embed({"input": ["red"]}, headers={"Cache-Control": "no-cache"})
@@ -152,6 +162,7 @@ def test_no_cache_calls_the_model_and_refreshes_the_cache(cloud: Cloud) -> None:
 # Encodings and extra fields
 
 
+@pytest.mark.either_format
 def test_base64_is_encoded_from_the_cached_floats(cloud: Cloud) -> None:
     embed({"input": ["red"]})
     answer = embed({"input": ["red"], "encoding_format": "base64"})
@@ -159,11 +170,13 @@ def test_base64_is_encoded_from_the_cached_floats(cloud: Cloud) -> None:
     assert len(base64.b64decode(vectors(answer)[0])) == 4 * 1024
 
 
-@pytest.mark.parametrize(("encoding", "numbers"), [("int8", 1536), ("uint8", 1536), ("binary", 192), ("ubinary", 192)])
+@pytest.mark.either_format
+@pytest.mark.parametrize(("encoding", "numbers"), [("int8", 1024), ("uint8", 1024), ("binary", 128), ("ubinary", 128)])
 def test_integer_encodings_come_from_the_model_and_are_cached_separately(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, encoding: str, numbers: int
 ) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
+    monkeypatch.setenv("EMBEDDING_DIMENSIONS", "1024")
     floats = embed({"input": ["red"]})
     answer = embed({"input": ["red"], "encoding_format": encoding})
     [vector] = vectors(answer)
@@ -173,15 +186,22 @@ def test_integer_encodings_come_from_the_model_and_are_cached_separately(
     assert (vectors(again), again.headers["x-embedding-cache"]) == ([vector], "hit")
 
 
-@pytest.mark.parametrize(("option", "value"), [("encoding_format", "int8"), ("dimensions", 512)])
-def test_an_option_that_the_model_does_not_support_is_the_caller_s_error(
-    cloud: Cloud, option: str, value: object
-) -> None:
-    answer = embed({"input": ["red"], option: value})
+@pytest.mark.either_format
+@pytest.mark.usefixtures("cloud")
+def test_dimensions_that_the_model_does_not_have_are_the_caller_s_error() -> None:
+    answer = embed({"input": ["red"], "dimensions": 100})
     found = error(answer)
-    assert (answer.status_code, found["code"], found["target"]) == (422, "parameter_not_supported", option)
+    assert (answer.status_code, found["code"], found["target"]) == (422, "parameter_not_supported", "dimensions")
 
 
+@pytest.mark.usefixtures("cloud")
+def test_an_encoding_that_the_model_does_not_have_is_the_caller_s_error() -> None:
+    answer = embed({"input": ["red"], "encoding_format": "int8"})
+    found = error(answer)
+    assert (answer.status_code, found["code"], found["target"]) == (422, "parameter_not_supported", "encoding_format")
+
+
+@pytest.mark.either_format
 def test_extra_fields_are_rejected_dropped_or_passed_through_as_the_header_says(cloud: Cloud) -> None:
     body = {"input": ["red"], "truncate": "END"}
     assert embed(body).status_code == 400
@@ -206,12 +226,13 @@ def test_an_image_may_be_the_body(cloud: Cloud, kind: str) -> None:
     assert wrapped.headers["x-embedding-cache"] == "hit"
 
 
+@pytest.mark.either_format
 def test_the_options_of_an_image_body_are_in_the_query_string(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOUNDRY_MODEL", "embed-v-4-0")
     params = {"dimensions": "256", "input_type": "document", "encoding_format": "base64"}
     answer = embed(picture(), headers={"Content-Type": "image/png"}, params=params)
     assert len(base64.b64decode(vectors(answer)[0])) == 4 * 256
-    assert cloud.model.calls()[0]["input_type"] == "document"
+    assert cloud.model.calls()[0]["input_type"] == cloud.wire_format.input_types["document"]
     wrong = embed(picture(), headers={"Content-Type": "image/png"}, params={"dimensions": "many"})
     assert (wrong.status_code, error(wrong)["target"]) == (400, "dimensions")
 
@@ -225,6 +246,7 @@ def test_a_body_that_is_no_image_is_refused(cloud: Cloud, body: bytes, code: str
 # A model that is slow or fails
 
 
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
     ("kind", "status", "code"),

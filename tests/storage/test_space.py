@@ -16,19 +16,17 @@ from shared.triggers import routes
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Cloud
 from tests.drawing import picture
-from tests.model.replay import answering
-
-VECTOR = [{"index": 0, "embedding": [0.5] * 1024}]
+from tests.model.replay import VECTOR, answering
 
 
 def describe(cloud: Cloud, **fields: Any) -> None:
     """Describe the space as an earlier embedding did."""
     known = {"model": "Cohere-embed-v3-english", "dimensions": 1024, "first_seen": "2026-11-22T12:00:00Z", **fields}
-    cloud.embeddings.upload_blob(f"{cloud.settings.foundry_model}/space.json", json.dumps(known), overwrite=True)
+    cloud.embeddings.upload_blob(f"{cloud.folder}/space.json", json.dumps(known), overwrite=True)
 
 
 def health(cloud: Cloud) -> Any:
-    return json.loads(routes.health(cloud.checks().recent()).get_body())
+    return json.loads(routes.health(cloud.checks().recent(), 1024).get_body())
 
 
 def ask(cloud: Cloud, text: str) -> int:
@@ -130,8 +128,8 @@ def test_a_service_that_names_no_model_is_compared_by_length_and_recorded_by_dep
     cloud: Cloud, said: dict[str, Any]
 ) -> None:
     cloud.upload("a.png", picture())
-    with answering(200, {"data": VECTOR, **said}) as endpoint:
-        assert cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync().upload("a.png").outcome == "embedded"
+    with answering(cloud, 200, {**cloud.wire_format.vectors(VECTOR), **said}) as nameless:
+        assert nameless.sync().upload("a.png").outcome == "embedded"
     assert cloud.record("a.png")["model"] == "Cohere-embed-v3-english"
     description = cloud.stored("space.json")
     assert (description["model"], description["dimensions"]) == (None, 1024)
@@ -139,6 +137,18 @@ def test_a_service_that_names_no_model_is_compared_by_length_and_recorded_by_dep
     cloud.upload("b.png", picture("blue"))
     cloud.sync().upload("b.png")
     assert cloud.stored("space.json") == {**description, "model": "Cohere-embed-v3-english"}
+
+
+@pytest.mark.parametrize("wire_format", ["cohere"], indirect=True)
+def test_where_the_format_names_no_model_a_space_is_compared_by_length_and_recorded_by_deployment(cloud: Cloud) -> None:
+    cloud.upload("a.png", picture())
+    assert cloud.sync().upload("a.png").outcome == "embedded"
+    assert cloud.record("a.png")["model"] == cloud.settings.foundry_model
+    description = cloud.stored("space.json")
+    assert (description["model"], description["dimensions"]) == (None, 1024)
+    describe(cloud, model=None, dimensions=1536)
+    cloud.upload("b.png", picture("blue"))
+    assert cloud.sync().upload("b.png").outcome == "deferred"
 
 
 def test_the_same_name_in_other_letters_is_the_same_model(cloud: Cloud) -> None:
@@ -209,7 +219,7 @@ def test_queries_describe_no_space_and_are_answered_where_storage_fails(cloud: C
 def test_health_says_what_does_not_fit_and_what_to_do_without_naming_models(
     cloud: Cloud, described: dict[str, Any], code: str, setting: str
 ) -> None:
-    assert health(cloud) == {"status": "ok"}
+    assert health(cloud) == {"status": "ok", "dimensions": 1024}
     describe(cloud, **described)
     error = health(cloud)["error"]
     assert (error["code"], error["target"]) == (code, setting)

@@ -29,9 +29,10 @@ from local.stack import Stack
 from shared.audit.report import AuditReport
 from shared.clock import now
 from shared.triggers import openapi, routes
-from tests.conftest import PATIENCE, Cloud, Model, model_at
+from tests.conftest import PATIENCE, Cloud
 from tests.drawing import picture
 from tests.functions import start_anew
+from tests.wire_formats import WIRE_FORMATS
 
 DOCUMENT = openapi.document()
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}
@@ -45,10 +46,28 @@ HOST_LIMIT = 22 * 2**20
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stack]]:
+    """An app for each wire format."""
     limit = {"FUNCTIONS_REQUEST_BODY_SIZE_LIMIT": str(HOST_LIMIT)}
-    with stack.running(logs=tmp_path_factory.mktemp("logs"), settings=limit) as started:
-        yield started
+    settings = [
+        {
+            **limit,
+            **spoken.settings,
+            "FOUNDRY_ENDPOINT": spoken.path,
+            "IMAGES_CONTAINER": f"{name}-images",
+            "EMBEDDINGS_CONTAINER": f"{name}-embeddings",
+            "QUEUE_PREFIX": f"{name}-",
+        }
+        for name, spoken in WIRE_FORMATS.items()
+    ]
+    with stack.running_together(settings, logs=tmp_path_factory.mktemp("logs")) as started:
+        yield dict(zip(WIRE_FORMATS, started, strict=True))
+
+
+@pytest.fixture(scope="module")
+def running(apps: dict[str, Stack]) -> Stack:
+    """The one for all tests that do not concern the model."""
+    return apps["foundry"]
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +75,6 @@ def http(running: Stack) -> Iterator[httpx.Client]:
     headers = {"x-functions-key": running.functions_key}
     with httpx.Client(base_url=f"{running.functions_url}/api", headers=headers, timeout=PATIENCE) as client:
         yield client
-
-
-@pytest.fixture
-def model(running: Stack) -> Iterator[Model]:
-    with model_at(running.foundry_url) as seen:
-        yield seen
 
 
 # The document itself
@@ -149,9 +162,30 @@ ANSWER_CHECKS = [
 ]
 
 
+generated = partial(settings, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+
+
 @api.parametrize()
-@settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@generated(max_examples=25)
 def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running: Stack) -> None:
+    conforms(case, running)
+
+
+# What is refused before any call is refused alike, whatever the format: here there is none of it.
+asked = schemathesis.openapi.from_dict(DOCUMENT).include(path_regex="/(models/.*embeddings|skill|vectorizer)$")
+asked.config.phases.coverage.enabled = False
+asked.config.generation.update(modes=[schemathesis.GenerationMode.POSITIVE])
+
+
+@asked.parametrize()
+@generated(max_examples=50)
+def test_so_does_an_app_that_speaks_cohere_s_format_with_the_model(
+    case: schemathesis.Case[Any], apps: dict[str, Stack]
+) -> None:
+    conforms(case, apps["cohere"])
+
+
+def conforms(case: schemathesis.Case[Any], running: Stack) -> None:
     # The host answers 404 instead of 405.
     excluded = [checks.unsupported_method]
     if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
@@ -199,21 +233,6 @@ FUNCTIONS = {
 }
 
 
-def post(http: httpx.Client, operation: str, body: object) -> int:
-    answer = http.post(operation.split()[1], json=body, headers={"cache-control": "no-cache"})
-    return as_documented(operation, answer).status_code
-
-
-@pytest.mark.parametrize(("operation", "body"), QUERIES)
-@pytest.mark.parametrize(("fault", "status"), [("503", 503), ("unauthorized", 502), ("content_filter", 400)])
-def test_the_errors_of_the_model_are_documented(
-    http: httpx.Client, model: Model, operation: str, body: object, fault: str, status: int
-) -> None:
-    model.behave(fault={"kind": fault})
-    # A skill's request succeeds if the record is at fault.
-    assert post(http, operation, body) == (200 if (operation, fault) == ("POST /skill", "content_filter") else status)
-
-
 @pytest.fixture
 def in_this_process(cloud: Cloud) -> Iterator[Cloud]:
     start_anew()
@@ -221,13 +240,36 @@ def in_this_process(cloud: Cloud) -> Iterator[Cloud]:
     start_anew()
 
 
-def test_a_throttled_model_is_documented(in_this_process: Cloud) -> None:
-    # In this process: where a stack's model was throttled, other tests would have to wait.
+def answer(operation: str, body: object) -> int:
+    """The status that is answered in this process, as documented."""
+    route: Any = FUNCTIONS[operation]
+    asked = func.HttpRequest(method="POST", url="/", body=json.dumps(body).encode())
+    return as_documented(operation, over_http(operation, route(asked))).status_code
+
+
+@pytest.mark.either_format
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("operation", "body"), QUERIES)
+@pytest.mark.parametrize(("fault", "status"), [("503", 503), ("unauthorized", 502), ("content_filter", 400)])
+def test_the_errors_of_the_model_are_documented(
+    in_this_process: Cloud, operation: str, body: object, fault: str, status: int
+) -> None:
+    in_this_process.model.behave(fault={"kind": fault})
+    # A skill's request succeeds if the record is at fault.
+    assert answer(operation, body) == (200 if (operation, fault) == ("POST /skill", "content_filter") else status)
+
+
+@pytest.mark.either_format
+@pytest.mark.parametrize(("operation", "body"), QUERIES)
+def test_a_throttled_model_is_documented(in_this_process: Cloud, operation: str, body: object) -> None:
     in_this_process.model.behave(throttle={"calls": 0, "window_s": 60})
-    for operation, body in QUERIES:
-        asked = func.HttpRequest(method="POST", url="/", body=json.dumps(body).encode())
-        route: Any = FUNCTIONS[operation]
-        assert as_documented(operation, over_http(operation, route(asked))).status_code == 429
+    assert answer(operation, body) == 429
+
+
+@pytest.mark.either_format
+@pytest.mark.usefixtures("in_this_process")
+def test_options_that_the_model_does_not_have_are_documented() -> None:
+    assert answer("POST /models/embeddings", {**TEXT, "dimensions": 7}) == 422
 
 
 @pytest.mark.parametrize("operation", [name for name, operation in OPERATIONS.items() if "requestBody" in operation])
@@ -247,9 +289,7 @@ def test_an_unfinished_audit_is_documented() -> None:
 
 @pytest.mark.parametrize("operation", ["POST /reconcile", "GET /status"])
 def test_a_space_that_cannot_be_read_is_documented(in_this_process: Cloud, operation: str) -> None:
-    in_this_process.embeddings.upload_blob(
-        f"{in_this_process.settings.foundry_model}/space.json", b"[]", overwrite=True
-    )
+    in_this_process.embeddings.upload_blob(f"{in_this_process.folder}/space.json", b"[]", overwrite=True)
     route: Any = {"POST /reconcile": function_app.reconcile, "GET /status": function_app.status}[operation]
     answer = as_documented(operation, over_http(operation, route(func.HttpRequest(method="POST", url="/", body=b""))))
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "model_misconfigured")
@@ -262,11 +302,6 @@ def test_a_body_that_is_an_image_is_documented(http: httpx.Client, kind: str) ->
         "/models/images/embeddings", content=picture(format="JPEG"), headers={"content-type": kind}, params=query
     )
     assert as_documented("POST /models/images/embeddings", answer).status_code == 200
-
-
-def test_options_that_the_model_does_not_have_are_documented(http: httpx.Client) -> None:
-    answer = http.post("/models/embeddings", json={**TEXT, "dimensions": 7})
-    assert as_documented("POST /models/embeddings", answer).status_code == 422
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.pictures.limits import PREPARATION
+from shared.pictures import limits
 from tests.conftest import Cloud
 from tests.drawing import picture
 
@@ -11,5 +11,10 @@ def outdated(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, name: str = "a.png")
     """Embed an image, and then run a release that prepares pictures in another way."""
     cloud.upload(name, picture())
     assert cloud.sync().upload(name).outcome == "embedded"
-    for module in ("audit.reconcile", "uploads.embed", "uploads.sync"):
-        monkeypatch.setattr(f"shared.{module}.PREPARATION", PREPARATION + 1)
+    prepare_otherwise(monkeypatch)
+
+
+def prepare_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every picture prepared in another way from now on."""
+    for name in ("PREPARATION_AS_PNG", "PREPARATION_AS_IT_IS"):
+        monkeypatch.setattr(limits, name, getattr(limits, name) + 10)

@@ -1,40 +1,33 @@
 """A picture with a text is embedded also where the model takes no text beside a picture; its record says so."""
 
-import contextlib
-import json
-from collections.abc import Iterator
+import pytest
 
 from shared.audit.reconcile import ReconcileRequest
 from tests.conftest import Cloud
 from tests.drawing import picture
-from tests.model.replay import EMBEDDING, Replay, replaying
+from tests.model.replay import VECTOR, Replay, replaying
 
 REFUSAL = {"message": "texts must be empty when input_type=image"}
 
 
-@contextlib.contextmanager
-def pictures_alone() -> Iterator[tuple[str, list[bool]]]:
-    """A model as Cohere's v3 documents itself: a picture or a text, not both. And whether each call had a text."""
-    asked: list[bool] = []
+@pytest.mark.either_format
+def test_a_captioned_picture_is_embedded_alone_where_the_model_takes_no_captions(cloud: Cloud) -> None:
+    """As Cohere's v3 documents itself: a picture or a text, not both."""
+    captioned: list[bool] = []
 
     def respond(body: bytes) -> Replay:
-        asked.append("text" in json.loads(body)["input"][0])
-        return (400, REFUSAL) if asked[-1] else (200, EMBEDDING)
+        captioned.append(b"a red square" in body)
+        return (400, REFUSAL) if captioned[-1] else (200, cloud.wire_format.vectors(VECTOR))
 
-    with replaying(respond) as endpoint:
-        yield endpoint, asked
-
-
-def test_a_captioned_picture_is_embedded_alone_where_the_model_takes_no_captions(cloud: Cloud) -> None:
-    with pictures_alone() as (endpoint, asked):
-        cloud = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint)
+    with replaying(cloud, respond) as replayed:
+        sync = replayed.sync()
         cloud.upload("a.png", picture(), text="a red square")
-        assert cloud.sync().upload("a.png").outcome == "embedded"
-        assert asked == [True, False]
+        assert sync.upload("a.png").outcome == "embedded"
+        assert captioned == [True, False]
         cloud.upload("copy.png", picture(), text="a red square")
-        assert cloud.sync().upload("copy.png").outcome == "copied"
+        assert sync.upload("copy.png").outcome == "copied"
         cloud.upload("plain.png", picture("blue"))
-        cloud.sync().upload("plain.png")
+        sync.upload("plain.png")
     for name in ("a.png", "copy.png"):
         record = cloud.record(name)
         assert (record["text"], record["text_refused"]) == (None, "a red square")

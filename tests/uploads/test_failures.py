@@ -8,10 +8,11 @@ from tests.model.replay import answering
 from tests.uploads.interfering import interfered
 
 
+@pytest.mark.either_format
 def test_a_sync_that_fails_after_another_embedded_the_image_leaves_no_failure(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
-    with answering(400, {"error": {"code": "content_filter", "message": "filtered"}}) as endpoint:
-        refused = interfered(cloud.with_settings(FOUNDRY_ENDPOINT=endpoint), lambda: cloud.sync().upload("a.png"))
+    with answering(cloud, 400, {"error": {"code": "content_filter", "message": "filtered"}}) as refusing:
+        refused = interfered(refusing, lambda: cloud.sync().upload("a.png"))
         assert refused.upload("a.png").outcome != "failed"
     assert cloud.record("a.png") is not None
     assert cloud.failure("a.png") is None
@@ -36,11 +37,12 @@ def test_a_failure_record_that_cannot_be_read_is_replaced(cloud: Cloud) -> None:
     cloud.upload("a.png", b"no picture")
     sync = cloud.sync()
     sync.upload("a.png")
-    cloud.embeddings.upload_blob("Cohere-embed-v3-english/failures/a.png.json", b"\xff", overwrite=True)
+    cloud.embeddings.upload_blob(f"{cloud.folder}/failures/a.png.json", b"\xff", overwrite=True)
     assert sync.upload("a.png").outcome == "failed"
     assert (cloud.failure("a.png")["code"], cloud.failure("a.png")["attempts"]) == ("not_an_image", 1)
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("body", [b"<html>Bad Request</html>", b'{"message": "API version not supported"}'])
 def test_a_400_for_everything_records_nothing_and_removes_nothing(cloud: Cloud, body: bytes) -> None:
     cloud.upload("old.png", picture())
@@ -48,8 +50,8 @@ def test_a_400_for_everything_records_nothing_and_removes_nothing(cloud: Cloud, 
     record = cloud.record("old.png")
     cloud.upload("old.png", picture("blue"))
     cloud.upload("new.png", picture("green"))
-    with answering(400, body, takes_harmless=False) as endpoint:
-        broken = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync()
+    with answering(cloud, 400, body, takes_harmless=False) as refusing:
+        broken = refusing.sync()
         assert [broken.upload(name).outcome for name in ("old.png", "new.png")] == ["deferred", "deferred"]
     assert cloud.record("old.png") == record
     assert [name for name in cloud.records() if "/failures/" in name] == []

@@ -25,6 +25,7 @@ def waiting(cloud: Cloud) -> int:
     return cloud.queue.get_queue_properties().approximate_message_count or 0
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -71,6 +72,7 @@ def test_no_function_gets_a_deferred_message_before_its_time(cloud: Cloud) -> No
     assert cloud.queue.receive_message() is None
 
 
+@pytest.mark.either_format
 def test_a_deferred_image_is_embedded_once_the_model_is_back(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "503"})
     cloud.upload("a.png", picture())
@@ -101,12 +103,13 @@ def test_a_wait_of_a_few_seconds_does_not_shorten_the_backoff(asked: float) -> N
     assert max(waits) > 3000
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("asked", [0, 4, 55])
 def test_an_image_that_found_the_quota_spent_has_not_been_tried(cloud: Cloud, asked: int) -> None:
     cloud.upload("a.png", picture())
     tried = EmbeddingRequest(name="a.png", attempt=30, first_seen=now() - timedelta(days=3))
-    with answering(429, b"", {"retry-after": str(asked)}) as endpoint:
-        report = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync().request(tried)
+    with answering(cloud, 429, b"", {"retry-after": str(asked)}) as throttled:
+        report = throttled.sync().request(tried)
     assert report.outcome == "deferred"
     assert cloud.failure("a.png") is None
 
@@ -118,6 +121,7 @@ def test_the_wait_grows_to_an_hour_with_full_jitter(attempt: int, longest: float
     assert longest * 0.9 < max(waits) <= longest
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize(("attempt", "age"), [(30, timedelta(0)), (1, timedelta(hours=24)), (30, timedelta(hours=30))])
 def test_retries_end_after_a_day_or_thirty_attempts(cloud: Cloud, attempt: int, age: timedelta) -> None:
     cloud.model.behave(fault={"kind": "503"})
@@ -134,6 +138,7 @@ def test_the_last_attempt_still_calls_the_model(cloud: Cloud) -> None:
     assert cloud.sync().request(EmbeddingRequest(name="a.png", attempt=30, first_seen=now())).outcome == "embedded"
 
 
+@pytest.mark.either_format
 def test_after_one_429_other_images_are_deferred_without_a_call(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 60})
     sync = cloud.sync()
@@ -144,6 +149,7 @@ def test_after_one_429_other_images_are_deferred_without_a_call(cloud: Cloud) ->
     assert waiting(cloud) == 10
 
 
+@pytest.mark.either_format
 def test_a_wrong_setting_is_logged_as_an_error_once_a_minute_not_once_an_image(
     cloud: Cloud, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -157,7 +163,7 @@ def test_a_wrong_setting_is_logged_as_an_error_once_a_minute_not_once_an_image(
         return [record.message for record in caplog.records if record.levelno == logging.ERROR]
 
     [error] = errors_after("a.png", "b.png", "c.png")
-    assert "unknown_model" in error
+    assert "answered 404" in error
     assert "FOUNDRY_MODEL" in error
     clock.pass_(61)
     assert len(errors_after("d.png", "e.png")) == 1

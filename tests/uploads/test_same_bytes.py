@@ -3,12 +3,13 @@
 import pytest
 
 from shared.errors import StorageError
-from shared.pictures.limits import PREPARATION
 from shared.uploads.record_store import RecordStore
 from tests.conftest import Cloud
 from tests.drawing import picture
+from tests.uploads.outdated import prepare_otherwise
 
 
+@pytest.mark.either_format
 def test_images_of_the_same_bytes_and_text_are_embedded_once(cloud: Cloud) -> None:
     data = picture()
     sync = cloud.sync()
@@ -37,6 +38,7 @@ def test_a_stored_vector_that_cannot_be_read_is_replaced(cloud: Cloud, broken: b
         assert sync.upload(name).outcome == outcome
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("deleted_first", [True, False])
 def test_a_renamed_image_is_not_sent_to_the_model_again(cloud: Cloud, deleted_first: bool) -> None:
     data = picture()
@@ -52,6 +54,7 @@ def test_a_renamed_image_is_not_sent_to_the_model_again(cloud: Cloud, deleted_fi
     assert len(cloud.model.calls(200)) == 1
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize("change", ["text", "bytes", "preparation"])
 def test_another_text_picture_or_preparation_is_sent_to_the_model(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, change: str
@@ -60,8 +63,7 @@ def test_another_text_picture_or_preparation_is_sent_to_the_model(
     cloud.upload("a.png", picture(), text="red")
     sync.upload("a.png")
     if change == "preparation":
-        for module in ("embed", "sync"):
-            monkeypatch.setattr(f"shared.uploads.{module}.PREPARATION", PREPARATION + 1)
+        prepare_otherwise(monkeypatch)
     cloud.upload(
         "b.png", picture(size=(30, 30)) if change == "bytes" else picture(), text="blue" if change == "text" else "red"
     )
@@ -69,6 +71,7 @@ def test_another_text_picture_or_preparation_is_sent_to_the_model(
     assert len(cloud.model.calls(200)) == 2
 
 
+@pytest.mark.either_format
 def test_an_embedding_that_storage_rejected_needs_no_second_call(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     sync = cloud.sync()
     cloud.upload("a.png", picture())

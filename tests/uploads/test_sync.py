@@ -12,16 +12,16 @@ from PIL import Image
 
 from shared.clock import now
 from shared.errors import StorageError
-from shared.pictures.limits import PREPARATION
 from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import Clock, Cloud
 from tests.drawing import picture
-from tests.model.replay import replaying
+from tests.model.replay import VECTOR, Replay, replaying
 from tests.queue_messages import queued
 from tests.uploads.outdated import outdated
 
 
+@pytest.mark.either_format
 def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None:
     data = picture("red", (400, 300), "JPEG")
     etag = cloud.upload("trip/a b#1.jpg", data)
@@ -45,52 +45,56 @@ def test_a_new_image_gets_a_record_of_the_documented_shape(cloud: Cloud) -> None
         "width": 400,
         "height": 300,
         "text": None,
-        "model": "Cohere-embed-v3-english",
-        "deployment": "Cohere-embed-v3-english",
+        "model": cloud.settings.foundry_model,
+        "deployment": cloud.settings.foundry_model,
         "input_type": "document",
         "dimensions": 1024,
-        "preparation": PREPARATION,
+        "preparation": cloud.preparation,
         "prompt_tokens": 1000,
         "total_tokens": 1000,
     }
 
 
+@pytest.mark.either_format
 def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
     data = picture()
     etag = cloud.upload("a.png", data)
     cloud.sync().upload("a.png")
-    properties = cloud.embeddings.get_blob_client("Cohere-embed-v3-english/images/a.png.json").get_blob_properties()
+    properties = cloud.embeddings.get_blob_client(f"{cloud.folder}/images/a.png.json").get_blob_properties()
     sha256 = hashlib.sha256(data).hexdigest()
     assert properties.metadata == {
         "etag": etag,
-        "preparation": str(PREPARATION),
+        "preparation": str(cloud.preparation),
         "sha256": sha256,
-        "content": content_key(sha256, None, PREPARATION),
+        "content": content_key(sha256, None, cloud.preparation),
         "tokens": "1000",
         "images_container": cloud.settings.images_container,
     }
     assert properties.content_settings.content_type == "application/json"
 
 
-def test_the_model_is_sent_one_png_as_a_document_and_no_dimensions(cloud: Cloud) -> None:
-    cloud.upload("a.jpg", picture("red", (4000, 1000), "JPEG"))
-    cloud.sync().upload("a.jpg")
+@pytest.mark.either_format
+def test_the_model_is_sent_one_picture_as_a_document_and_the_dimensions_that_are_set(cloud: Cloud) -> None:
+    cloud.upload("a.tiff", picture("red", (4000, 1000), "TIFF"))
+    cloud.sync().upload("a.tiff")
     [call] = cloud.model.calls()
-    assert (call["route"], call["status"], call["input_type"]) == ("/models/images/embeddings", 200, "document")
-    assert call["dimensions"] is None
+    assert (call["route"], call["status"], call["inputs"]) == (cloud.wire_format.image_route, 200, 1)
+    assert call["input_type"] == cloud.wire_format.input_types["document"]
+    assert call["dimensions"] == cloud.settings.embedding_dimensions
     assert call["width"] * call["height"] <= 2_458_624
 
 
-def test_dimensions_are_sent_and_part_of_the_space_s_name_if_they_are_set(cloud: Cloud) -> None:
+@pytest.mark.either_format
+def test_dimensions_that_are_set_are_part_of_the_space_s_name(cloud: Cloud) -> None:
     cloud = cloud.with_settings(FOUNDRY_MODEL="embed-v-4-0", EMBEDDING_DIMENSIONS="256")
     cloud.upload("a.png", picture())
     cloud.sync().upload("a.png")
-    [call] = cloud.model.calls()
-    assert call["dimensions"] == 256
+    assert [call["dimensions"] for call in cloud.model.calls()] == [256]
     [blob] = cloud.records()
     assert blob == "embed-v-4-0-256/images/a.png.json"
 
 
+@pytest.mark.either_format
 @pytest.mark.parametrize(
     ("metadata", "text"),
     [
@@ -109,12 +113,14 @@ def test_the_text_in_the_blob_s_metadata_is_embedded_with_the_image(
     assert cloud.record("a.png")["text"] == text
 
 
+@pytest.mark.either_format
 def test_an_empty_metadata_key_sends_no_text(cloud: Cloud) -> None:
     cloud.upload("a.png", picture(), text="a red square")
     cloud.with_settings(TEXT_METADATA="").sync().upload("a.png")
     assert cloud.model.calls()[0]["text"] is None
 
 
+@pytest.mark.either_format
 def test_an_unchanged_image_is_neither_downloaded_nor_embedded_again(cloud: Cloud) -> None:
     cloud.upload("a.png", picture())
     sync = cloud.sync()
@@ -125,6 +131,7 @@ def test_an_unchanged_image_is_neither_downloaded_nor_embedded_again(cloud: Clou
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
     sync = cloud.sync()
     cloud.upload("a.png", picture("red"))
@@ -135,19 +142,22 @@ def test_a_changed_image_gets_a_new_record(cloud: Cloud) -> None:
     assert cloud.record("a.png")["sha256"] == hashlib.sha256(picture("blue")).hexdigest()
 
 
+@pytest.mark.either_format
 def test_an_image_of_an_older_preparation_is_embedded_again_only_on_request(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = cloud.preparation
     outdated(cloud, monkeypatch)
     sync = cloud.sync()
     assert sync.upload("a.png").outcome == "unchanged"
     assert sync.request(EmbeddingRequest(name="a.png")).outcome == "unchanged"
-    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (PREPARATION, 1)
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (before, 1)
     assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "embedded"
     assert sync.request(EmbeddingRequest(name="a.png", refresh=True)).outcome == "unchanged"
-    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (PREPARATION + 1, 2)
+    assert (cloud.record("a.png")["preparation"], len(cloud.model.calls())) == (cloud.preparation, 2)
 
 
+@pytest.mark.either_format
 def test_a_refresh_that_is_put_off_stays_one(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     outdated(cloud, monkeypatch)
     monkeypatch.setattr("shared.uploads.requests._wait", lambda *_: 0.0)
@@ -157,6 +167,7 @@ def test_a_refresh_that_is_put_off_stays_one(cloud: Cloud, monkeypatch: pytest.M
     assert [message["refresh"] for message in queued(cloud)] == [True]
 
 
+@pytest.mark.either_format
 def test_a_refresh_that_is_given_up_keeps_the_embedding(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     outdated(cloud, monkeypatch)
     before = cloud.record("a.png")
@@ -227,6 +238,7 @@ def test_a_picture_over_the_pixel_limit_is_refused(cloud: Cloud) -> None:
     assert cloud.with_settings(IMAGE_MAX_PIXELS="4799").sync().upload("wide.png").code == "too_many_pixels"
 
 
+@pytest.mark.either_format
 def test_a_refusal_of_the_model_is_recorded_after_one_call(cloud: Cloud) -> None:
     cloud.model.behave(fault={"kind": "content_filter"})
     cloud.upload("a.png", picture())
@@ -238,22 +250,23 @@ def test_a_refusal_of_the_model_is_recorded_after_one_call(cloud: Cloud) -> None
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 def test_an_answer_with_a_vector_and_nothing_else_makes_a_record(cloud: Cloud) -> None:
     asked: list[bytes] = []
 
-    def respond(body: bytes) -> tuple[int, object]:
+    def respond(body: bytes) -> Replay:
         asked.append(body)
-        return 200, {"data": [{"embedding": [0.5] * 1024}], "usage": None, "object": None}
+        return 200, cloud.wire_format.vectors(VECTOR)
 
     cloud.upload("a.png", picture())
-    with replaying(respond) as endpoint:
-        sync = cloud.with_settings(FOUNDRY_ENDPOINT=endpoint).sync()
-        assert sync.upload("a.png").outcome == "embedded"
+    with replaying(cloud, respond) as replayed:
+        assert replayed.sync().upload("a.png").outcome == "embedded"
     assert len(asked) == 1
     record = cloud.record("a.png")
-    assert (record["embedding"], record["total_tokens"]) == ([0.5] * 1024, None)
+    assert (record["embedding"], record["total_tokens"]) == (VECTOR, None)
 
 
+@pytest.mark.either_format
 def test_a_png_over_the_model_s_limit_is_a_refusal_if_model_max_bytes_is_too_high(cloud: Cloud) -> None:
     file = io.BytesIO()
     noise = random.Random(1).randbytes(1500 * 1400 * 3)
@@ -311,6 +324,7 @@ def test_a_name_that_a_url_resolves_to_another_image_is_ignored(cloud: Cloud, na
     assert cloud.records() == []
 
 
+@pytest.mark.either_format
 def test_each_sync_logs_one_line_with_its_times_and_tokens(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "image_embeddings")
     cloud.upload("a.png", picture(), text="secret words")
@@ -332,6 +346,7 @@ def test_a_sync_that_storage_fails_raises_and_logs_its_line(cloud: Cloud, caplog
     assert "ContainerNotFound" in line["message"]
 
 
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 def test_while_the_model_is_throttled_no_image_is_prepared(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 60, "retry_after": "seconds"})
@@ -345,6 +360,7 @@ def test_while_the_model_is_throttled_no_image_is_prepared(cloud: Cloud, monkeyp
     assert len(cloud.model.calls()) == 1
 
 
+@pytest.mark.either_format
 @pytest.mark.usefixtures("clock")
 def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud: Cloud) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 100, "retry_after": "seconds"})
@@ -359,6 +375,7 @@ def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud
     assert sync.request(EmbeddingRequest(name="b.png", attempt=3)).attempt == 3
 
 
+@pytest.mark.either_format
 def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(cloud: Cloud, clock: Clock) -> None:
     cloud.model.behave(throttle={"calls": 0, "window_s": 8})
     sync = cloud.sync()
