@@ -11,12 +11,14 @@ from shared.audit.reconcile import ReconcileRequest
 from shared.errors import SettingError
 from shared.log import Report, quiet_libraries
 from shared.operations.watch import SCHEDULE
+from shared.parsing import learn_shapes
 from shared.settings import read_settings, read_storage_settings
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.triggers import http, openapi, routes
 from shared.triggers.blob_name import BlobName
 
 quiet_libraries()
+learn_shapes("shared")
 problem: str | None = None
 try:
     read_settings(os.environ)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -23,6 +24,23 @@ _LONE_SURROGATE = re.compile(
 # Up to here a float holds every integer exactly.
 _MAX_EXACT = 2**53
 _DECODER = msgspec.json.Decoder(float_hook=lambda text: _number(text))
+
+
+def learn_shapes(package: str) -> None:
+    """Have msgspec learn every Struct of a package that is imported by now, before any thread decodes one.
+
+    It learns a shape when it is first decoded. A thread that decodes the same one meanwhile finds it half learned, and
+    the whole process ends with a segmentation fault (0.22.0, eight threads). Takes 4 ms for all of the app's.
+    """
+    for shape in _structs(msgspec.Struct):
+        if shape.__module__.startswith(f"{package}."):
+            msgspec.json.Decoder(shape)
+
+
+def _structs(base: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for shape in base.__subclasses__():
+        yield shape
+        yield from _structs(shape)
 
 
 def read_json(body: bytes) -> object:

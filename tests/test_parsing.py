@@ -1,11 +1,14 @@
 """JSON from outside: what is read as what, and which words an error has for the usual causes."""
 
 import json
+import subprocess
+import sys
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from local.azurite import REPO_ROOT
 from shared.errors import QueryError
 from shared.parsing import read_json
 
@@ -67,3 +70,31 @@ def test_half_a_character_is_told_and_a_whole_one_is_read(parts: list[str]) -> N
         assert "half of a character" in error_message(text.encode())
     else:
         assert read_json(text.encode()) == [expected]
+
+
+# Whoever learns a shape asks for the annotations of its class.
+LEARN_AGAIN = """
+import importlib, pkgutil, sys
+import msgspec
+import function_app, shared
+from shared.parsing import _structs
+
+for module in pkgutil.walk_packages(shared.__path__, "shared."):
+    importlib.import_module(module.name)
+shapes = [shape for shape in _structs(msgspec.Struct) if shape.__module__.startswith("shared.")]
+learned_now = []
+def watch(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "get_class_annotations":
+        learned_now.append(frame.f_locals["obj"])
+sys.setprofile(watch)
+for shape in shapes:
+    msgspec.json.Decoder(shape)
+sys.setprofile(None)
+print(len(shapes) > 40, [shape.__name__ for shape in learned_now])
+"""
+
+
+def test_every_shape_is_learned_before_a_thread_decodes_it() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", LEARN_AGAIN]
+    done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True []"

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from local.model.service import Service
 from local.processes import announce, listener
+from shared.parsing import learn_shapes
 
 
 class Protocol(H11Protocol):
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--api-key", help="require this key instead of a token")
     parser.add_argument("--also", nargs="*", default=[], help="names of further deployments, each below /<name>")
     options = parser.parse_args()
+    learn_shapes("local.model")
     listening = listener(options.port)
     config = uvicorn.Config(
         Service(options.api_key).app({name: Service(options.api_key) for name in options.also}),
