@@ -264,7 +264,7 @@ _pieces = st.sampled_from(
 _values = st.lists(st.one_of(_pieces, st.text(max_size=3)), max_size=8).map("".join)
 
 
-@hypothesis.settings(derandomize=True, database=None, deadline=None, max_examples=1500)
+@hypothesis.settings(derandomize=True, database=None, deadline=None, max_examples=800)
 @hypothesis.given(st.dictionaries(st.sampled_from([*KEYLESS, *TEXTS, *NUMBERS, *OPTIONAL]), _values, max_size=4))
 def test_any_environment_is_settings_that_work_or_one_error_that_names_a_setting(changes: dict[str, str]) -> None:
     try:

@@ -30,15 +30,6 @@ LIMITS_AS_IT_IS = replace(catalogue.LIMITS_AS_IT_IS, image_max_pixels=1_000_000,
 ENDS = {"prepared", *get_args(PictureCode)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _uncounted() -> Iterator[None]:
-    """Other tests reach the same lines; counting them takes longer here than preparing the pictures."""
-    counting = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(counting)
-
-
 def bounded(examples: int) -> settings:
     """The same examples in every run."""
     return settings(derandomize=True, database=None, deadline=None, max_examples=examples)
