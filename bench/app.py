@@ -1,6 +1,8 @@
 """The settings of the app as it is deployed, with every default, and the limits of pictures in either wire format."""
 
-from shared.known_models import COHERE_PATH, FOUNDRY_PATH, image_types
+from dataclasses import replace
+
+from shared.known_models import COHERE_PATH, image_types
 from shared.pictures.limits import Limits
 from shared.settings import read_settings
 
@@ -15,5 +17,5 @@ SETTINGS = read_settings(
         "ImageStorage__clientId": "00000000-0000-0000-0000-000000000000",
     }
 )
-LIMITS = Limits.of(SETTINGS, image_types(FOUNDRY_PATH))
-LIMITS_OF_COHERE = Limits.of(SETTINGS, image_types(COHERE_PATH))
+LIMITS = Limits.of(SETTINGS)
+LIMITS_OF_COHERE = replace(LIMITS, image_types=image_types(COHERE_PATH))

@@ -142,7 +142,7 @@ def _bare_loop(numbers: list[int], names: list[str]) -> tuple[float, int]:
     """What :func:`_limit` returns, measured in this process, which has the app settings."""
     app = application()
     images, embeddings = app.settings.images_container, app.settings.embeddings_container
-    limits = Limits.of(app.settings, app.model.image_types)
+    limits = Limits.of(app.settings)
     options = ModelOptions(input_type="document")
 
     def work(name: str) -> None:

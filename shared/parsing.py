@@ -30,7 +30,8 @@ def learn_shapes(package: str) -> None:
     """Have msgspec learn every Struct of a package that is imported by now, before any thread decodes one.
 
     It learns a shape when it is first decoded. A thread that decodes the same one meanwhile finds it half learned, and
-    the whole process ends with a segmentation fault (0.22.0, eight threads). Takes 4 ms for all of the app's.
+    the whole process ends with a segmentation fault (0.22.0, eight threads). Takes 1.4 ms for all of the app's (2 vCPU
+    AMD EPYC).
     """
     for shape in _structs(msgspec.Struct):
         if shape.__module__.startswith(f"{package}."):

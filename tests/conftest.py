@@ -31,12 +31,11 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
-from shared.known_models import image_types
 from shared.model import rate_limiter
 from shared.model.client import ModelClient
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetters
-from shared.pictures.limits import preparation_for
+from shared.pictures.limits import Limits
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
 from shared.settings import Settings, read_settings
@@ -298,7 +297,7 @@ class Cloud:
     @property
     def preparation(self) -> int:
         """The number of the way in which pictures are prepared for this model."""
-        return preparation_for(image_types(self.settings.foundry_endpoints[0]))
+        return Limits.of(self.settings).preparation
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""

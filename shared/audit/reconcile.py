@@ -19,9 +19,8 @@ from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
 from shared.errors import FailureCode, HeldCode
-from shared.known_models import image_types
 from shared.log import Report
-from shared.pictures.limits import preparation_for
+from shared.pictures.limits import Limits
 from shared.settings import Settings
 from shared.storage.images import Images
 from shared.storage.names import image_names, is_addressable, space_of
@@ -97,7 +96,7 @@ class Reconcile:
     ) -> None:
         self._container, self._space = settings.images_container, space_of(settings)
         self._is_image = image_names(settings)
-        self._preparation = preparation_for(image_types(settings.foundry_endpoints[0]))
+        self._preparation = Limits.of(settings).preparation
         self._images = images
         self._records = records
         self._reports = reports

@@ -72,7 +72,6 @@ class ModelClient:
             Deployment(endpoint, model, self._format, limiter, settings, identity, tls)
             for endpoint, limiter in zip(settings.foundry_endpoints, self._rate_limiters.all, strict=True)
         ]
-        self.image_types = self._format.IMAGE_TYPES
 
     def embed(
         self, one: Input, options: ModelOptions, schedule: Schedule, *, at: Deployment | None = None

@@ -9,7 +9,7 @@ import msgspec
 import pybase64
 
 from shared.errors import ModelMisconfigured
-from shared.known_models import COHERE_PATH, image_types
+from shared.known_models import COHERE_PATH
 from shared.model.wire_format import (
     Input,
     InputType,
@@ -28,7 +28,6 @@ FIELDS: Mapping[str, str] = {
     "embedding_types": "encoding_format",
     "input_type": "input_type",
 }
-IMAGE_TYPES = image_types(COHERE_PATH)
 MAX_TEXTS, MAX_IMAGES = 96, 96
 # It has none for a text that is neither searched for nor found: as a feature of something else comes closest.
 _INPUT_TYPES: dict[InputType, str] = {

@@ -9,7 +9,6 @@ import msgspec
 import pybase64
 
 from shared.errors import ModelMisconfigured
-from shared.known_models import FOUNDRY_PATH, image_types
 from shared.model.wire_format import (
     Input,
     ModelAnswer,
@@ -23,7 +22,6 @@ from shared.model.wire_format import (
 )
 
 FIELDS: Mapping[str, str] = {}
-IMAGE_TYPES = image_types(FOUNDRY_PATH)
 # "Embed" model cards.
 MAX_TEXTS, MAX_IMAGES = 96, 1
 

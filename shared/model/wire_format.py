@@ -86,9 +86,6 @@ class WireFormat(Protocol):
     FIELDS: Mapping[str, str]
     """How it calls the fields that callers and settings choose, and how this app does, where the two differ."""
 
-    IMAGE_TYPES: frozenset[str]
-    """The media types of pictures that it takes."""
-
     MAX_TEXTS: int
     """How many texts one call takes."""
 

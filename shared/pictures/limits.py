@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.known_models import image_types
 from shared.settings import Settings
 
 PNG, JPEG, WEBP = "image/png", "image/jpeg", "image/webp"
@@ -10,11 +11,6 @@ PNG, JPEG, WEBP = "image/png", "image/jpeg", "image/webp"
 # Increase both whenever the same picture would come out with different pixels. Records with another number are
 # outdated: they are made again when an operator asks for it.
 PREPARATION_AS_PNG, PREPARATION_AS_IT_IS = 2, 3
-
-
-def preparation_for(image_types: frozenset[str]) -> int:
-    """The number of the preparation for models that take these media types."""
-    return PREPARATION_AS_IT_IS if JPEG in image_types else PREPARATION_AS_PNG
 
 
 @dataclass(frozen=True)
@@ -27,14 +23,15 @@ class Limits:
     image_types: frozenset[str] = frozenset({PNG})
 
     @classmethod
-    def of(cls, settings: Settings, image_types: frozenset[str]) -> "Limits":
-        """The limits in the app settings, for a model that takes these media types."""
-        return cls(settings.image_max_pixels, settings.model_max_pixels, settings.model_max_bytes, image_types)
+    def of(cls, settings: Settings) -> "Limits":
+        """The limits in the app settings, for what models take at their endpoint."""
+        taken = image_types(settings.foundry_endpoints[0])
+        return cls(settings.image_max_pixels, settings.model_max_pixels, settings.model_max_bytes, taken)
 
     @property
     def preparation(self) -> int:
         """The number of the preparation within these limits."""
-        return preparation_for(self.image_types)
+        return PREPARATION_AS_IT_IS if JPEG in self.image_types else PREPARATION_AS_PNG
 
 
 @dataclass(frozen=True)

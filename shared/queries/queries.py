@@ -139,7 +139,7 @@ class Queries:
         self._model = model
         self._query_model = query_model
         # The one for queries speaks the same format.
-        self._limits = Limits.of(settings, model.image_types)
+        self._limits = Limits.of(settings)
         self._kept_pictures = MemoryBudget(_MAX_KEPT_BYTES)
         # Threads start as they are needed; the model client has an in-flight limit of its own.
         self._pool = ThreadPoolExecutor(settings.foundry_concurrency, thread_name_prefix="queries")

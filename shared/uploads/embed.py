@@ -31,7 +31,7 @@ class Embedder:
         self._images = images
         self._records = records
         self._model = model
-        self._limits = Limits.of(settings, model.image_types)
+        self._limits = Limits.of(settings)
         self._unstored: dict[str, Content] = {}
 
     @property
