@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import audit, body, cold_start, command, latency, pictures, proxy, texts, uploads
+from bench import audit, body, cold_start, command, latency, pictures, proxy, search, texts, uploads
 from local.azurite import REPO_ROOT
 
 FIGURES = [
@@ -14,6 +14,7 @@ FIGURES = [
     *texts.FIGURES,
     *uploads.FIGURES,
     *latency.FIGURES,
+    *search.FIGURES,
 ]
 
 if __name__ == "__main__":

@@ -144,6 +144,10 @@ param queryRecords string = 'full'
 @description('Days after which the nightly audit removes the record of a query. The same query then calls the model once more.')
 param queryRetentionDays int = 90
 
+@description('on: the app keeps an index of its embeddings and answers /api/search. off: neither.')
+@allowed(['on', 'off'])
+param search string = 'on'
+
 @maxLength(99)
 @description('Spaces (names of folders in the embeddings container) whose blobs storage deletes. Not the one that the app writes to.')
 param retiredSpaces array = []
@@ -422,6 +426,7 @@ var appSettings = {
   QUERY_RECORDS: queryRecords
   QUERY_RETENTION_DAYS: string(queryRetentionDays)
   RECONCILE_SCHEDULE: reconcileSchedule
+  SEARCH: search
 }
 // The host cannot resolve an empty setting in the name of a queue.
 var queueSettings = empty(queuePrefix) ? {} : { QUEUE_PREFIX: queuePrefix }

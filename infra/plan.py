@@ -32,7 +32,7 @@ TOKENS_OF_EMBED_3, TOKENS = 1000, 1610
 
 # One sync of a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
 # It deletes, too, which is free.
-READS, WRITES = 4, 2
+READS, WRITES = 4, 3
 # Put, get and delete of the trigger's own queue, which the host does.
 QUEUE_OPERATIONS = 3
 # An event is taken in and given out: two operations.
@@ -45,6 +45,8 @@ GROUPS = 3
 LEAST_INSTANCES = 40
 # Bytes of one number of a vector as JSON; a vector is stored twice: in the record and by content.
 BYTES_A_NUMBER, COPIES = 11.5, 2
+# Bytes of an image in the index of search: two and a bit for each number, and about so many for its name and the rest.
+INDEX_BYTES_A_NUMBER, INDEX_BYTES = 2.125, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +182,10 @@ def _a_month(backlog: Backlog) -> dict[str, float]:
     gigabytes = backlog.images * backlog.dimensions * BYTES_A_NUMBER * COPIES / 1e9
     # Every night: a page of 5,000 names of the images and of the records, and of the contents. A listing is a write.
     pages = 3 * math.ceil(backlog.images / 5000)
+    index = backlog.images * (backlog.dimensions * INDEX_BYTES_A_NUMBER + INDEX_BYTES) / 1e9
     return {
         "embeddings stored": gigabytes * PRICES["storage_gb_month"],
+        "search index stored": index * PRICES["storage_gb_month"],
         "audits": 30 * pages / 1e4 * PRICES["storage_10k_writes"],
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from shared.audit.expired_queries import ExpiredQueries
+from shared.audit.index.check import IndexCheck
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity
@@ -19,6 +20,10 @@ from shared.operations.watch import Watch
 from shared.queries.azure_ai_search import AzureAISearch
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
+from shared.search.compaction import Compaction
+from shared.search.journal import Journal
+from shared.search.manifest import IndexBlobs
+from shared.search.reader import Reader
 from shared.settings import Settings, read_settings, read_storage_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
@@ -50,6 +55,7 @@ class Application:
     status: Status
     checks: Checks
     watch: Watch
+    index: Reader | None
 
     def close(self) -> None:
         """Close every connection."""
@@ -97,9 +103,17 @@ def _build() -> Application:
     images, queues = Images(settings, rest), Queues(settings, rest)
     blobs = JsonBlobs(settings.embeddings_container, rest)
     space = Space(settings, blobs)
-    records, reports, requests = RecordStore(space, blobs), ReportStore(space, blobs), RequestQueue(settings, queues)
+    index = IndexBlobs(space, blobs) if settings.search == "on" else None
+    compaction = Compaction(settings, index, queues) if index else None
+    journal = Journal(index, compaction.ask) if index and compaction else None
+    records, reports, requests = (
+        RecordStore(space, blobs, journal),
+        ReportStore(space, blobs),
+        RequestQueue(settings, queues),
+    )
+    index_check = IndexCheck(records, reports, index, journal, compaction) if index and journal and compaction else None
     sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests)
-    reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), queues)
+    reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), index_check, queues)
     queries = Queries(settings, space, QueryCache(settings, blobs), model, query_model)
     dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), requests)
     checks = Checks(settings, identity, space, images, records, queues, model, query_model)
@@ -109,11 +123,12 @@ def _build() -> Application:
         rest=rest,
         model=model,
         query_model=query_model,
-        intake=Intake(settings, records, requests, sync, reconcile),
+        intake=Intake(settings, records, requests, sync, reconcile, compaction),
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,
-        status=Status(settings, blobs, records, reports, queues, dead_letters),
+        status=Status(settings, blobs, records, reports, index, queues, dead_letters),
         checks=checks,
-        watch=Watch(checks, queues, dead_letters),
+        watch=Watch(checks, queues, dead_letters, compaction),
+        index=Reader(index) if index else None,
     )

@@ -12,6 +12,7 @@ ModelError               the model returned no embedding
 StorageError             storage rejected a request or did not answer: a later retry may succeed
   BlobHeld               a lease, a policy or snapshots keep a blob from being changed until an operator lifts that
 UnreadableBlob           a blob of the app is not as the app writes it: somebody else has written it, or broken it
+IndexUnavailable         the index of search is not read yet, or cannot be held: see ``code``
 IdentityError            the managed identity returned no token
 ForeignRecord            the record in the image's place is of another app's image: left alone
 Conflict                 another writer was first: start again from the current state
@@ -27,6 +28,7 @@ RefusalCode = Literal["content_filtered", "refused_by_model", "text_not_supporte
 GivenUpCode = Literal["crashed", "gave_up"]
 HeldCode = Literal["blob_leased", "blob_immutable", "blob_has_snapshots"]
 SpaceCode = Literal["other_model", "other_dimensions", "unreadable_space"]
+IndexCode = Literal["index_loading", "index_too_large"]
 FailureCode = PictureCode | RefusalCode | GivenUpCode | HeldCode
 
 
@@ -123,6 +125,15 @@ class UnreadableBlob(Exception):
     def __init__(self, path: str, why: Exception) -> None:
         super().__init__(f"{path} is not as the app writes it: {why}.")
         self.path = path
+
+
+class IndexUnavailable(Exception):
+    """The index of search is not read yet, or too large to be held. ``retry_after`` says in how many seconds to ask."""
+
+    def __init__(self, code: IndexCode, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.code: IndexCode = code
+        self.retry_after = retry_after
 
 
 class IdentityError(Exception):

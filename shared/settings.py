@@ -12,6 +12,7 @@ from shared.errors import SettingError
 from shared.known_models import COHERE_PATH, FOUNDRY_PATH, MODELS, known
 
 QueryRecords = Literal["full", "vector", "off"]
+Switch = Literal["on", "off"]
 
 # "A container name must be 3 to 63 lower-case letters, digits and single dashes": Azure Storage's naming rules.
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
@@ -75,6 +76,7 @@ class Settings(StorageSettings):
     query_records: QueryRecords
     query_retention_days: int
     reconcile_schedule: str
+    search: Switch
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -106,6 +108,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
         query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
         reconcile_schedule=read.text("RECONCILE_SCHEDULE", "0 0 3 * * *", check=_schedule),
+        search=read.choice("SEARCH", "on", get_args(Switch)),
     )
     if settings.images_container == settings.embeddings_container:
         read.problems.append(

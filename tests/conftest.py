@@ -28,6 +28,7 @@ from local.faults import StorageFaults
 from local.identity import Identity
 from local.processes import LISTENING, Child
 from shared.audit.expired_queries import ExpiredQueries
+from shared.audit.index.check import IndexCheck
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
 from shared.identity import Identity as AppIdentity
@@ -38,6 +39,10 @@ from shared.operations.dead_letters import DeadLetters
 from shared.pictures.limits import Limits
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
+from shared.search.compaction import Compaction
+from shared.search.journal import Journal
+from shared.search.manifest import IndexBlobs
+from shared.search.reader import Reader
 from shared.settings import Settings, read_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
@@ -234,7 +239,20 @@ class Cloud:
         return Space(self.settings, self.blobs())
 
     def record_store(self) -> RecordStore:
-        return RecordStore(self.space(), self.blobs())
+        return RecordStore(self.space(), self.blobs(), self.journal())
+
+    def index_blobs(self) -> IndexBlobs:
+        return IndexBlobs(self.space(), self.blobs())
+
+    def compaction(self) -> Compaction:
+        return Compaction(self.settings, self.index_blobs(), self.queues())
+
+    def journal(self) -> Journal | None:
+        """Where the index is told of changes: another process's, as it were, for each that asks for one."""
+        return Journal(self.index_blobs(), self.compaction().ask) if self.settings.search == "on" else None
+
+    def reader(self) -> Reader:
+        return Reader(self.index_blobs())
 
     def report_store(self) -> ReportStore:
         return ReportStore(self.space(), self.blobs())
@@ -283,12 +301,16 @@ class Cloud:
 
     def intake(self) -> Intake:
         records, requests = self.record_store(), self.request_queue()
-        return Intake(self.settings, records, requests, self.sync(), self.reconcile())
+        compaction = self.compaction() if self.settings.search == "on" else None
+        return Intake(self.settings, records, requests, self.sync(), self.reconcile(), compaction)
 
     def reconcile(self) -> Reconcile:
         expired_queries = ExpiredQueries(self.settings, self.blobs())
         images, records, reports = self.image_reader(), self.record_store(), self.report_store()
-        return Reconcile(self.settings, images, records, reports, expired_queries, self.queues())
+        check = None
+        if journal := self.journal():
+            check = IndexCheck(records, reports, self.index_blobs(), journal, self.compaction())
+        return Reconcile(self.settings, images, records, reports, expired_queries, check, self.queues())
 
     def queries(self) -> Queries:
         cache = QueryCache(self.settings, self.blobs())
@@ -323,9 +345,10 @@ class Cloud:
         return self.stored(f"failures/{name}.json")
 
     def records(self) -> list[str]:
-        """The names of all blobs that were written, but for vectors kept by content and descriptions of spaces."""
+        """The names of all blobs that were written, but for vectors by content, descriptions of spaces and indexes."""
         names = self.embeddings.list_blob_names()
-        return [name for name in names if "/contents/" not in name and not name.endswith("/space.json")]
+        besides = ("/contents/", "/index/", "/space.json")
+        return [name for name in names if not any(part in name for part in besides)]
 
     def with_settings(self, **changes: str) -> "Cloud":
         environment = {**self.environment, **changes}

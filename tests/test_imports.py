@@ -17,11 +17,12 @@ MAY_IMPORT = {
     "storage": set(),
     "pictures": set(),
     "model": set(),
-    "uploads": {"storage", "pictures", "model"},
-    "audit": {"storage", "pictures", "uploads"},
-    "queries": {"storage", "pictures", "model"},
-    "operations": {"storage", "model", "uploads", "audit"},
-    "triggers": {"model", "uploads", "audit", "queries", "operations"},
+    "search": {"storage"},
+    "uploads": {"storage", "pictures", "model", "search"},
+    "audit": {"storage", "pictures", "search", "uploads"},
+    "queries": {"storage", "pictures", "model", "search"},
+    "operations": {"storage", "model", "search", "uploads", "audit"},
+    "triggers": {"storage", "model", "search", "uploads", "audit", "queries", "operations"},
 }
 FOLDERS = sorted(path.name for path in SHARED.iterdir() if (path / "__init__.py").exists())
 
@@ -50,6 +51,12 @@ def test_a_folder_imports_only_what_is_below_it(folder: str) -> None:
     for module in (SHARED / folder).rglob("*.py"):
         found = {part for package, part in imported(module) if package == "shared"}
         assert found <= allowed, f"{module.name} imports {sorted(found - allowed)}"
+
+
+def test_uploads_import_nothing_of_search_but_what_tells_it_of_a_change() -> None:
+    imports = "".join(module.read_text() for module in (SHARED / "uploads").glob("*.py"))
+    assert set(re.findall(r"from shared\.search\.(\w+) import", imports)) == {"entries", "journal"}
+    assert "import shared.search" not in imports
 
 
 def test_no_two_folders_import_each_other_by_any_way_round() -> None:

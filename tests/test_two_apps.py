@@ -25,6 +25,7 @@ from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, _wait
 from tests.conftest import Cloud
 from tests.drawing import picture
 from tests.queue_messages import queued
+from tests.search.found import searched
 
 MODEL = "Cohere-embed-v3-english"
 PREFIX = "second-"
@@ -72,11 +73,11 @@ def folder(app: Cloud) -> str:
 
 
 def blobs(cloud: Cloud, *folders: str) -> dict[str, Any]:
-    """What is stored below these folders, by path."""
+    """What is stored below these folders, by path, without the index of search."""
     return {
         name: json.loads(cloud.embeddings.download_blob(name).readall())
         for name in cloud.embeddings.list_blob_names()
-        if name.startswith(folders)
+        if name.startswith(folders) and "/index/" not in name
     }
 
 
@@ -147,6 +148,11 @@ def test_the_first_app_claims_the_space_and_others_have_folders_of_their_own(clo
     [(path, record)] = blobs(cloud, f"{MODEL}/containers/").items()
     assert path == f"{MODEL}/containers/{second.settings.images_container}/images/same.png.json"
     assert record["url"] == f"{second.images.url}/same.png"
+    # Each finds its own image.
+    for app in (cloud, second):
+        assert searched(app) == {
+            "same.png": app.images.get_blob_client("same.png").get_blob_properties().etag.strip('"')
+        }
     # The bytes are the same, so the model was called once.
     assert len(cloud.model.calls()) == 1
 

@@ -22,5 +22,6 @@ param modelMaxPixels = 1000003
 param modelMaxBytes = 1000004
 param textMetadata = 'caption'
 param queryRecords = 'vector'
+param search = 'off'
 param queryRetentionDays = 30
 param reconcileSchedule = '0 30 1 * * *'

@@ -11,6 +11,7 @@ from typing import Annotated, get_args
 import msgspec
 
 from shared.audit.expired_queries import ExpiredQueries
+from shared.audit.index.check import IndexCheck, IndexComparison
 from shared.audit.merge import ORDERS, Found, Merge, OutOfOrder
 from shared.audit.report import Audit, AuditMessage, AuditReport, Cursor, Estimate
 from shared.audit.report_store import ReportStore
@@ -92,6 +93,7 @@ class Reconcile:
         records: RecordStore,
         reports: ReportStore,
         expired_queries: ExpiredQueries,
+        index_check: IndexCheck | None,
         queues: Queues,
     ) -> None:
         self._container, self._space = settings.images_container, space_of(settings)
@@ -102,6 +104,7 @@ class Reconcile:
         self._reports = reports
         self._running = RunningAudit(reports, queues)
         self._expired_queries = expired_queries
+        self._index_check = index_check
         self._queues = queues
         self._requests = RequestQueue(settings, queues)
 
@@ -187,6 +190,18 @@ class Reconcile:
 
     def _take_step(self, audit: Audit, deadline: float) -> bool:
         """Compare, then sweep, until the deadline; returns whether the audit is finished."""
+        check = self._index_check
+        comparison = None if check is None or audit.cursor.mended else check.begin(audit)
+        finished = self._compare_and_sweep(audit, comparison, deadline)
+        if comparison is not None:
+            comparison.count()
+        if check is not None and comparison is not None and not finished:
+            check.save(audit, comparison)
+        if check is not None and finished and audit.report.is_full:
+            check.tidy()
+        return finished
+
+    def _compare_and_sweep(self, audit: Audit, index: IndexComparison | None, deadline: float) -> bool:
         sweeps = audit.report.is_full
         # Contents are shared by the apps of a space, and only this app's records are compared.
         collects = sweeps and not self._records.is_shared()
@@ -194,14 +209,20 @@ class Reconcile:
         with Workers() as workers:
             while not audit.cursor.judged:
                 try:
-                    self._compare(audit, used, workers, deadline)
+                    self._compare(audit, used, index, workers, deadline)
                 except OutOfOrder as error:
                     _restart(audit, error)
                     used = UsedContents() if collects else None
+                    if index is not None:
+                        index.restart()
                     continue
                 if not audit.cursor.judged:
                     if used is not None:
                         self._reports.write_filter(audit.report.id, bytes(used.bits))
+                    return False
+            if index is not None:
+                audit.cursor.mended = index.correct_extra(workers, deadline)
+                if not audit.cursor.mended:
                     return False
             if used is not None and not audit.cursor.swept:
                 audit.cursor.swept = self._sweep(audit, used, workers, deadline)
@@ -216,7 +237,14 @@ class Reconcile:
         bits = self._reports.find_filter(audit.report.id)
         return None if bits is None else UsedContents(bytearray(bits))
 
-    def _compare(self, audit: Audit, used: UsedContents | None, workers: Workers, deadline: float) -> None:
+    def _compare(
+        self,
+        audit: Audit,
+        used: UsedContents | None,
+        index: IndexComparison | None,
+        workers: Workers,
+        deadline: float,
+    ) -> None:
         prefix, cursor = audit.report.prefix, audit.cursor
         with ExitStack() as listings:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
@@ -226,6 +254,8 @@ class Reconcile:
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
+                if index is not None and found.record is not None:
+                    index.see(found.record, workers)
                 if found.image is not None and not self._is_image(found.image[0]):
                     audit.report.excluded += 1
                     if found.record is None and found.failure is None:
@@ -233,6 +263,8 @@ class Reconcile:
                     found = found._replace(image=None)
                 if classify(found, audit, self._preparation):
                     self._request_sync(found, audit, workers)
+        if index is not None:
+            index.compare_young(workers)
 
     def _request_sync(self, found: Found, audit: Audit, workers: Workers) -> None:
         audit.report.requested += 1

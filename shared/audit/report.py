@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from shared.errors import FailureCode
-from shared.uploads.requests import Message
+from shared.storage.queues import Message
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +17,20 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int
     total_tokens: int | None
+
+
+class IndexReport(msgspec.Struct, kw_only=True):
+    """What an audit found of the index of search, which finds ``images``.
+
+    ``missing`` had a record that the index did not know, or not in its last version; ``extra`` were found and had no
+    record. Both are mended, or counted alone in a ``dry_run``. ``extra`` is 0 in an audit of a prefix. What is not
+    compacted yet is in none of its ``segments``.
+    """
+
+    images: int = 0
+    missing: int = 0
+    extra: int = 0
+    segments: int = 0
 
 
 class AuditReport(msgspec.Struct, kw_only=True):
@@ -33,7 +47,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
     spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
     compared. At ``progressed_at``, the end of its last step or a later moment at which the queue had become shorter,
-    ``waiting`` messages were on ``embedding-requests``.
+    ``waiting`` messages were on ``embedding-requests``. ``index`` is ``None`` where there is no search.
     """
 
     id: str = ""
@@ -59,6 +73,7 @@ class AuditReport(msgspec.Struct, kw_only=True):
     contents: int = 0
     contents_removed: int = 0
     queries_removed: int = 0
+    index: IndexReport | None = None
     waiting: int | None = None
     reached: str | None = None
 
@@ -73,8 +88,9 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``done`` is the last key that was compared. ``images``, ``records``, ``failures`` and ``contents`` are storage's
     markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
-    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared, ``swept`` that the
-    contents are done as well; the query records of ``query_space`` are listed from the marker ``queries`` on.
+    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared, ``mended`` that the index
+    is true as well, ``swept`` that the contents are done; the query records of ``query_space`` are listed from the
+    marker ``queries`` on.
     """
 
     done: str = ""
@@ -84,6 +100,7 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
     records: str = ""
     failures: str = ""
     judged: bool = False
+    mended: bool = False
     contents: str = ""
     swept: bool = False
     query_space: str = ""

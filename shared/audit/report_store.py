@@ -1,5 +1,6 @@
-"""The reports of audits in storage, and what an audit keeps between its steps: a filter, and a very large state."""
+"""The reports of audits in storage, and what an audit keeps between its steps: two sets, and a very large state."""
 
+from array import array
 from collections.abc import Generator
 from contextlib import closing
 from datetime import datetime
@@ -13,7 +14,7 @@ from shared.storage.rest import conflict_if_changed
 from shared.storage.space import Space
 
 ReportKind = Literal["latest", "running"]
-_FILTER, _STEP = ".filter", ".step"
+_FILTER, _LISTED, _STEP = ".filter", ".listed", ".step"
 
 
 class ReportStore:
@@ -54,6 +55,15 @@ class ReportStore:
         """Store an audit's Bloom filter for its next step."""
         self._blobs.write(self._filter(audit), content)
 
+    def find_listed(self, audit: str) -> "array[int] | None":
+        """The hashes of the records that the audit with this id has listed in earlier steps, or ``None``."""
+        content = self._blobs.read_bytes(f"{self._folder()}{audit}{_LISTED}")
+        return None if content is None else array("Q", content)
+
+    def write_listed(self, audit: str, hashes: "array[int]") -> None:
+        """Store the hashes of the records that an audit has listed."""
+        self._blobs.write_parts(f"{self._folder()}{audit}{_LISTED}", [hashes.tobytes()])
+
     def find_step(self, name: str) -> Audit | None:
         """The state of an audit that was stored under this name for its next step, or ``None``."""
         return self._blobs.read(self._step(name), Audit)
@@ -76,7 +86,7 @@ class ReportStore:
                 self._blobs.delete_if_present(self._folder() + blob.name)
 
     def _left(self, prefix: str) -> Generator[Listed]:
-        with closing(self._blobs.pages(self._folder(), prefix, "", (_FILTER, _STEP))) as pages:
+        with closing(self._blobs.pages(self._folder(), prefix, "", (_FILTER, _LISTED, _STEP))) as pages:
             for page in pages:
                 yield from page.blobs
 

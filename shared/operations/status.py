@@ -10,6 +10,7 @@ from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
 from shared.audit.running import is_over
 from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
+from shared.search.manifest import IndexBlobs
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
@@ -40,12 +41,24 @@ class SpaceStatus(msgspec.Struct, frozen=True, kw_only=True):
     audited_at: datetime | None = None
 
 
+class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The index of search now: the ``rows`` of its ``segments``, and the bytes of the logs that come on top.
+
+    A row is the state of an image at some time, so there may be several of one image. The reports of audits say how
+    many images the index finds.
+    """
+
+    segments: int
+    rows: int
+    log_bytes: int
+
+
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
 
     ``running_audit`` is also one that has finished, while much of what it requested may still wait.
     ``dead_letters`` are events that could not be delivered: those that the next watch takes, and those that only an
-    operator can read.
+    operator can read. ``index`` is ``None`` where there is no search.
     """
 
     version: str
@@ -54,6 +67,7 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     queues: dict[str, int | None]
     dead_letters: DeadLetterCounts
     failures: Failures
+    index: IndexStatus | None
     last_audit: AuditReport | None
     running_audit: AuditReport | None
     spaces: list[SpaceStatus]
@@ -68,6 +82,7 @@ class Status:
         blobs: JsonBlobs,
         records: RecordStore,
         reports: ReportStore,
+        index: IndexBlobs | None,
         queues: Queues,
         dead_letters: DeadLetters,
     ) -> None:
@@ -76,6 +91,7 @@ class Status:
         self._blobs = blobs
         self._records = records
         self._reports = reports
+        self._index = index
         self._queues = queues
         self._dead_letters = dead_letters
 
@@ -95,6 +111,7 @@ class Status:
             queues=queues,
             dead_letters=self._dead_letters.count(),
             failures=self._failures(),
+            index=self._read_index(),
             last_audit=self._reports.find(self._space, "latest"),
             running_audit=running,
             spaces=[self._read_space(space) for space in self._blobs.folders()],
@@ -108,6 +125,17 @@ class Status:
             code = blob.metadata.get("code", "")
             by_code[code] = by_code.get(code, 0) + 1
         return Failures(total=len(page.blobs), by_code=by_code, complete=not page.next_marker)
+
+    def _read_index(self) -> IndexStatus | None:
+        if self._index is None:
+            return None
+        manifest = self._index.read().manifest
+        ends = {log: self._index.log_properties(log.id) for log in manifest.logs}
+        return IndexStatus(
+            segments=len(manifest.segments),
+            rows=sum(segment.rows for segment in manifest.segments),
+            log_bytes=sum(end.size - log.start for log, end in ends.items() if end is not None),
+        )
 
     def _read_space(self, space: str) -> SpaceStatus:
         report = self._reports.find(space, "latest")

@@ -1,10 +1,11 @@
-"""Every few minutes: dead letters taken as work, and one log line, which alerts read, of problems and queues.
+"""Every few minutes: dead letters and the index seen to, and one log line, for alerts, of problems and queues.
 
 Azure's own metrics count the messages of a whole account, once an hour, not those of one queue. And if this line is
 missing, the app is not running.
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,7 @@ from shared.errors import StorageError
 from shared.log import Report
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import CONTAINER, DeadLetters
+from shared.search.compaction import Compaction
 from shared.storage.queues import UPLOADS_POISON, Queues, QueueState
 
 SCHEDULE = "0 */5 * * * *"
@@ -37,10 +39,13 @@ class WatchReport(Report):
 class Watch:
     """Checks the app and its queues."""
 
-    def __init__(self, checks: Checks, queues: Queues, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self, checks: Checks, queues: Queues, dead_letters: DeadLetters, compaction: Compaction | None
+    ) -> None:
         self._checks = checks
         self._queues = queues
         self._dead_letters = dead_letters
+        self._compaction = compaction
 
     def __call__(self) -> WatchReport:
         """Check and log, whatever is out of reach; returns what was logged."""
@@ -50,6 +55,10 @@ class Watch:
             poison = {self._queues.requests_poison, UPLOADS_POISON}
             report.problems = [problem.code for problem in problems]
             self._requeue_dead_letters(report)
+            if self._compaction is not None:
+                # Storage that does not answer has a line of its own, and is asked again in five minutes.
+                with suppress(StorageError):
+                    self._compaction.ask_if_due()
             waiting = [] if problems else self._read_queues(report)
             report.queues = [
                 {name: value for name, value in msgspec.to_builtins(queue).items() if value is not None}

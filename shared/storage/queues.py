@@ -26,6 +26,18 @@ _NEVER_EXPIRES = -1
 _MAX_BYTES = 48 * 1024
 
 
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every message of ours says about itself, so that no other app on the same queue takes it for its own.
+
+    ``container`` is the images container and ``space`` the space of the app that it is for; empty where it does not
+    say, as in messages that an operator writes. ``returned`` counts how often other apps have put it back.
+    """
+
+    container: str = ""
+    space: str = ""
+    returned: int = 0
+
+
 class QueueState(msgspec.Struct, frozen=True):
     """A queue's approximate length, and the age of its first visible message in seconds.
 

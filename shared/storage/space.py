@@ -98,6 +98,12 @@ class Space:
             return ""
         return "" if record is None else record.container
 
+    def dimensions(self) -> int | None:
+        """The length of the vectors of the space, ``None`` while nothing says it; claims nothing."""
+        if self._known is None or self._known.dimensions is None:
+            self._known = self._read(self.name)[0]
+        return None if self._known is None else self._known.dimensions
+
     def check(self) -> None:
         """Raise :class:`~shared.errors.WrongSpace` if :meth:`confirm` just did: the next call would be paid in vain."""
         mismatch = self._mismatch

@@ -9,19 +9,22 @@ from shared.audit.reconcile import Reconcile, ReconcileRequest
 from shared.audit.report import AuditMessage
 from shared.clock import now
 from shared.log import MESSAGE_LIMIT, Report
+from shared.search.compaction import Compaction, CompactionRequest
 from shared.settings import Settings
+from shared.storage.queues import Message
 from shared.uploads.messages import UnreadableMessageError, decoded, read_failed_upload, read_requests
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import DroppedMessage
 from shared.uploads.report import ImageReport
-from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, FolderRequest, Message, RequestQueue
+from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, FolderRequest, RequestQueue
 from shared.uploads.sync import Sync
 
 
 class _Kind(msgspec.Struct):
-    """What tells the step of an audit from all other messages."""
+    """What tells the step of an audit, and the upkeep of the index, from all other messages."""
 
     audit: object = None
+    index: object = None
 
 
 class Intake:
@@ -38,12 +41,14 @@ class Intake:
         requests: RequestQueue,
         sync: Sync,
         reconcile: Reconcile,
+        compaction: Compaction | None,
     ) -> None:
         self._settings = settings
         self._records = records
         self._requests = requests
         self._sync = sync
         self._reconcile = reconcile
+        self._compaction = compaction
 
     def uploaded(self, container: str, name: str) -> None:
         """Sync the image that an event names, if it is in ``IMAGES_CONTAINER``: the host does not check that."""
@@ -56,7 +61,7 @@ class Intake:
     def queued(self, body: bytes) -> None:
         """Sync the images named by a request or by storage events, or take the next step of an audit.
 
-        A folder that was renamed or deleted is audited.
+        Or compact the index of search. A folder that was renamed or deleted is audited.
         """
         for message in self._read(read_queued, body, self._requests.queue):
             match message:
@@ -64,6 +69,9 @@ class Intake:
                     self._reconcile.resume(audit)
                 case FolderRequest(prefix=prefix):
                     self._reconcile.start(ReconcileRequest(prefix=prefix))
+                case CompactionRequest():
+                    if self._compaction is not None:
+                        self._compaction.run()
                 case EmbeddingRequest():
                     self._sync.request(message)
 
@@ -82,6 +90,10 @@ class Intake:
                     # The nightly audit covers it.
                     reason = f"The platform gave up on the folder {prefix}: call reconcile with it as the prefix."
                     Report(outcome="error", message=reason).log("audit", logging.ERROR)
+                case CompactionRequest():
+                    # Until the watch asks again, which it does every few minutes.
+                    reason = "The platform gave up on compacting the index of search."
+                    Report(outcome="error", message=reason).log("index", logging.ERROR)
                 case EmbeddingRequest():
                     self._sync.crashed(message.name)
 
@@ -107,15 +119,19 @@ class Intake:
         Report(outcome="error", message=reason).log("message_dropped", logging.ERROR)
 
 
-def read_queued(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage]:
+def read_queued(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage | CompactionRequest]:
     """Read a message of the queue ``embedding-requests``. Raises ``UnreadableMessageError``."""
     body = decoded(body)
-    if not body.startswith(b"{") or b'"audit"' not in body:
+    if not body.startswith(b"{") or not (b'"audit"' in body or b'"index"' in body):
         return read_requests(body)
     try:
-        # A name may hold the word, too.
-        if msgspec.json.decode(body, type=_Kind).audit is None:
-            return read_requests(body)
-        return [msgspec.json.decode(body, type=AuditMessage)]
+        # A name may hold the words, too.
+        kind = msgspec.json.decode(body, type=_Kind)
+        if kind.audit is not None:
+            return [msgspec.json.decode(body, type=AuditMessage)]
+        if kind.index is not None:
+            return [msgspec.json.decode(body, type=CompactionRequest)]
+        return read_requests(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableMessageError(f"The message is not a valid step of an audit: {error}") from error
+        message = f"The message is neither a valid step of an audit nor about the index: {error}"
+        raise UnreadableMessageError(message) from error

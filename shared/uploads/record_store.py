@@ -1,39 +1,51 @@
 """What is stored about images, in the app's space: embedding records, failure records, contents.
 
 Embedding records are only written or removed on the condition that nobody else did so first, and that they are not of
-another app's images.
+another app's images. The index of search is told of each change right after it, and again by whoever finds that the
+change was made but cannot know whether the index was told.
 """
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from shared.clock import milliseconds
 from shared.errors import ForeignRecord, UnreadableBlob
-from shared.storage.blobs import IF_MISSING, JsonBlobs, if_match
-from shared.storage.listing import Page
+from shared.search.entries import Entry
+from shared.search.journal import Journal
+from shared.storage.blobs import IF_MISSING, JsonBlobs, Properties, if_match
+from shared.storage.listing import Listed, Page
 from shared.storage.names import RecordKind, longest_key, record_path, utf16_length
 from shared.storage.rest import CHANGED, EXISTS, MISSING, conflict_if_changed, ignoring
 from shared.storage.space import Space
-from shared.uploads.records import Content, DroppedMessage, EmbeddingRecord, FailureRecord, content_key
+from shared.uploads.records import Content, DroppedMessage, EmbeddingRecord, FailureRecord, content_key, entry_of
 
 # The blob metadata that names the images container. A name of its own: an indexer of Azure AI Search would mix up
 # metadata and a field of the same name.
 _OWNER = "images_container"
+# The blob metadata that orders the changes of an image's record, and what the index knows of it.
+_SEQ = "seq"
+# A process that dies between a record and its entry leaves an event or a message, which the platform delivers again
+# within minutes.
+_YOUNG_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class RecordState:
     """What a record's metadata says about its image. ``version`` is the record's own ETag.
 
-    ``container`` is the image's, empty in records of before 2.
+    ``container`` is the image's, empty in records of before 2. ``seq`` is larger for each later record of the image:
+    milliseconds since 1970, or one more than the record before it has.
     """
 
     version: str
     image_etag: str
     preparation: str
     container: str
+    seq: int
 
 
 class _Named(msgspec.Struct):
@@ -46,12 +58,14 @@ class RecordStore:
     """Reads and writes what is stored about images. Safe to call from many threads and processes.
 
     Transient storage faults are retried; the rest is raised as :class:`~shared.errors.StorageError`. What cannot be
-    read counts as absent, and is replaced.
+    read counts as absent, and is replaced. ``journal`` is where the index of search is told of each change of a record,
+    ``None`` where there is to be no index.
     """
 
-    def __init__(self, space: Space, blobs: JsonBlobs) -> None:
+    def __init__(self, space: Space, blobs: JsonBlobs, journal: Journal | None) -> None:
         self._space = space
         self._blobs = blobs
+        self._journal = journal
 
     def folder(self) -> str:
         """The folder that the records of this app's images are in."""
@@ -71,17 +85,15 @@ class RecordStore:
         Raises :class:`~shared.errors.ForeignRecord` if the record there is of another app's image.
         """
         path = self._record(name)
-        found = self._blobs.version(path)
-        if found is None:
-            return None
-        version, metadata = found
-        container = metadata.get(_OWNER, "")
-        if container not in {"", self._space.container}:
-            raise ForeignRecord(f"The record {path} is of an image in {container}, so this app leaves it alone.")
-        return RecordState(version, metadata.get("etag", ""), metadata.get("preparation", ""), container)
+        found = self._blobs.properties(path)
+        return None if found is None else self._state(path, found)
 
     def write_record(self, record: EmbeddingRecord, replaces: RecordState | None) -> RecordState:
-        """Write the record if ``replaces`` is still what is stored; raises ``Conflict`` if not."""
+        """Write the record if ``replaces`` is still what is stored, and tell the index; raises ``Conflict`` if not.
+
+        Raises ``StorageError`` as well if the record was written and the index could not be told.
+        """
+        seq = _next_seq(replaces)
         metadata = {
             "etag": record.etag,
             "preparation": str(record.preparation),
@@ -89,16 +101,18 @@ class RecordStore:
             "content": content_key(record.sha256, record.text or record.text_refused, record.preparation),
             "tokens": str(record.total_tokens or 0),
             _OWNER: record.container,
+            _SEQ: str(seq),
         }
         if record.text_refused is not None:
             metadata["text_refused"] = "1"
         condition = IF_MISSING if replaces is None else if_match(replaces.version)
         with conflict_if_changed(record.name):
             version = self._blobs.write(self._record(record.name), record, metadata=metadata, condition=condition)
-        return RecordState(version, record.etag, metadata["preparation"], record.container)
+        self._tell(entry_of(record, seq))
+        return RecordState(version, record.etag, metadata["preparation"], record.container, seq)
 
     def remove_record(self, name: str, found: RecordState) -> None:
-        """Remove the record that was found; raises ``Conflict`` if it has changed or is gone.
+        """Remove the record that was found, and tell the index; raises ``Conflict`` if it has changed or is gone.
 
         Raises :class:`~shared.errors.ForeignRecord` for a record of before 2 that is of another app's image: apps that
         share a space once wrote to the same folder.
@@ -106,9 +120,52 @@ class RecordStore:
         path = self._record(name)
         container = found.container or self._space.container_of(path)
         if container not in {"", self._space.container}:
-            raise ForeignRecord(f"The record {path} is of an image in {container}, so this app leaves it alone.")
+            raise self._foreign(path, container)
         with conflict_if_changed(name):
             self._blobs.delete(path, condition=if_match(found.version))
+        self._tell(Entry(name=name, seq=_next_seq(found)))
+
+    def tell_again(self, name: str, found: RecordState | None, looked_at: int) -> None:
+        """Tell the index of a record that was found as it should be, or of none that was found at ``looked_at``.
+
+        Whoever made it so may have died before it told the index. What was so for an hour is not told again.
+        """
+        if self._journal is None or (found is not None and found.seq < milliseconds() - _YOUNG_MS):
+            return
+        if found is None:
+            # Not of this moment: there may be a record by now.
+            self._tell(Entry(name=name, seq=looked_at))
+            return
+        stored = self._find_with_properties(name)
+        # Whoever has changed it meanwhile tells the index.
+        if stored is not None and stored[1].etag == found.version:
+            self._tell(entry_of(stored[0], found.seq))
+
+    def correct(self, name: str, known: int, *, is_gone: bool) -> bool:
+        """Tell the index what is stored, if it knows something else of the image or nothing; returns whether it did.
+
+        ``known`` is the ``seq`` of what it knows, 0 for nothing, and ``is_gone`` says whether that is an image without
+        a record. If the record has a smaller one, since clocks differ, it gets a larger one first. Raises ``Conflict``
+        if somebody changes the record meanwhile, and so tells the index.
+        """
+        looked_at = milliseconds()
+        stored = self._find_with_properties(name)
+        if stored is None:
+            if known and not is_gone:
+                self._tell(Entry(name=name, seq=max(looked_at, known + 1)))
+            return bool(known) and not is_gone
+        record, properties = stored
+        seq = _seq_of(properties)
+        if is_gone and not entry_of(record, seq).vector:
+            return False
+        if seq < known or (seq == known and is_gone):
+            seq = known + 1
+            metadata = {**properties.metadata, _SEQ: str(seq)}
+            with conflict_if_changed(name):
+                self._blobs.set_metadata(self._record(name), metadata, condition=if_match(properties.etag))
+        if seq != known:
+            self._tell(entry_of(record, seq))
+        return seq != known
 
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""
@@ -190,6 +247,31 @@ class RecordStore:
         for page in self._blobs.pages(f"{self._space.find_folder()}/{kind}/", prefix, marker):
             yield page._replace(blobs=[blob for blob in page.blobs if blob.metadata.get(_OWNER, ours) == ours])
 
+    def _state(self, path: str, found: Properties) -> RecordState:
+        metadata = found.metadata
+        container = metadata.get(_OWNER, "")
+        if container not in {"", self._space.container}:
+            raise self._foreign(path, container)
+        etag, preparation = metadata.get("etag", ""), metadata.get("preparation", "")
+        return RecordState(found.etag, etag, preparation, container, _seq_of(found))
+
+    def _foreign(self, path: str, container: str) -> ForeignRecord:
+        return ForeignRecord(f"The record {path} is of an image in {container}, so this app leaves it alone.")
+
+    def _find_with_properties(self, name: str) -> tuple[EmbeddingRecord, Properties] | None:
+        """The image's embedding record, ``None`` if there is none that can be read."""
+        try:
+            found = self._blobs.read_with_properties(self._record(name), EmbeddingRecord)
+        except UnreadableBlob:
+            return None
+        if found is not None:
+            self._state(self._record(name), found[1])
+        return found
+
+    def _tell(self, entry: Entry) -> None:
+        if self._journal is not None:
+            self._journal.append(entry)
+
     def _read[Shape](self, path: str, shape: type[Shape]) -> Shape | None:
         try:
             return self._blobs.read(path, shape)
@@ -204,3 +286,22 @@ class RecordStore:
 
     def _content(self, key: str) -> str:
         return f"{self._space.name}/contents/{key[:2]}/{key}.json"
+
+
+def seq_of(listed: Listed) -> int:
+    """The ``seq`` of a listed record."""
+    return _number(listed.metadata) or int(parsedate_to_datetime(listed.last_modified).timestamp() * 1000)
+
+
+def _seq_of(found: Properties) -> int:
+    return _number(found.metadata) or int(found.last_modified.timestamp() * 1000)
+
+
+def _number(metadata: Mapping[str, str]) -> int:
+    """The ``seq`` in a record's metadata, 0 where there is none: records had none before there was an index."""
+    text = metadata.get(_SEQ, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _next_seq(found: RecordState | None) -> int:
+    return max(milliseconds(), found.seq + 1 if found else 0)

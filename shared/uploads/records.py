@@ -7,6 +7,7 @@ import msgspec
 
 from shared.errors import FailureCode
 from shared.model.wire_format import InputType
+from shared.search.entries import Entry, Facts, packed
 
 SCHEMA = 2
 
@@ -88,3 +89,20 @@ class DroppedMessage(msgspec.Struct, frozen=True, kw_only=True):
 def content_key(sha256: str, text: str | None, preparation: int) -> str:
     """A hash of everything that decides the embedding of an image within its space."""
     return hashlib.sha256(msgspec.json.encode((sha256, text, preparation))).hexdigest()
+
+
+def entry_of(record: EmbeddingRecord, seq: int) -> Entry:
+    """What the index is told of a record. One whose embedding has no direction is near to nothing, so it is gone."""
+    try:
+        vector = packed(record.embedding)
+    except ValueError:
+        return Entry(name=record.name, seq=seq)
+    facts = Facts(
+        etag=record.etag,
+        media_type=record.media_type,
+        width=record.width,
+        height=record.height,
+        embedded_at=record.embedded_at,
+        text=record.text,
+    )
+    return Entry(name=record.name, seq=seq, facts=facts, vector=vector)

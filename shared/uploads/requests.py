@@ -9,7 +9,7 @@ import msgspec
 
 from shared.settings import Settings
 from shared.storage.names import space_of
-from shared.storage.queues import UPLOADS_POISON, Queues
+from shared.storage.queues import UPLOADS_POISON, Message, Queues
 from shared.uploads.report import ImageReport
 
 _FIRST_BACKOFF, _MAX_BACKOFF, _MAX_DOUBLINGS = 30.0, 3600.0, 7
@@ -22,18 +22,6 @@ _JITTER = 0.2
 _MAX_RETRY_AFTER = 3600.0
 # About two days: each time, the message's own app may be the one that takes it.
 MAX_RETURNS = 100
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every message of ours says about itself, so that no other app on the same queue takes it for its own.
-
-    ``container`` is the images container and ``space`` the space of the app that it is for; empty where it does not
-    say, as in messages that an operator writes. ``returned`` counts how often other apps have put it back.
-    """
-
-    container: str = ""
-    space: str = ""
-    returned: int = 0
 
 
 class EmbeddingRequest(Message, frozen=True, kw_only=True, omit_defaults=True):

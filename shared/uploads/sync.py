@@ -12,7 +12,7 @@ from typing import get_args
 
 import msgspec
 
-from shared.clock import now
+from shared.clock import milliseconds, now
 from shared.errors import (
     BlobHeld,
     Conflict,
@@ -204,6 +204,7 @@ class Sync:
         made: EmbeddingRecord | FailureRecord | None = None
         settled: str | None = None
         losses = 0
+        looked_at = milliseconds()
         with report.step("look"):
             found = self._records.find_record(name)
         for _ in range(_MAX_ROUNDS):
@@ -218,17 +219,18 @@ class Sync:
             report.code = report.message = None
             try:
                 if image is None:
-                    self._remove(name, found, report)
+                    self._remove(name, found, looked_at, report)
                     found = None
                 elif self._is_current(found, image, refresh=refresh):
                     # Our own write, if the response to it was lost.
                     report.outcome = "embedded" if report.prepared else "unchanged"
-                    # A failure record survives a crash between the record's write and its own removal.
+                    # These two may have been left out by a process that died after it had written the record.
+                    self._records.tell_again(name, found, looked_at)
                     self._records.remove_failure(name)
                 else:
                     if made is None or made.etag != version:
                         made = self._make(image, report, giving_up, schedule)
-                    found = self._write(made, found, report)
+                    found = self._write(made, found, looked_at, report)
                 settled = version
             except BlobHeld as error:
                 if giving_up is None:
@@ -243,13 +245,13 @@ class Sync:
             if settled is None:
                 with report.step("look"):
                     back_off(losses)
+                    looked_at = milliseconds()
                     found = self._records.find_record(name)
         raise Conflict(f"Other writers changed {name} or its record {losses} times during its sync.")
 
-    def _remove(self, name: str, found: RecordState | None, report: ImageReport) -> None:
+    def _remove(self, name: str, found: RecordState | None, looked_at: int, report: ImageReport) -> None:
         with report.step("write"):
-            if found is not None:
-                self._records.remove_record(name, found)
+            self._remove_record(name, found, looked_at)
             self._records.remove_failure(name)
         report.outcome = "removed"
 
@@ -258,8 +260,15 @@ class Sync:
             return False
         return not refresh or found.preparation == str(self._embedder.preparation)
 
+    def _remove_record(self, name: str, found: RecordState | None, looked_at: int) -> None:
+        if found is not None:
+            self._records.remove_record(name, found)
+        else:
+            # Whoever has removed it may have died right after that.
+            self._records.tell_again(name, None, looked_at)
+
     def _write(
-        self, made: EmbeddingRecord | FailureRecord, found: RecordState | None, report: ImageReport
+        self, made: EmbeddingRecord | FailureRecord, found: RecordState | None, looked_at: int, report: ImageReport
     ) -> RecordState | None:
         """Store the new record; of an embedding record and a failure record only one remains."""
         with report.step("write"):
@@ -276,8 +285,7 @@ class Sync:
             # Another sync may have embedded the image meanwhile: then the failure must not stay.
             if self._records.find_record(made.name) != found:
                 raise Conflict(made.name)
-            if found is not None:
-                self._records.remove_record(made.name, found)
+            self._remove_record(made.name, found, looked_at)
             report.outcome, report.code, report.message = "failed", made.code, made.message
             return None
 

@@ -13,9 +13,12 @@ import urllib3
 from infra import plan
 from infra.plan import Backlog
 from shared.known_models import COHERE_PATH, MODELS, KnownModel
+from shared.search.segment import build
+from shared.uploads.records import entry_of
 from tests.conftest import Cloud
 from tests.drawing import picture
 from tests.infra.deployments import INFRA, ROOT
+from tests.search.records import record
 
 SCALING = (ROOT / "docs/scaling.md").read_text()
 
@@ -124,6 +127,13 @@ def test_a_stored_vector_is_as_long_as_planned(cloud: Cloud) -> None:
     cloud.sync().upload("a.png")
     numbers = json.dumps(cloud.record("a.png")["embedding"], separators=(",", ":"))
     assert len(numbers) / 1024 == pytest.approx(plan.BYTES_A_NUMBER, rel=0.15)
+
+
+def test_an_image_takes_as_much_of_the_index_as_planned() -> None:
+    names = [f"trips/2026/november/photograph {number:04}.jpg" for number in range(1000)]
+    entries = [entry_of(record(name, "0x8DE2A0C1F5B3A70", "images", [1.0] * 1024), 1) for name in names]
+    size = sum(map(len, build(entries, dimensions=1024)))
+    assert size / 1000 == pytest.approx(1024 * plan.INDEX_BYTES_A_NUMBER + plan.INDEX_BYTES, rel=0.05)
 
 
 def test_the_examples_in_the_documentation_are_what_the_program_prints() -> None:

@@ -108,7 +108,7 @@ def test_template_and_code_have_the_same_choices() -> None:
     chosen = {
         setting: choices for setting, name in SETTINGS.items() if (choices := parameters()[name].get("allowedValues"))
     }
-    assert chosen.keys() == {"QUERY_RECORDS"}
+    assert chosen.keys() == {"QUERY_RECORDS", "SEARCH"}
     for setting, choices in chosen.items():
         assert all(accepted(**{setting: choice}) for choice in choices)
         with pytest.raises(SettingError, match=f"one of {', '.join(choices)}"):

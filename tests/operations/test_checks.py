@@ -237,7 +237,7 @@ def watch(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, Any
     caplog.set_level(logging.INFO, "image_embeddings")
     caplog.clear()
     check = cloud.checks()
-    Watch(check, cloud.queues(), cloud.dead_letters())()
+    Watch(check, cloud.queues(), cloud.dead_letters(), cloud.compaction())()
     [line] = lines(caplog, "watch")
     return line, caplog.records[-1].levelno
 

@@ -30,6 +30,6 @@ class Interfering(RecordStore):
 
 def interfered(cloud: Cloud, happens: Callable[[], object]) -> Sync:
     """A sync before whose first write this happens."""
-    records = Interfering(cloud.space(), cloud.blobs())
+    records = Interfering(cloud.space(), cloud.blobs(), cloud.journal())
     records.meanwhile(happens)
     return cloud.sync(records=records)

@@ -62,6 +62,9 @@ def test_the_record_s_metadata_has_what_an_audit_needs(cloud: Cloud) -> None:
     cloud.sync().upload("a.png")
     properties = cloud.embeddings.get_blob_client(f"{cloud.folder}/images/a.png.json").get_blob_properties()
     sha256 = hashlib.sha256(data).hexdigest()
+    # When it was written, in milliseconds: what the index of search goes by.
+    seq = int(properties.metadata.pop("seq"))
+    assert abs(seq / 1000 - properties.last_modified.timestamp()) < 60
     assert properties.metadata == {
         "etag": etag,
         "preparation": str(cloud.preparation),

@@ -1,0 +1,1 @@
+"""The index of search, compared with the records that it is made from, and mended."""

@@ -1,0 +1,1 @@
+"""Search: which images are nearest to a query, and the index that answers it, derived from the records."""

@@ -1,0 +1,110 @@
+"""Whatever the order of requests, and whoever dies before any of them, the index says in the end what is stored."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shared.search.manifest import IndexBlobs
+from shared.search.reader import Reader
+from shared.uploads.record_store import RecordStore
+from tests.conftest import Cloud
+from tests.search.memory import MemoryBlobs
+from tests.search.worlds import World
+
+SEEDS = range(4)
+ROUNDS = 25
+
+type Wrong = dict[str, tuple[str | None, str | None]]
+
+
+def history(world: World, *, audited: bool = False) -> Iterator[Wrong]:
+    """Four processes that sync images, two that compact and one that reads, all at once; and some of them die.
+
+    Again and again all events are delivered in the end. Yields what is found wrongly then.
+    """
+    world.mortality = 0.02
+    reader = Reader(world.index())
+    for _ in range(ROUNDS):
+        world.live(
+            *[world.life_of_a_server(4)] * 4, *[world.life_of_a_compactor(2)] * 2, world.life_of_a_reader(reader, 3)
+        )
+        world.settle()
+        if audited:
+            world.audit()
+        yield from filter(None, (world.wrong(), world.wrong(reader)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_missing_stale_or_left_over_once_every_event_was_delivered(
+    cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(cloud.settings, seed, monkeypatch)
+    assert list(history(world)) == []
+    assert min(world.deaths, world.count("segments"), world.count("logs")) > 10
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_clocks_differ_or_entries_come_late_an_audit_mends_the_rest(
+    cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(history(World(cloud.settings, seed, monkeypatch, skew_ms=5000), audited=True)) == []
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_what_the_dead_left_is_removed_and_compacting_ends(
+    cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(cloud.settings, seed, monkeypatch)
+    list(history(world))
+    world.mortality = 0
+    world.compaction().run()
+    world.pass_(hours=2)
+    world.audit()
+    manifest = world.index().read().manifest
+    assert len(manifest.logs) == 1
+    assert world.paths("index/") == {
+        "index/manifest.json",
+        *(f"index/logs/{log.id}" for log in manifest.logs),
+        *(f"index/segments/{segment.id}" for segment in manifest.segments),
+    }
+    assert world.wrong() == {}
+
+
+def unsealed(patch: pytest.MonkeyPatch) -> None:
+    """A log is removed also if somebody has appended to it meanwhile."""
+
+    def delete_log(index: IndexBlobs, log: str, etag: str) -> None:
+        index._blobs.delete_if_present(index._log(log))
+
+    patch.setattr(IndexBlobs, "delete_log", delete_log)
+
+
+def untold(patch: pytest.MonkeyPatch) -> None:
+    """A sync that finds nothing to do tells the index nothing."""
+    patch.setattr(RecordStore, "tell_again", lambda *_: None)
+
+
+def unordered(patch: pytest.MonkeyPatch) -> None:
+    """A record's number says nothing about the one before it."""
+    patch.setattr("shared.uploads.record_store._next_seq", lambda found: 1)
+
+
+def swapped_blindly(patch: pytest.MonkeyPatch) -> None:
+    """The manifest is replaced whatever is there by now."""
+    write = MemoryBlobs.write
+
+    def blindly(blobs: MemoryBlobs, path: str, value: Any, **options: Any) -> str:
+        if path.endswith("manifest.json"):
+            options.pop("condition")
+        return write(blobs, path, value, **options)
+
+    patch.setattr(MemoryBlobs, "write", blindly)
+
+
+@pytest.mark.parametrize("mistake", [unsealed, untold, unordered, swapped_blindly])
+def test_each_of_these_mistakes_would_be_seen(
+    cloud: Cloud, mistake: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistake(monkeypatch)
+    assert any(wrong for seed in range(20) for wrong in history(World(cloud.settings, seed, monkeypatch)))
