@@ -45,44 +45,44 @@ _URL = re.compile(r"(?:[A-Za-z0-9._~:/@!$&'()*+,;=?-]|%[0-9A-Fa-f]{2})*")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
-class SearchRecord(msgspec.Struct, rename="camel"):
+class WebApiRecord(msgspec.Struct, rename="camel"):
     """One record of a request. ``data`` holds the inputs; wrong ones are an error of this record only."""
 
     record_id: str
     data: dict[str, Any]
 
 
-class SearchRequest(msgspec.Struct):
+class WebApiRequest(msgspec.Struct):
     """The body of a request."""
 
-    values: list[SearchRecord]
+    values: list[WebApiRecord]
 
 
-class SearchMessage(msgspec.Struct):
+class WebApiMessage(msgspec.Struct):
     """An error or a warning about one record."""
 
     message: str
 
 
-class SearchVector(msgspec.Struct, omit_defaults=True):
+class WebApiVector(msgspec.Struct, omit_defaults=True):
     """The outputs of one record: none if it has errors."""
 
     vector: list[float] | None = None
 
 
-class SearchResult(msgspec.Struct, rename="camel"):
+class WebApiResult(msgspec.Struct, rename="camel"):
     """One record of an answer. The protocol requires ``errors`` and ``warnings``, which may be ``null``."""
 
     record_id: str
-    data: SearchVector
-    errors: list[SearchMessage] | None = None
-    warnings: list[SearchMessage] | None = None
+    data: WebApiVector
+    errors: list[WebApiMessage] | None = None
+    warnings: list[WebApiMessage] | None = None
 
 
-class SearchAnswer(msgspec.Struct):
+class WebApiAnswer(msgspec.Struct):
     """The body of an answer: one result for each record, in order."""
 
-    values: list[SearchResult]
+    values: list[WebApiResult]
 
 
 class _File(msgspec.Struct):
@@ -112,7 +112,7 @@ class AzureAISearch:
         self._queries = queries
         self._account = settings.blob_service_uri
 
-    def skill(self, request: SearchRequest, report: QueryReport) -> SearchAnswer:
+    def skill(self, request: WebApiRequest, report: QueryReport) -> WebApiAnswer:
         """Embed each record as a document; returns a vector or an error for each, in order.
 
         Raises :class:`~shared.errors.QueryError` for a wrong envelope. If no record got a vector and a retry could
@@ -132,9 +132,9 @@ class AzureAISearch:
         _summarize(outcomes, report)
         _raise_if_a_retry_may_help(outcomes)
         results = zip(request.values, outcomes, strict=True)
-        return SearchAnswer([_result(record, outcome) for record, outcome in results])
+        return WebApiAnswer([_result(record, outcome) for record, outcome in results])
 
-    def vectorizer(self, request: SearchRequest, report: QueryReport) -> SearchAnswer:
+    def vectorizer(self, request: WebApiRequest, report: QueryReport) -> WebApiAnswer:
         """Embed the one record of a query.
 
         Raises :class:`~shared.errors.QueryError`, :class:`~shared.errors.ModelError` or ``StorageError`` if it has no
@@ -148,20 +148,20 @@ class AzureAISearch:
         [record] = request.values
         query = self._read(0, record)
         [answer] = self._queries.answer([query], options, report)
-        return SearchAnswer([_result(record, answer)])
+        return WebApiAnswer([_result(record, answer)])
 
     def _options(self, input_type: InputType, deadline: float) -> QueryOptions:
         return QueryOptions(
             ModelOptions(input_type=input_type, dimensions=self._settings.embedding_dimensions), deadline
         )
 
-    def _try_to_read(self, index: int, record: SearchRecord) -> Query | QueryError:
+    def _try_to_read(self, index: int, record: WebApiRecord) -> Query | QueryError:
         try:
             return self._read(index, record)
         except QueryError as error:
             return error
 
-    def _read(self, index: int, record: SearchRecord) -> Query:
+    def _read(self, index: int, record: WebApiRecord) -> Query:
         """The record as a query, whose image is downloaded when its turn comes; raises :class:`QueryError`."""
         target = f"values[{index}].data"
         try:
@@ -251,7 +251,7 @@ class AzureAISearch:
         return container, name
 
 
-def _check_records(records: Sequence[SearchRecord]) -> None:
+def _check_records(records: Sequence[WebApiRecord]) -> None:
     if len(records) > MAX_RECORDS:
         message = f"The request has {len(records):,} records; send at most {MAX_RECORDS:,}."
         raise QueryError("request_too_large", message, target="values", status=413)
@@ -289,13 +289,13 @@ def _raise_if_a_retry_may_help(outcomes: Sequence[Outcome]) -> None:
             raise one
 
 
-def _result(record: SearchRecord, outcome: Outcome) -> SearchResult:
+def _result(record: WebApiRecord, outcome: Outcome) -> WebApiResult:
     unknown = [name[:100] for name in record.data if name not in _INPUTS]
     warning = f"Unknown inputs were ignored: {', '.join(unknown[:10])}. The inputs are {', '.join(_INPUTS)}."
-    warnings = [SearchMessage(warning)] if unknown else None
+    warnings = [WebApiMessage(warning)] if unknown else None
     if isinstance(outcome, Answer):
-        return SearchResult(record.record_id, SearchVector(outcome.record.embedding), None, warnings)
-    return SearchResult(record.record_id, SearchVector(), [SearchMessage(_message(outcome))], warnings)
+        return WebApiResult(record.record_id, WebApiVector(outcome.record.embedding), None, warnings)
+    return WebApiResult(record.record_id, WebApiVector(), [WebApiMessage(_message(outcome))], warnings)
 
 
 def _message(failure: Failure) -> str:

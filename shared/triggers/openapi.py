@@ -11,7 +11,7 @@ from shared.audit.report import AuditReport
 from shared.errors import PictureCode, RefusalCode
 from shared.model.foundry import EmbeddingsAnswer
 from shared.operations.status import AppStatus
-from shared.queries.azure_ai_search import MAX_RECORDS, SearchAnswer, SearchRequest, SearchVector
+from shared.queries.azure_ai_search import MAX_RECORDS, WebApiAnswer, WebApiRequest, WebApiVector
 from shared.queries.foundry_api import EmbeddingsOptions, ImageEmbeddingsRequest, ModelInfo, TextEmbeddingsRequest
 from shared.queries.queries import MAX_QUERIES, Cache
 from shared.triggers.http import ErrorAnswer
@@ -117,7 +117,7 @@ def _model_info() -> _Json:
 def _skill() -> _Json:
     """Most errors belong to single records, in an answer with status 200."""
     answers = {
-        200: _answer("A result for each record, in order. A record that cannot be embedded has errors.", SearchAnswer),
+        200: _answer("A result for each record, in order. A record that cannot be embedded has errors.", WebApiAnswer),
         400: _error("`invalid_json`, `invalid_request`."),
         413: _too_large("`request_too_large`."),
         429: _error("`too_many_requests`: no record was embedded.", "retry-after"),
@@ -126,7 +126,7 @@ def _skill() -> _Json:
     }
     return {
         **_operation("skill", "Custom skill of Azure AI Search: embed documents for an indexer", answers),
-        "requestBody": {"required": True, "content": _json(SearchRequest, example=_search_example("an old barn"))},
+        "requestBody": {"required": True, "content": _json(WebApiRequest, example=_search_example("an old barn"))},
     }
 
 
@@ -134,7 +134,7 @@ def _vectorizer() -> _Json:
     """The errors of the routes that embed, without those about options, of which it has none."""
     answers = {
         **_embeddings(),
-        200: _answer("The result of the one record.", SearchAnswer),
+        200: _answer("The result of the one record.", WebApiAnswer),
         400: _error(
             f"`invalid_json`, `invalid_request`, `image_not_readable`, {_BAD_PICTURE}; or the model's {_REFUSED}."
         ),
@@ -144,7 +144,7 @@ def _vectorizer() -> _Json:
     }
     return {
         **_operation("vectorizer", "Custom vectorizer of Azure AI Search: embed a query for an index", answers),
-        "requestBody": {"required": True, "content": _json(SearchRequest, example=_search_example("red barns"))},
+        "requestBody": {"required": True, "content": _json(WebApiRequest, example=_search_example("red barns"))},
     }
 
 
@@ -269,7 +269,7 @@ def _without_null(schema: _Json) -> _Json:
 
 def _requests() -> _Json:
     """The schemas of request bodies, with the limits that ``Queries`` and ``AzureAISearch`` check."""
-    shapes = _shapes(ImageEmbeddingsRequest, TextEmbeddingsRequest, ReconcileRequest, SearchRequest)
+    shapes = _shapes(ImageEmbeddingsRequest, TextEmbeddingsRequest, ReconcileRequest, WebApiRequest)
     for name in ("ImageEmbeddingsRequest", "TextEmbeddingsRequest"):
         shape = shapes[name]
         fields = shape["properties"]
@@ -284,7 +284,7 @@ def _requests() -> _Json:
     image = shapes["ImageInput"]
     image["additionalProperties"] = False
     image["properties"]["image"]["description"] = _IMAGE
-    shapes["SearchRequest"]["properties"]["values"]["maxItems"] = MAX_RECORDS
+    shapes["WebApiRequest"]["properties"]["values"]["maxItems"] = MAX_RECORDS
     return shapes
 
 
@@ -315,11 +315,11 @@ _HEADERS: _Json = {
 
 
 def _answers() -> _Json:
-    """The schemas of answers. Except in ``ErrorAnswer`` and ``SearchVector``, every field is always present."""
-    shapes = _shapes(EmbeddingsAnswer, ModelInfo, AuditReport, AppStatus, SearchAnswer)
+    """The schemas of answers. Except in ``ErrorAnswer`` and ``WebApiVector``, every field is always present."""
+    shapes = _shapes(EmbeddingsAnswer, ModelInfo, AuditReport, AppStatus, WebApiAnswer)
     for shape in shapes.values():
         shape["required"] = list(shape["properties"])
-    return {**shapes, **_shapes(ErrorAnswer, SearchVector)}
+    return {**shapes, **_shapes(ErrorAnswer, WebApiVector)}
 
 
 def _embeddings() -> dict[int, _Json]:

@@ -14,7 +14,7 @@ from shared.log import MESSAGE_LIMIT, Report
 from shared.operations.checks import Problem
 from shared.parsing import convert, read_json
 from shared.queries import foundry_api
-from shared.queries.azure_ai_search import SearchAnswer, SearchRequest
+from shared.queries.azure_ai_search import WebApiAnswer, WebApiRequest
 from shared.queries.foundry_api import ParsedRequest
 from shared.queries.queries import Queries, QueryReport
 from shared.settings import Settings
@@ -52,10 +52,10 @@ def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Quer
 
 
 def azure_ai_search(
-    request: func.HttpRequest, answer: Callable[[SearchRequest, QueryReport], SearchAnswer]
+    request: func.HttpRequest, answer: Callable[[WebApiRequest, QueryReport], WebApiAnswer]
 ) -> func.HttpResponse:
     """Answer a request from Azure AI Search, in the shape that its skills and vectorizers share."""
-    return _logged(lambda report: json_response(answer(convert(_read_json(request), SearchRequest), report)))
+    return _logged(lambda report: json_response(answer(convert(_read_json(request), WebApiRequest), report)))
 
 
 def model_info(settings: Settings) -> func.HttpResponse:

@@ -14,7 +14,7 @@ from shared import application as process
 from shared.errors import ModelUnavailable, StorageError
 from shared.pictures.limits import Limits, Prepared
 from shared.pictures.prepare import prepare
-from shared.queries.azure_ai_search import AzureAISearch, SearchRequest
+from shared.queries.azure_ai_search import AzureAISearch, WebApiRequest
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.storage.images import Images
 from shared.storage.memory_budget import MemoryBudget
@@ -245,7 +245,7 @@ def test_a_record_whose_turn_comes_too_late_gets_an_error_that_says_what_to_do(
 
     monkeypatch.setattr(answerer, "answer_each", slow)
     search = AzureAISearch(cloud.settings, cloud.image_reader(), answerer)
-    request = msgspec.convert(envelope(*({"text": str(index)} for index in range(5))), SearchRequest)
+    request = msgspec.convert(envelope(*({"text": str(index)} for index in range(5))), WebApiRequest)
     *first, last = search.skill(request, QueryReport()).values
     assert all(result.errors is None for result in first)
     assert last.errors is not None
@@ -343,7 +343,7 @@ def test_a_picture_for_which_there_is_no_memory_is_waited_for_until_the_deadline
     assert images._budget.try_reserve(images._budget._size)
     search = AzureAISearch(replace(cloud.settings, foundry_timeout=1), images, cloud.queries())
     url = f"{cloud.settings.blob_service_uri}/{cloud.settings.images_container}/a.png"
-    request = msgspec.convert(envelope({"imageUrl": url}), SearchRequest)
+    request = msgspec.convert(envelope({"imageUrl": url}), WebApiRequest)
     with pytest.raises(ModelUnavailable, match="FOUNDRY_TIMEOUT") as raised:
         search.vectorizer(request, QueryReport())
     assert raised.value.status == 504

@@ -9,7 +9,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from local.azurite import Azurite
-from shared.queries.azure_ai_search import AzureAISearch, SearchRequest
+from shared.queries.azure_ai_search import AzureAISearch, WebApiRequest
 from shared.queries.queries import QueryReport
 from shared.settings import Settings
 from shared.storage.images import Images
@@ -174,7 +174,7 @@ def test_only_plain_urls_of_the_app_s_own_account_are_fetched(
     for account in ("https://account.blob.core.windows.net", own):
         url = urls_of_others(account, cloud.settings.embeddings_container)[kind]
         search = AzureAISearch(settings_for(cloud, account), cloud.image_reader(), cloud.queries())
-        request = msgspec.convert(envelope({"imageUrl": url}, {"text": "red"}), SearchRequest)
+        request = msgspec.convert(envelope({"imageUrl": url}, {"text": "red"}), WebApiRequest)
         result = search.skill(request, QueryReport()).values[0]
         assert result.errors is not None
         assert result.errors[0].message.startswith("The imageUrl ")
@@ -191,11 +191,11 @@ def test_a_connection_string_s_blob_endpoint_is_the_app_s_account(cloud: Cloud, 
     cloud.upload("a.png", picture())
     emulator = cloud.with_settings(ImageStorage=azurite.connection_string)
     search = AzureAISearch(emulator.settings, emulator.image_reader(), emulator.queries())
-    request = msgspec.convert(envelope({"imageUrl": cloud.images.get_blob_client("a.png").url}), SearchRequest)
+    request = msgspec.convert(envelope({"imageUrl": cloud.images.get_blob_client("a.png").url}), WebApiRequest)
     result = search.skill(request, QueryReport()).values[0]
     assert result.errors is None
     signed = "BlobEndpoint=https://account.blob.core.windows.net/;QueueEndpoint=https://account.queue.core.windows.net/;SharedAccessSignature=sv=2026-01-01&sig=c2VjcmV0"
     sas = AzureAISearch(cloud.with_settings(ImageStorage=signed).settings, cloud.image_reader(), cloud.queries())
-    request = msgspec.convert(envelope({"imageUrl": "https://elsewhere.example/a.png"}), SearchRequest)
+    request = msgspec.convert(envelope({"imageUrl": "https://elsewhere.example/a.png"}), WebApiRequest)
     [error] = sas.skill(request, QueryReport()).values[0].errors or []
     assert "must start with https://account.blob.core.windows.net/: " in error.message

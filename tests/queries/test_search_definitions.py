@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 import function_app
-from shared.queries.azure_ai_search import MAX_RECORDS, SearchVector
+from shared.queries.azure_ai_search import MAX_RECORDS, WebApiVector
 from shared.triggers.blob_name import BlobName
 from shared.uploads.records import EmbeddingRecord
 from tests.conftest import Cloud
@@ -95,7 +95,7 @@ def test_the_skill_of_the_skillset_is_this_app_s() -> None:
     [skill] = definition("skillset")["skills"]
     assert skill["uri"] == f"https://<function-app-host>/api/{bindings(function_app.api.blueprint, 'skill')['route']}"
     assert {item["name"] for item in skill["inputs"]} <= {"text", "image", "imageUrl"}
-    assert [item["name"] for item in skill["outputs"]] == list(SearchVector.__struct_fields__)
+    assert [item["name"] for item in skill["outputs"]] == list(WebApiVector.__struct_fields__)
     assert skill["batchSize"] <= MAX_RECORDS
     # A request takes at most FOUNDRY_TIMEOUT, which is at most 220 s; the service waits for at most 230 s.
     assert skill["timeout"] == "PT230S"
