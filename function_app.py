@@ -80,6 +80,12 @@ def model_info(req: func.HttpRequest) -> func.HttpResponse:
     return routes.model_info(application().settings)
 
 
+@api.route("search", methods=["POST"])
+def search(req: func.HttpRequest) -> func.HttpResponse:
+    """Find the stored images nearest to an image, a text, both, a vector or a stored image."""
+    return routes.search(req, application().settings, application().search)
+
+
 @api.route("skill", methods=["POST"])
 def skill(req: func.HttpRequest) -> func.HttpResponse:
     """Embed documents for an Azure AI Search indexer: its custom skill."""

@@ -109,7 +109,7 @@ def remove_stack_file(file: Path) -> None:
 
 
 def description(file: Path, running: Stack) -> str:
-    """What runs where, and a command to paste."""
+    """What runs where, and a search to paste."""
     storage = connection_parts(running.storage_connection_string)
     return f"""\
 functions  {running.functions_url}/api
@@ -117,8 +117,10 @@ storage    {storage["BlobEndpoint"]} (certificate: {running.ca_file})
 model      {running.foundry_url}
 details    {file.absolute().relative_to(Path.cwd(), walk_up=True)}
 
-  curl -s {running.functions_url}/api/models/embeddings -H 'x-functions-key: {running.functions_key}' \\
-    -H 'content-type: application/json' -d '{{"input": ["a red car"]}}'
+Once there are pictures in the container "images", search them:
+
+  curl -s {running.functions_url}/api/search -H 'x-functions-key: {running.functions_key}' \\
+    -H 'content-type: application/json' -d '{{"text": "a red car"}}'
 
 Press Ctrl-C to stop.
 """

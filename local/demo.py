@@ -1,6 +1,6 @@
-"""The demo: uploads pictures, waits for their embeddings, sends three queries, and shows what happened.
+"""The demo: uploads pictures, waits for their embeddings, searches three times, and shows what happened.
 
-It stands outside the app, as users do: it writes blobs, reads blobs and posts queries. Only the milliseconds and the
+It stands outside the app, as users do: it writes blobs, reads blobs and searches. Only the milliseconds and the
 size of what the model was sent come from the log of the functions.
 """
 
@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import httpx
 import msgspec
-import numpy as np
 from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobServiceClient, ContainerClient
 from rich.console import Console
@@ -31,8 +30,8 @@ from local.samples import Sample
 from local.stack import Stack, StackError
 from local.tables import shortened, standard_output
 from shared.audit.report import AuditReport
-from shared.model.foundry import EmbeddingsAnswer
-from shared.queries.foundry_api import ModelInfo
+from shared.queries.formats.foundry_api import ModelInfo
+from shared.queries.formats.search_api import SearchAnswer
 from shared.storage.names import record_path, space_name
 from shared.uploads.records import EmbeddingRecord, FailureRecord
 
@@ -44,10 +43,11 @@ _PICTURE = "blue lake.bmp"  # of the samples; of your own pictures the first is 
 _TITLE_WIDTH = 30
 _TEXT = "green grass under a blue sky"
 _PAIRED_TEXT = "at night"
+_TOP = 3
 _LAST_WORDS = """\
 Each upload was an event and each record is a blob: nothing called the app to embed
-these pictures. Queries get vectors in the same space, and a repeated query is
-answered from the cache, without the model.
+these pictures. A search embeds its picture or words into the same space and finds
+the nearest of all pictures; asked again, it does without the model.
 
 Next: 'make serve' keeps all of this running; the README shows what to send it.
 'make demo IMAGES=folder' uses your own pictures."""
@@ -59,11 +59,10 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Query:
-    """One query: its title in the table, its route, and its item of `input`."""
+    """One query: its title in the table, and what is searched for."""
 
     title: str
-    route: str
-    item: str | dict[str, str]
+    asked: dict[str, str]
 
 
 def main(folder: Path | None, model: str, query_model: str, real: RealModel | None = None) -> int:
@@ -116,10 +115,10 @@ def _run(console: Console, folder: Path | None, name: str, query_model: str, rea
         if not records:
             raise DemoError(f"None of the files in {root} is a picture. Choose a folder with pictures.")
 
-        with doing(console, "Sending queries"):
-            answers = [_ask_twice(api, query, records) for query in _queries(root, records)]
+        with doing(console, "Searching"):
+            answers = [_ask_twice(api, query, len(records)) for query in _queries(root, records)]
         show_answers(console, answers)
-        _check(answers, records)
+        _check(answers)
         if real:
             tokens = sum(record.total_tokens or 0 for record in records.values()) + sum(each.tokens for each in answers)
             console.print(f"{tokens:,} tokens were paid for, and those of a word and a small picture to begin with.\n")
@@ -231,41 +230,33 @@ def _queries(root: Path, records: Mapping[str, EmbeddingRecord]) -> list[Query]:
     title = shortened(name, _TITLE_WIDTH)
     image = "data:application/octet-stream;base64," + base64.b64encode((root / name).read_bytes()).decode()
     return [
-        Query(f"the picture\n{title}", "/models/images/embeddings", {"image": image}),
-        Query(f"the words\n'{_TEXT}'", "/models/embeddings", _TEXT),
-        Query(f"{title}\nwith '{_PAIRED_TEXT}'", "/models/images/embeddings", {"image": image, "text": _PAIRED_TEXT}),
+        Query(f"the picture\n{title}", {"image": image}),
+        Query(f"the words\n'{_TEXT}'", {"text": _TEXT}),
+        Query(f"{title}\nwith '{_PAIRED_TEXT}'", {"image": image, "text": _PAIRED_TEXT}),
     ]
 
 
-def _ask_twice(api: httpx.Client, query: Query, records: Mapping[str, EmbeddingRecord]) -> Answered:
-    (first, tokens), (second, again) = _ask(api, query), _ask(api, query)
-    return Answered(query.title, first, second, _nearest(first.vector, records), tokens + again)
+def _ask_twice(api: httpx.Client, query: Query, images: int) -> Answered:
+    (first, tokens), (second, again) = _ask(api, query, images), _ask(api, query, images)
+    return Answered(query.title, first, second, tokens + again)
 
 
-def _ask(api: httpx.Client, query: Query) -> tuple[Answer, int]:
-    """The answer, and the tokens that it cost: none from the cache."""
+def _ask(api: httpx.Client, query: Query, images: int) -> tuple[Answer, int]:
+    """The answer, and the tokens that it cost. Raises DemoError if it was not looked for among so many images."""
     start = time.perf_counter()
-    response = api.post(query.route, json={"input": [query.item], "input_type": "query"})
+    response = api.post("/search", json={**query.asked, "top": _TOP})
     milliseconds = (time.perf_counter() - start) * 1000
-    answer = _answered(response, EmbeddingsAnswer)
-    vector, cache = answer.data[0].embedding, response.headers.get("x-embedding-cache", "-")
-    if isinstance(vector, str):
-        raise DemoError(f"{query.route} answered with base64 instead of numbers.")
-    return Answer(vector, cache, milliseconds), 0 if cache == "hit" else answer.usage.total_tokens or 0
+    answer = _answered(response, SearchAnswer)
+    if answer.index.images != images:
+        raise DemoError(f"Of {images} images with a record, search finds {answer.index.images}.")
+    nearest = [(result.name, result.score) for result in answer.results]
+    return Answer(nearest, response.headers["x-embedding-cache"], milliseconds), answer.usage.total_tokens or 0
 
 
 def _answered[Shape](response: httpx.Response, shape: type[Shape]) -> Shape:
     if response.status_code != httpx.codes.OK:
         raise DemoError(f"{response.request.url.path} answered {response.status_code}: {response.text[:500]}")
     return msgspec.json.decode(response.content, type=shape)
-
-
-def _nearest(vector: Sequence[float], records: Mapping[str, EmbeddingRecord]) -> list[tuple[str, float]]:
-    """The three images whose vectors have the largest cosine with this one, and the cosines."""
-    query = np.array(vector)
-    stored = np.array([record.embedding for record in records.values()])
-    cosines = stored @ query / (np.linalg.norm(stored, axis=1) * np.linalg.norm(query))
-    return sorted(zip(records, cosines.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
 
 
 def _check_health(api: httpx.Client) -> None:
@@ -275,13 +266,8 @@ def _check_health(api: httpx.Client) -> None:
         raise DemoError(" ".join(problem["message"] for problem in health.json()["error"]["details"]))
 
 
-def _check(answers: Sequence[Answered], records: Mapping[str, EmbeddingRecord]) -> None:
-    dimensions = {record.dimensions for record in records.values()}
+def _check(answers: Sequence[Answered]) -> None:
     for each in answers:
-        query = each.title.replace("\n", " ")
-        if {len(each.first.vector)} != dimensions:
-            raise DemoError(
-                f"The answer to {query} has {len(each.first.vector)} dimensions, the records have {dimensions}."
-            )
-        if each.second.cache != "hit" or each.second.vector != each.first.vector:
-            raise DemoError(f"The answer to {query} did not come from the cache when the query was repeated.")
+        if each.second.cache != "hit" or each.second.nearest != each.first.nearest:
+            query = each.title.replace("\n", " ")
+            raise DemoError(f"The search for {query} had another answer, or asked the model, when it was repeated.")

@@ -24,21 +24,23 @@ _MOST_LISTED = 10  # files that are not pictures; more are counted
 
 @dataclass(frozen=True)
 class Answer:
-    """A vector, where it came from (`hit` is the cache, `miss` the model), and how many milliseconds it took."""
+    """What a search found, the nearest images with their scores, and how many milliseconds it took.
 
-    vector: list[float]
+    `cache` says where the query's vector came from: `hit` is the cache, `miss` the model.
+    """
+
+    nearest: Sequence[tuple[str, float]]
     cache: str
     milliseconds: float
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A query by its title, its answer and that of its repetition, the nearest images with their cosines, tokens."""
+    """A query by its title, its answer and that of its repetition, and the tokens of both."""
 
     title: str
     first: Answer
     second: Answer
-    nearest: Sequence[tuple[str, float]]
     tokens: int
 
 
@@ -114,15 +116,15 @@ def show_images(
 
 def show_answers(console: Console, answers: Sequence[Answered]) -> None:
     """Print one row a query."""
-    table = tables.table(console, "Query", "Answer", "Nearest images")
+    table = tables.table(console, "Search for", "Answer", "Nearest images")
     for each in answers:
-        answer = (
-            f"{len(each.first.vector)} dimensions",
-            f"{each.first.cache}, {each.first.milliseconds:.0f} ms",
-            f"again: {each.second.cache}, {each.second.milliseconds:.0f} ms",
+        answer, again = each.first, each.second
+        times = (
+            f"{answer.cache}, {answer.milliseconds:.0f} ms",
+            f"again: {again.cache}, {again.milliseconds:.0f} ms",
         )
-        nearest = Group(*(Name(name, before=f"{cosine:.3f}  ") for name, cosine in each.nearest))
-        table.add_row(Text(each.title), "\n".join(answer), nearest)
+        nearest = Group(*(Name(name, before=f"{score:.3f}  ") for name, score in answer.nearest))
+        table.add_row(Text(each.title), "\n".join(times), nearest)
     tables.show(console, table)
 
 

@@ -20,6 +20,7 @@ from shared.operations.watch import Watch
 from shared.queries.azure_ai_search import AzureAISearch
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
+from shared.queries.search import Search
 from shared.search.compaction import Compaction
 from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
@@ -27,6 +28,7 @@ from shared.search.reader import Reader
 from shared.settings import Settings, read_settings, read_storage_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
+from shared.storage.names import space_of
 from shared.storage.queues import Queues
 from shared.storage.rest import Rest
 from shared.storage.space import Space
@@ -55,7 +57,7 @@ class Application:
     status: Status
     checks: Checks
     watch: Watch
-    index: Reader | None
+    search: Search | None
 
     def close(self) -> None:
         """Close every connection."""
@@ -130,5 +132,5 @@ def _build() -> Application:
         status=Status(settings, blobs, records, reports, index, queues, dead_letters),
         checks=checks,
         watch=Watch(checks, queues, dead_letters, compaction),
-        index=Reader(index) if index else None,
+        search=Search(space_of(settings), images, queries, Reader(index)) if index else None,
     )

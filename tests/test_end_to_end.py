@@ -181,6 +181,25 @@ def test_the_record_of_a_deleted_image_is_removed(running: Stack, storage: BlobS
     eventually(lambda: True if read(storage, "images/folder/short lived #1.png") is None else None)
 
 
+def test_an_upload_is_found_by_a_search_and_not_any_more_once_it_is_deleted(
+    running: Stack, storage: BlobServiceClient
+) -> None:
+    def is_found() -> bool:
+        answer = httpx.post(
+            f"{running.functions_url}/api/search?prefix=found/",
+            content=picture("orchid"),
+            headers={"x-functions-key": running.functions_key},
+            timeout=PATIENCE,
+        )
+        return bool([one["name"] for one in answer.raise_for_status().json()["results"]] == ["found/orchid.png"])
+
+    assert not is_found()
+    upload(storage, "found/orchid.png", picture("orchid"))
+    eventually(lambda: is_found() or None)
+    storage.get_blob_client("images", "found/orchid.png").delete_blob()
+    eventually(lambda: not is_found() or None)
+
+
 @pytest.mark.parametrize(("mebibytes", "by_app"), [(21, True), (26, False)])
 def test_a_body_that_is_too_large_is_413_from_the_app_or_the_host(running: Stack, mebibytes: int, by_app: bool) -> None:
     answer = httpx.post(

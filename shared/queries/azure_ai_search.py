@@ -19,7 +19,7 @@ from shared.log import MESSAGE_LIMIT
 from shared.model.wire_format import InputType, ModelOptions
 from shared.parsing import split_path
 from shared.queries.cache import Failure
-from shared.queries.data_urls import decode_image
+from shared.queries.formats.data_urls import decode_image
 from shared.queries.queries import (
     MAX_QUERIES,
     Answer,

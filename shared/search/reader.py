@@ -119,6 +119,12 @@ class Reader:
         """When what :meth:`current` returns was last compared with storage; ``None`` before that."""
         return self._as_of
 
+    def start(self) -> None:
+        """Read what is new, if :meth:`current` would, without waiting for it."""
+        with self._lock:
+            if self._index is None or time.monotonic() - self._read_at >= _FRESH_SECONDS:
+                self._begin()
+
     def current(self) -> "Index":
         """The index as it was two seconds ago or later; older, by a minute at most, while storage does not answer.
 
@@ -129,10 +135,7 @@ class Reader:
             held, age = self._index, time.monotonic() - self._read_at
             if held is not None and age < _FRESH_SECONDS:
                 return held
-            if self._reading is None or self._reading.done():
-                self._reading = Future()
-                threading.Thread(target=self._read, args=(self._reading,), name="search index", daemon=True).start()
-            reading = self._reading
+            reading = self._begin()
         error: Exception
         try:
             return reading.result(_FIRST_WAIT if held is None else _WAIT)
@@ -144,6 +147,13 @@ class Reader:
         if held is not None and age < _STALE_SECONDS:
             return held
         raise error
+
+    def _begin(self) -> "Future[Index]":
+        """The read that is under way, or a new one. Only under the lock."""
+        if self._reading is None or self._reading.done():
+            self._reading = Future()
+            threading.Thread(target=self._read, args=(self._reading,), name="search index", daemon=True).start()
+        return self._reading
 
     def _read(self, reading: "Future[Index]") -> None:
         started_at, as_of = time.monotonic(), now()

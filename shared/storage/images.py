@@ -80,13 +80,17 @@ class Images:
         url = self._rest.container_url(self._container)
         self._rest.send("GET", url, "restype=container&comp=list&maxresults=1", effort=ONCE)
 
+    def url_of(self, name: str) -> str:
+        """The URL of the image with this name, which need not exist."""
+        return self._rest.blob_url(self._container, name)
+
     def find(self, name: str, *, with_content: bool = False) -> Image | None:
         """The image, or ``None`` if there is none; a folder's marker is none.
 
         With ``with_content`` its bytes come in the same request, unless they are large, encoded, or too much for what
         the process holds already: then :meth:`download` fetches them. Call ``forget`` when the image is done with.
         """
-        url = self._rest.blob_url(self._container, name)
+        url = self.url_of(name)
         if not with_content:
             answer = self._rest.find("HEAD", url)
             return None if answer is None else _unless_folder(_image(name, url, answer.headers))

@@ -8,7 +8,7 @@ from typing import Any
 import azure.functions as func
 import msgspec
 
-from shared.errors import ModelError, ModelRefused, ModelUnavailable, QueryError, SettingError
+from shared.errors import IndexUnavailable, ModelError, ModelRefused, ModelUnavailable, QueryError, SettingError
 
 # The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
@@ -110,7 +110,7 @@ def error_response(
     return json_response(ErrorAnswer(error=body), status=status, headers=headers)
 
 
-def failure_response(error: QueryError | ModelError) -> func.HttpResponse:
+def failure_response(error: QueryError | ModelError | IndexUnavailable) -> func.HttpResponse:
     """The error response for a failed request."""
     code, status, retry_after = classify(error)
     if not isinstance(error, QueryError):
@@ -119,11 +119,13 @@ def failure_response(error: QueryError | ModelError) -> func.HttpResponse:
     return error_response(status, code, str(error), target=error.target, details=details, retry_after=retry_after)
 
 
-def classify(error: QueryError | ModelError) -> tuple[str, int, float | None]:
+def classify(error: QueryError | ModelError | IndexUnavailable) -> tuple[str, int, float | None]:
     """The code, status and ``Retry-After`` of an error: the caller fixes 4xx; 5xx take a retry or an operator."""
     match error:
         case QueryError():
             return error.code, error.status, None
+        case IndexUnavailable():
+            return error.code, 503, error.retry_after
         case ModelRefused():
             return error.code, error.status or 400, None
         case ModelUnavailable(status=429):

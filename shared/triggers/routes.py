@@ -9,14 +9,17 @@ import msgspec
 
 from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
-from shared.errors import ModelError, QueryError, StorageError
+from shared.errors import IndexUnavailable, ModelError, QueryError, StorageError
 from shared.log import MESSAGE_LIMIT, Report
+from shared.model.wire_format import ModelOptions
 from shared.operations.checks import Problem
 from shared.parsing import convert, read_json
-from shared.queries import foundry_api
 from shared.queries.azure_ai_search import WebApiAnswer, WebApiRequest
-from shared.queries.foundry_api import ParsedRequest
-from shared.queries.queries import Queries, QueryReport
+from shared.queries.formats import foundry_api
+from shared.queries.formats.foundry_api import ParsedRequest
+from shared.queries.formats.search_api import read_search
+from shared.queries.queries import Answer, Queries, QueryOptions, QueryReport
+from shared.queries.search import Search, SearchReport
 from shared.settings import Settings
 from shared.triggers.http import (
     DEFAULT_RETRY_AFTER,
@@ -51,11 +54,32 @@ def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Quer
     return _answer_queries(read, request, settings, queries)
 
 
+def search(request: func.HttpRequest, settings: Settings, use: Search | None) -> func.HttpResponse:
+    """Find the stored images nearest to an image, a text, both, a vector or a stored image."""
+
+    def answer(report: SearchReport) -> func.HttpResponse:
+        if use is None:
+            message = "This app keeps no index to search: its setting SEARCH is off."
+            raise QueryError("search_off", message, status=404)
+        deadline = time.monotonic() + settings.foundry_timeout
+        asked = read_search(read_body(request), request.headers.get("content-type", ""), request.params)
+        model = ModelOptions(input_type="query", dimensions=settings.embedding_dimensions)
+        found = use.find(asked, QueryOptions(model, deadline, _wants_fresh(request)), report)
+        headers = {} if found.embedded is None else _cache_headers([found.embedded], report)
+        return json_response(found.answer, headers=headers)
+
+    return _logged(answer, SearchReport(), "search")
+
+
 def azure_ai_search(
     request: func.HttpRequest, answer: Callable[[WebApiRequest, QueryReport], WebApiAnswer]
 ) -> func.HttpResponse:
     """Answer a request from Azure AI Search, in the shape that its skills and vectorizers share."""
-    return _logged(lambda report: json_response(answer(convert(_read_json(request), WebApiRequest), report)))
+    return _logged(
+        lambda report: json_response(answer(convert(_read_json(request), WebApiRequest), report)),
+        QueryReport(),
+        "query",
+    )
 
 
 def model_info(settings: Settings) -> func.HttpResponse:
@@ -103,21 +127,28 @@ def _answer_queries(
         parsed = read()
         options = foundry_api.query_options(parsed.options, settings, deadline=deadline, fresh=_wants_fresh(request))
         answers = queries.answer(parsed.queries, options, report)
-        headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
-        if records := [answer.path for answer in answers if answer.path]:
-            headers["x-embedding-record"] = _shortened(records)
-        return json_response(foundry_api.write_answers(answers, parsed.options), headers=headers)
+        return json_response(
+            foundry_api.write_answers(answers, parsed.options), headers=_cache_headers(answers, report)
+        )
 
-    return _logged(answer)
+    return _logged(answer, QueryReport(), "query")
 
 
-def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResponse:
+def _cache_headers(answers: Sequence[Answer], report: QueryReport) -> dict[str, str]:
+    headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
+    if records := [answer.path for answer in answers if answer.path]:
+        headers["x-embedding-record"] = _shortened(records)
+    return headers
+
+
+def _logged[Line: QueryReport](
+    answer: Callable[[Line], func.HttpResponse], report: Line, event: str
+) -> func.HttpResponse:
     """The response, which is an error in the API's shape if ``answer`` raises; logs one line."""
-    report = QueryReport()
     try:
         with report.step("total"):
             return answer(report)
-    except (QueryError, ModelError) as error:
+    except (QueryError, ModelError, IndexUnavailable) as error:
         report.outcome, report.message = "refused", str(error)
         report.code, report.status, _ = classify(error)
         return failure_response(error)
@@ -129,7 +160,7 @@ def _logged(answer: Callable[[QueryReport], func.HttpResponse]) -> func.HttpResp
         report.message = f"{type(error).__name__}: {error}"
         raise
     finally:
-        report.log("query", logging.INFO if report.status < 500 else logging.WARNING)
+        report.log(event, logging.INFO if report.status < 500 else logging.WARNING)
 
 
 def _read_json(request: func.HttpRequest, *, default: object = None) -> object:

@@ -16,7 +16,7 @@ import function_app
 from shared.errors import ModelError, QueryError
 from shared.model.client import ModelClient
 from shared.model.wire_format import ModelAnswer
-from shared.queries import foundry_api
+from shared.queries.formats import foundry_api
 from tests.conftest import PATIENCE, Cloud
 from tests.drawing import data_url, picture
 from tests.queries.single_flight import waiting_callers

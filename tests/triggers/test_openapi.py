@@ -172,7 +172,7 @@ def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running:
 
 
 # What is refused before any call is refused alike, whatever the format: here there is none of it.
-asked = schemathesis.openapi.from_dict(DOCUMENT).include(path_regex="/(models/.*embeddings|skill|vectorizer)$")
+asked = schemathesis.openapi.from_dict(DOCUMENT).include(path_regex="/(models/.*embeddings|search|skill|vectorizer)$")
 asked.config.phases.coverage.enabled = False
 asked.config.generation.update(modes=[schemathesis.GenerationMode.POSITIVE])
 
@@ -191,7 +191,7 @@ def conforms(case: schemathesis.Case[Any], running: Stack) -> None:
     if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
         # The document cannot say which strings are pictures, or which names are models.
         excluded.append(checks.positive_data_acceptance)
-    if case.path == "/models/images/embeddings" and (case.query or case.media_type != "application/json"):
+    if case.path in {"/models/images/embeddings", "/search"} and (case.query or case.media_type != "application/json"):
         # The app ignores the query string if the body is JSON, and the header extra-parameters if it is an image.
         excluded.append(checks.negative_data_rejection)
     case.call_and_validate(
@@ -223,11 +223,17 @@ def over_http(operation: str, answer: func.HttpResponse) -> httpx.Response:
 
 TEXT = {"input": ["a red thing"]}
 RECORD = {"values": [{"recordId": "0", "data": {"text": "a red thing"}}]}
-QUERIES = [("POST /models/embeddings", TEXT), ("POST /skill", RECORD), ("POST /vectorizer", RECORD)]
+QUERIES = [
+    ("POST /models/embeddings", TEXT),
+    ("POST /search", {"text": "a red thing"}),
+    ("POST /skill", RECORD),
+    ("POST /vectorizer", RECORD),
+]
 
 
 FUNCTIONS = {
     "POST /models/embeddings": function_app.text_embeddings,
+    "POST /search": function_app.search,
     "POST /skill": function_app.skill,
     "POST /vectorizer": function_app.vectorizer,
 }
@@ -293,6 +299,15 @@ def test_a_space_that_cannot_be_read_is_documented(in_this_process: Cloud, opera
     route: Any = {"POST /reconcile": function_app.reconcile, "GET /status": function_app.status}[operation]
     answer = as_documented(operation, over_http(operation, route(func.HttpRequest(method="POST", url="/", body=b""))))
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "model_misconfigured")
+
+
+def test_a_search_that_finds_nothing_to_be_like_and_one_of_an_app_without_an_index_are_documented(
+    in_this_process: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer("POST /search", {"like": "no such image"}) == 404
+    monkeypatch.setenv("SEARCH", "off")
+    start_anew()
+    assert answer("POST /search", {"text": "red"}) == 404
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])

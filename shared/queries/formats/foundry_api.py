@@ -4,7 +4,7 @@ The shapes follow the API's TypeSpec (``Azure/azure-rest-api-specs``, ``ai/Model
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,8 +14,9 @@ import pybase64
 from shared.errors import QueryError
 from shared.model.foundry import Embedding, EmbeddingsAnswer, Usage
 from shared.model.wire_format import EncodingFormat, InputType, ModelOptions
-from shared.parsing import check_depth, convert, read_json
-from shared.queries.data_urls import decode_image
+from shared.parsing import check_depth, convert
+from shared.queries.formats.bodies import ImageBody, read_body
+from shared.queries.formats.data_urls import decode_image
 from shared.queries.queries import Answer, Query, QueryOptions
 from shared.settings import Settings
 
@@ -73,27 +74,11 @@ def read_image_request(
 ) -> ParsedRequest:
     """Read a request for images: JSON, a form with one file, or the image itself.
 
-    Of the last two the text and the options are in ``parameters``, the query string, or in fields of the form. A
-    picture is recognised whatever ``content_type`` says of it. Raises :class:`~shared.errors.QueryError`.
+    Of the last two the text and the options are in ``parameters``, the query string, or in fields of the form. Raises
+    :class:`~shared.errors.QueryError`.
     """
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        # Deferred, as few requests need it.
-        from shared.queries.forms import read_form
-
-        form = read_form(body, content_type)
-        return read_image(form.image, {**parameters, **form.fields}, target=form.name)
-    if kind.startswith("image/") or kind == "application/octet-stream" or _is_picture(body):
-        return read_image(body, parameters)
-    try:
-        content = read_json(body)
-    except QueryError as error:
-        message = (
-            f"{error} Send JSON, a form with one file (multipart/form-data), or the image itself with its content-type,"
-            " such as image/jpeg."
-        )
-        raise QueryError(error.code, message) from error
-    return read_images(content, extra_parameters)
+    content = read_body(body, content_type, parameters)
+    return _read_image(content) if isinstance(content, ImageBody) else read_images(content, extra_parameters)
 
 
 def read_images(content: object, extra_parameters: str) -> ParsedRequest:
@@ -108,18 +93,6 @@ def read_texts(content: object, extra_parameters: str) -> ParsedRequest:
     request = _read(content, TextEmbeddingsRequest, extra_parameters)
     texts = [request.input] if isinstance(request.input, str) else request.input
     return ParsedRequest([Query(f"input[{index}]", text=text) for index, text in enumerate(texts)], request)
-
-
-def read_image(image: bytes, parameters: Mapping[str, str], *, target: str = "body") -> ParsedRequest:
-    """Read a request with the image itself, and its text and the options as strings; ``target`` names it in errors.
-
-    Raises :class:`~shared.errors.QueryError`.
-    """
-    given = {name: value for name, value in parameters.items() if name in _BODY_OPTIONS}
-    options = convert(given, EmbeddingsOptions, strict=False)
-    if not image:
-        raise QueryError("empty", "The image has no bytes.", target=target)
-    return ParsedRequest([Query(target, image, parameters.get("text", "").strip() or None)], options)
 
 
 def query_options(options: EmbeddingsOptions, settings: Settings, *, deadline: float, fresh: bool) -> QueryOptions:
@@ -143,7 +116,7 @@ def write_answers(answers: list[Answer], options: EmbeddingsOptions) -> Embeddin
         Embedding(index=index, embedding=_encode(answer.record.embedding, options.encoding_format))
         for index, answer in enumerate(answers)
     ]
-    return EmbeddingsAnswer(id=answers[0].record.id, model=answers[0].record.model, data=data, usage=_usage(answers))
+    return EmbeddingsAnswer(id=answers[0].record.id, model=answers[0].record.model, data=data, usage=usage_of(answers))
 
 
 def model_info(model: str) -> ModelInfo:
@@ -152,14 +125,11 @@ def model_info(model: str) -> ModelInfo:
     return ModelInfo(model_name=model, model_type="embeddings", model_provider_name="Cohere" if cohere else "")
 
 
-def _is_picture(body: bytes) -> bool:
-    """Whether the body starts like a picture. JSON is an object here, which no picture starts like."""
-    if body[:1] in {b"{", b""}:
-        return False
-    # Deferred: it brings a decoder along, which most requests do not need.
-    from shared.pictures import headers
-
-    return headers.is_picture(body) or headers.unsupported(body) is not None
+def _read_image(body: ImageBody) -> ParsedRequest:
+    """Read a request with the image itself, and the options as strings; raises :class:`~shared.errors.QueryError`."""
+    given = {name: value for name, value in body.fields.items() if name in _BODY_OPTIONS}
+    options = convert(given, EmbeddingsOptions, strict=False)
+    return ParsedRequest([Query(body.name, body.image, body.text())], options)
 
 
 def _read[Request: EmbeddingsOptions](content: object, shape: type[Request], extra_parameters: str) -> Request:
@@ -221,7 +191,7 @@ def _set_by_caller(options: EmbeddingsOptions) -> frozenset[str]:
     return frozenset(name for name in names if getattr(options, name) != getattr(defaults, name))
 
 
-def _usage(answers: list[Answer]) -> Usage:
+def usage_of(answers: Sequence[Answer]) -> Usage:
     """The tokens charged for this request: cache hits cost nothing, and a repeated query is one call."""
     charged = {answer.record.id: answer.record for answer in answers if not answer.cached}.values()
     return Usage(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from shared.errors import QueryError
-from shared.queries.data_urls import decode_image
+from shared.queries.formats.data_urls import decode_image
 
 DATA = random.Random(3).randbytes(1000)  # its base64 has "+", "/" and two "="
 PLAIN = base64.b64encode(DATA).decode()

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.errors import QueryError
-from shared.queries.forms import read_form
+from shared.queries.formats.forms import read_form
 
 PNG = b"\x89PNG\r\n\x1a\n\r\n--\r\n\0"
 BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW"

@@ -1,0 +1,1 @@
+"""How a query is asked: bodies, forms and data URLs, the API's own format and that of searches."""
