@@ -1,4 +1,4 @@
-"""How long a backlog of images takes, on how many instances, and what it costs: ``make plan IMAGES=… CAPACITY=…``.
+"""How long a backlog takes, on how many instances, and what it and searches cost: ``make plan IMAGES=… CAPACITY=…``.
 
 A model of the deployment in a page of arithmetic. What was measured is named with its source; what is assumed is an
 option. Prices are in ``prices.json``, each with its date and source; those of the models, with the lengths of their
@@ -47,6 +47,27 @@ LEAST_INSTANCES = 40
 BYTES_A_NUMBER, COPIES = 11.5, 2
 # Bytes of an image in the index of search: two and a bit for each number, and about so many for its name and the rest.
 INDEX_BYTES_A_NUMBER, INDEX_BYTES = 2.125, 200
+# A log of so many bytes becomes a segment. What that reads and writes in Blob Storage, with a share of the merges that
+# follow: before an image is in a segment of the largest size, it has been in two smaller ones and in the log.
+LOG_BYTES = 4 * 2**20
+LOG_READS, LOG_WRITES, REWRITTEN = 25, 8, 3
+# Deleted blobs are kept, and paid for, for SOFT_DELETE_DAYS: the template's default.
+SOFT_DELETE_DAYS = 7
+# A search reads the manifest and the end of the newest log, unless another did within two seconds. The record of its
+# query is looked for, and written if there was none.
+SEARCH_READS, SEARCH_WRITES = 3, 1
+# What a process reads of the index before its first answer comes in requests of so many bytes.
+RANGE_BYTES = 8 * 2**20
+# On Flex Consumption an execution is charged for a second at least.
+LEAST_SECONDS = 1.0
+QUERY_TOKENS = 10
+# Where the index is made again, threads share an append: so many images did on average, counted against Azurite.
+IMAGES_AN_APPEND = 7
+# What shared/search/reader.py lets an instance hold: this share of its memory, and files in its temp directory. Those
+# leave so many bytes free, and this share of them is in memory as well.
+MEMORY_SHARE, RESIDENT_SHARE, LEFT_FREE = 0.5, 0.1, 64 * 2**20
+# "Storage (temporary)" of Flex Consumption in Microsoft's service limits of Azure Functions (February 2025).
+TEMP_BYTES = 800_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +99,8 @@ class Backlog:
     """FOUNDRY_CONCURRENCY: calls in flight in one instance."""
     memory: int = 2048
     """instanceMemoryMB. 2048 come with one core, and others with their share."""
+    searches: int = 100_000
+    """Searches in a month, by texts that nobody asked for before."""
 
 
 class PlanError(Exception):
@@ -126,6 +149,10 @@ class Plan:
     """What instances cost that only wait for the quota, where no fewer than LEAST_INSTANCES are allowed; US dollars."""
     money: dict[str, float]
     a_month: dict[str, float]
+    searches: dict[str, float]
+    """What the searches of a month cost."""
+    rebuilding: float
+    """What the index of search costs if it is made again from the records."""
 
 
 def plan(backlog: Backlog) -> Plan:
@@ -155,7 +182,20 @@ def plan(backlog: Backlog) -> Plan:
         waiting=_waiting(backlog, max(0, LEAST_INSTANCES - instances) * seconds) if bound == "the quota" else 0.0,
         money=_money(backlog, calls, instances * seconds),
         a_month=_a_month(backlog),
+        searches=_searches(backlog),
+        rebuilding=backlog.images * _operations(1, 1 / IMAGES_AN_APPEND) + _compaction(backlog),
     )
+
+
+def index_bytes(dimensions: int) -> float:
+    """What an image takes in the index of search."""
+    return dimensions * INDEX_BYTES_A_NUMBER + INDEX_BYTES
+
+
+def images_held(memory: int, dimensions: int) -> int:
+    """How many images an instance of so much memory (MB) can search, whose vectors have so many numbers."""
+    room, files = memory * 2**20 * MEMORY_SHARE, TEMP_BYTES - LEFT_FREE
+    return int((room + files * (1 - RESIDENT_SHARE)) / index_bytes(dimensions))
 
 
 def _waiting(backlog: Backlog, instance_seconds: float) -> float:
@@ -169,9 +209,8 @@ def _money(backlog: Backlog, calls: float, instance_seconds: float) -> dict[str,
         "model": calls * backlog.tokens / 1e6 * _model(backlog.model_name).price.dollars,
         "functions": _beyond(gb_seconds, "functions_free_gb_seconds") * PRICES["functions_gb_second"]
         + _beyond(backlog.images, "functions_free_executions") / 1e6 * PRICES["functions_million_executions"],
-        "storage operations": backlog.images
-        / 1e4
-        * (READS * PRICES["storage_10k_reads"] + WRITES * PRICES["storage_10k_writes"]),
+        "storage operations": backlog.images * _operations(READS, WRITES),
+        "search index": _compaction(backlog),
         "queue": backlog.images * QUEUE_OPERATIONS / 1e4 * PRICES["queue_10k_operations"],
         "events": _beyond(events, "events_free") / 1e6 * PRICES["events_million"],
         "logs": backlog.images * LOG_KB / 1e6 * PRICES["logs_gb"],
@@ -182,12 +221,42 @@ def _a_month(backlog: Backlog) -> dict[str, float]:
     gigabytes = backlog.images * backlog.dimensions * BYTES_A_NUMBER * COPIES / 1e9
     # Every night: a page of 5,000 names of the images and of the records, and of the contents. A listing is a write.
     pages = 3 * math.ceil(backlog.images / 5000)
-    index = backlog.images * (backlog.dimensions * INDEX_BYTES_A_NUMBER + INDEX_BYTES) / 1e9
+    index = backlog.images * index_bytes(backlog.dimensions) / 1e9
     return {
         "embeddings stored": gigabytes * PRICES["storage_gb_month"],
         "search index stored": index * PRICES["storage_gb_month"],
         "audits": 30 * pages / 1e4 * PRICES["storage_10k_writes"],
     }
+
+
+def _compaction(backlog: Backlog) -> float:
+    """What it costs that the entries of all images become segments, and small segments larger ones."""
+    logs = backlog.images * index_bytes(backlog.dimensions) / LOG_BYTES
+    gb_seconds = logs * LEAST_SECONDS * backlog.memory / 1024
+    deleted = logs * LOG_BYTES * REWRITTEN / 1e9 * SOFT_DELETE_DAYS / 30
+    return (
+        logs * _operations(LOG_READS, LOG_WRITES)
+        + logs * QUEUE_OPERATIONS / 1e4 * float(PRICES["queue_10k_operations"])
+        + gb_seconds * float(PRICES["functions_gb_second"])
+        + deleted * float(PRICES["storage_gb_month"])
+    )
+
+
+def _searches(backlog: Backlog) -> dict[str, float]:
+    """What a month's searches cost if each comes alone, which is when they cost most."""
+    gb_seconds = backlog.searches * LEAST_SECONDS * backlog.memory / 1024
+    return {
+        "model": backlog.searches * QUERY_TOKENS / 1e6 * _model(backlog.model_name).price.dollars,
+        "functions": _beyond(gb_seconds, "functions_free_gb_seconds") * PRICES["functions_gb_second"]
+        + _beyond(backlog.searches, "functions_free_executions") / 1e6 * PRICES["functions_million_executions"],
+        "storage operations": backlog.searches * _operations(SEARCH_READS, SEARCH_WRITES),
+        "logs": backlog.searches * LOG_KB / 1e6 * PRICES["logs_gb"],
+    }
+
+
+def _operations(reads: float, writes: float) -> float:
+    """What so many reads and writes of Blob Storage cost."""
+    return (reads * float(PRICES["storage_10k_reads"]) + writes * float(PRICES["storage_10k_writes"])) / 1e4
 
 
 def _beyond(amount: float, free: str) -> float:
@@ -214,6 +283,8 @@ def lines(backlog: Backlog) -> list[str]:
         "",
         f"  {'every month':<20} {'US$':>12} {'per 1,000':>12}",
         *(_row(part, money, backlog.images) for part, money in found.a_month.items()),
+        "",
+        *_search_lines(backlog, found),
     ]
     if backlog.capacity:
         said += [
@@ -237,6 +308,30 @@ def lines(backlog: Backlog) -> list[str]:
     return said
 
 
+def _search_lines(backlog: Backlog, found: Plan) -> list[str]:
+    size = backlog.images * index_bytes(backlog.dimensions)
+    held = images_held(backlog.memory, backlog.dimensions)
+    per_picture = backlog.tokens / 1000 * _model(backlog.model_name).price.dollars
+    said = [
+        f"  {f'{backlog.searches:,} searches':<20} {'US$':>12} {'per 1,000':>12}",
+        *(_row(part, money, backlog.searches) for part, money in found.searches.items()),
+        _row("together", sum(found.searches.values()), backlog.searches),
+        "",
+        f"  By a picture that is new they cost US$ {per_picture:,.2f} per 1,000 more.",
+        f"  The index has {size / 1e9:,.1f} GB: an instance reads it in {math.ceil(size / RANGE_BYTES):,} requests"
+        " before its first answer.",
+        f"  Making it again from the records costs US$ {found.rebuilding:,.2f}.",
+        f"  An instance of {backlog.memory:,} MB can search about {round(held, -4):,} images of"
+        f" {backlog.dimensions:,} numbers.",
+    ]
+    if backlog.images > held:
+        said += [
+            f"  {backlog.images:,} are more: see 'How many images' in docs/search.md. Azure AI Search costs"
+            f" US$ {PRICES['ai_search_basic_month']:,.0f} a month at the least.",
+        ]
+    return said
+
+
 def _quota(backlog: Backlog) -> str:
     quota = f"{backlog.tpm:,} tokens"
     if backlog.rpm:
@@ -244,8 +339,8 @@ def _quota(backlog: Backlog) -> str:
     return f"{quota} a minute"
 
 
-def _row(part: str, money: float, images: int) -> str:
-    return f"  {part:<20} {money:>12,.2f} {money / images * 1000:>12.4f}"
+def _row(part: str, money: float, count: int) -> str:
+    return f"  {part:<20} {money:>12,.2f} {money / count * 1000:>12.4f}"
 
 
 def main(arguments: list[str]) -> int:

@@ -5,22 +5,30 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
+import azure.functions as func
 import pytest
 import urllib3
 
+import function_app
 from infra import plan
 from infra.plan import Backlog
+from shared.errors import IndexUnavailable
 from shared.known_models import COHERE_PATH, MODELS, KnownModel
+from shared.search import reader
+from shared.search.entries import Entry, Facts, encode
+from shared.search.manifest import ListedSegment, Manifest
 from shared.search.segment import build
 from shared.uploads.records import entry_of
-from tests.conftest import Cloud
+from tests.conftest import Clock, Cloud
 from tests.drawing import picture
 from tests.infra.deployments import INFRA, ROOT
-from tests.search.records import record
+from tests.search.records import record, write
 
 SCALING = (ROOT / "docs/scaling.md").read_text()
+FACTS = Facts(etag="0x1", media_type="image/png", width=1, height=1, embedded_at=datetime(2026, 11, 22, tzinfo=UTC))
 
 
 def test_a_backlog_that_the_quota_bounds_takes_its_tokens_over_the_quota() -> None:
@@ -88,8 +96,10 @@ def test_the_default_capacity_embeds_several_pictures_a_second() -> None:
 
 def test_the_parts_add_up_to_what_is_printed_together() -> None:
     backlog = Backlog(images=1_000_000, tpm=300_000)
-    [together] = [line for line in plan.lines(backlog) if "together" in line]
-    assert f"{sum(plan.plan(backlog).money.values()):,.2f}" in together
+    found = plan.plan(backlog)
+    once, searches = [line for line in plan.lines(backlog) if "together" in line]
+    assert f"{sum(found.money.values()):,.2f}" in once
+    assert f"{sum(found.searches.values()):,.2f}" in searches
 
 
 def test_every_price_has_its_date_and_source() -> None:
@@ -101,25 +111,102 @@ def test_every_price_has_its_date_and_source() -> None:
         assert price["source"].startswith("https://")
 
 
-def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: Counter[str] = Counter()
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many reads and writes were made of Blob Storage. Deletions are free."""
+    found: Counter[str] = Counter()
     request = urllib3.PoolManager.request
 
     def counted(pool: urllib3.PoolManager, method: str, url: str, **options: Any) -> Any:
-        made[method] += 1
+        found[{"GET": "reads", "HEAD": "reads", "PUT": "writes"}.get(method, method)] += 1
         return request(pool, method, url, **options)
 
+    monkeypatch.setattr(urllib3.PoolManager, "request", counted)
+    return found
+
+
+def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(cloud: Cloud, made: Counter[str]) -> None:
     sync = cloud.sync()
     # The first image of a space claims and describes it.
     cloud.upload("first.png", picture("blue"))
     sync.upload("first.png")
     cloud.upload("a.png", picture())
-    monkeypatch.setattr(urllib3.PoolManager, "request", counted)
+    made.clear()
     assert sync.upload("a.png").outcome == "embedded"
-    assert made["GET"] + made["HEAD"] == plan.READS
-    assert made["PUT"] == plan.WRITES
+    assert (made["reads"], made["writes"]) == (plan.READS, plan.WRITES)
+
+
+def test_the_storage_operations_of_the_index_are_those_that_the_code_makes(cloud: Cloud, made: Counter[str]) -> None:
+    index, compaction = cloud.index_blobs(), cloud.compaction()
+    log = index.next_log(None)
+    spent: Counter[str] = Counter()
+    # Four logs become segments of a size, which become one.
+    for first in range(0, 4 * 512, 512):
+        rows = [Entry(name=f"{first + row}", seq=1, facts=FACTS, vector=bytes(8192)) for row in range(512)]
+        for start in range(0, 512, 64):
+            index.append(log, encode(rows[start : start + 64]))
+        made.clear()
+        compaction.run()
+        spent += made
+        log = str(index.read().manifest.newest)
+    assert [one.rows for one in index.read().manifest.segments] == [4 * 512]
+    # Merges of larger segments come on top, each for more logs.
+    for kind, planned in (("reads", plan.LOG_READS), ("writes", plan.LOG_WRITES)):
+        assert 0.7 * planned <= spent[kind] / 4 <= planned, kind
+
+
+def test_the_storage_operations_of_a_search_are_those_that_the_code_makes(
+    cloud: Cloud, made: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.upload("a.png", picture())
+    cloud.sync().upload("a.png")
+    clock = Clock()
+    monkeypatch.setattr(reader, "time", clock)
+    function: Any = function_app.search
+    # The first search reads what describes the space.
+    for text in ("a blue bicycle", "a red bicycle"):
+        made.clear()
+        clock.pass_(3)
+        body = json.dumps({"text": text}).encode()
+        assert function(func.HttpRequest("POST", "/", body=body, params={}, headers={})).status_code == 200
+    assert (made["reads"], made["writes"]) == (plan.SEARCH_READS, plan.SEARCH_WRITES)
+
+
+def test_a_record_is_read_once_where_the_index_is_made_again(cloud: Cloud, made: Counter[str]) -> None:
+    write(cloud, "a", "b")
+    store = cloud.record_store()
+    assert store.correct("a", 0, is_gone=False)
+    made.clear()
+    assert store.correct("b", 0, is_gone=False)
+    assert (made["reads"], made["writes"]) == (1, 1), "of the writes, threads share one"
+
+
+@pytest.mark.parametrize(("memory", "dimensions"), [(512, 256), (2048, 1536), (4096, 1024)])
+def test_an_instance_searches_as_many_images_as_planned_and_no_more(
+    cloud: Cloud, memory: int, dimensions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_memory", lambda: memory * 2**20)
+    monkeypatch.setattr(reader, "_free_on_disk", lambda: plan.TEMP_BYTES - reader._LEFT_FREE)
+
+    def manifest(images: float) -> Manifest:
+        size = round(images * plan.index_bytes(dimensions))
+        segment = ListedSegment(id="1", rows=round(images), bytes=size, dimensions=dimensions)
+        return Manifest(folder="", segments=(segment,))
+
+    held = plan.images_held(memory, dimensions)
+    cloud.reader()._check_room(manifest(0.999 * held), 0)
+    with pytest.raises(IndexUnavailable, match="raise INSTANCE_MEMORY_MB"):
+        cloud.reader()._check_room(manifest(1.001 * held), 0)
+
+
+def test_the_page_on_search_says_how_many_images_an_instance_searches() -> None:
+    page = (ROOT / "docs/search.md").read_text()
+    memories = [int(memory) for memory in re.findall(r"\| `INSTANCE_MEMORY_MB` (\d+) (?=\|)", page)]
+    rows = re.findall(r"^\| (\d+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.MULTILINE)
+    assert (len(memories), len(rows)) == (2, 4)
+    for dimensions, *shown in rows:
+        for memory, images in zip(memories, shown, strict=True):
+            assert int(images.replace(",", "")) == round(plan.images_held(memory, int(dimensions)), -4)
 
 
 def test_a_stored_vector_is_as_long_as_planned(cloud: Cloud) -> None:
