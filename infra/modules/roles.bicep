@@ -105,7 +105,7 @@ resource readImages 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// Records are written, read, listed and removed.
+// Records and the index of search are written, read, listed and removed.
 resource writeEmbeddings 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: dataAccount::blobs::embeddings
   name: guid(dataAccount::blobs::embeddings.id, principalId, blobContributor)

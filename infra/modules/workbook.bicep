@@ -19,6 +19,9 @@ var charts = [
   { title: 'Images put off (%)', query: loadTextContent('../queries/throttled.kql'), as: 'linechart' }
   { title: 'Queries', query: loadTextContent('../queries/queries.kql'), as: 'linechart' }
   { title: 'Time of a query by step (ms)', query: loadTextContent('../queries/query-latency.kql'), as: 'linechart' }
+  { title: 'Searches', query: loadTextContent('../queries/searches.kql'), as: 'linechart' }
+  { title: 'Time of a search by step (ms)', query: loadTextContent('../queries/search-latency.kql'), as: 'linechart' }
+  { title: 'What is searched for', query: loadTextContent('../queries/search-kinds.kql'), as: 'table' }
   { title: 'Audits', query: loadTextContent('../queries/audits.kql'), as: 'table' }
   { title: 'Sizes of images', query: loadTextContent('../queries/sizes.kql'), as: 'table' }
   { title: 'What an operator should read', query: loadTextContent('../queries/problems.kql'), as: 'table' }

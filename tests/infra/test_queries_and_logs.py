@@ -21,7 +21,7 @@ from shared.model.rate_limiter import RateLimiters
 from shared.model.wire_format import failure
 from shared.operations import watch
 from shared.operations.dead_letters import DeadLetterCounts
-from shared.queries import queries
+from shared.queries import queries, search
 from shared.storage.queues import QueueState
 from shared.uploads import report
 from tests.infra.deployments import INFRA, ROOT, made
@@ -34,6 +34,7 @@ PLACEHOLDERS = re.compile(r"\{(\w+)\}")
 REPORTS: dict[str, type[Report]] = {
     "image": report.ImageReport,
     "query": queries.QueryReport,
+    "search": search.SearchReport,
     "audit": reconcile._AuditLine,
     "watch": watch.WatchReport,
 }
@@ -46,7 +47,8 @@ SOURCES = {
 
 def logged_events() -> set[str]:
     """Every event that the code logs, from its source."""
-    return {event for source in SOURCES.values() for event in re.findall(r'\.log\(\s*"(\w+)"', source)}
+    logged = {event for source in SOURCES.values() for event in re.findall(r'\.log\(\s*"(\w+)"', source)}
+    return logged | strings_passed("triggers/routes", "_logged", 2)
 
 
 def outcomes(event: str) -> set[str]:
@@ -56,7 +58,7 @@ def outcomes(event: str) -> set[str]:
             return {*get_args(report.Outcome)}
         case "watch":
             return {*get_args(watch.WatchOutcome)}
-        case "query":
+        case "query" | "search":
             return {queries.QueryReport.outcome, *strings_assigned("triggers/routes", "report.outcome")}
         case "audit":
             return strings_passed("audit/reconcile", "self._log", 1)
@@ -198,6 +200,7 @@ def test_every_step_and_part_of_a_query_is_one_that_the_code_writes() -> None:
     steps = {
         "image": steps_of("uploads/sync", "uploads/embed"),
         "query": steps_of("queries/queries", "triggers/routes"),
+        "search": steps_of("queries/queries", "queries/search", "triggers/routes"),
     }
     for name, query in QUERIES.items():
         for event in asked_events(query) & steps.keys():
@@ -236,6 +239,12 @@ def test_a_problem_that_only_the_watch_finds_raises_an_alert() -> None:
     assert found
     alerts = "\n".join(query for name, query in QUERIES.items() if name.startswith("alert-"))
     assert {problem for problem in found if f'tostring(line.problems) contains "{problem}"' not in alerts} == set()
+
+
+@pytest.mark.parametrize("name", ["alert-errors", "problems"])
+def test_an_index_that_no_instance_can_hold_is_something_to_look_into(name: str) -> None:
+    [code] = re.findall(r'event == "search" and tostring\(line\.code\) == "(\w+)"', QUERIES[name])
+    assert code in strings_passed("search/reader", "IndexUnavailable", 0)
 
 
 def test_images_that_wait_for_the_quota_are_one_reason_however_long_they_wait() -> None:
