@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 import function_app
 from shared.queries.azure_ai_search import MAX_RECORDS, WebApiVector
@@ -15,8 +16,10 @@ from shared.uploads.records import EmbeddingRecord
 from tests.conftest import Cloud
 from tests.drawing import picture
 from tests.functions import bindings
+from tests.queries.search_schema import VERSION, ScalarQuantization, SearchIndex
 
 DEFINITIONS = Path(__file__).parents[2] / "infra" / "search"
+GUIDE = (DEFINITIONS.parent.parent / "docs" / "azure-ai-search.md").read_text()
 
 
 def definition(name: str) -> Any:
@@ -25,6 +28,12 @@ def definition(name: str) -> Any:
 
 def named(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {item["name"]: item for item in items}
+
+
+def deployed_index() -> dict[str, Any]:
+    """The index as the guide sends it, of vectors of 1,024 numbers."""
+    index: dict[str, Any] = json.loads((DEFINITIONS / "index.json").read_text().replace('"<dimensions>"', "1024"))
+    return index
 
 
 EDM = {
@@ -47,6 +56,40 @@ def test_the_index_has_the_fields_of_a_record_with_their_types() -> None:
     # IMAGE_MAX_BYTES may allow more than an Int32 holds.
     assert fields["bytes"]["type"] == "Edm.Int64"
     assert {"name", "url", "embedding"} <= set(fields)
+
+
+def test_the_index_is_one_that_the_published_schema_allows() -> None:
+    msgspec.convert(deployed_index(), SearchIndex)
+    assert set(re.findall(r"api-version=([\w-]+)", GUIDE)) == {VERSION}
+
+
+@pytest.mark.parametrize(
+    ("of", "option"),
+    [("compressions", {"rerankWithOriginalVectors": True}), ("profiles", {"compressionName": "int8"})],
+)
+def test_an_option_of_another_version_would_be_found(of: str, option: dict[str, Any]) -> None:
+    index = deployed_index()
+    index["vectorSearch"][of][0] |= option
+    with pytest.raises(msgspec.ValidationError, match="unknown field"):
+        msgspec.convert(index, SearchIndex)
+
+
+def test_vectors_are_searched_as_bytes_and_the_best_of_them_compared_in_full() -> None:
+    index = msgspec.convert(deployed_index(), SearchIndex)
+    [vector] = [field for field in index.fields if field.dimensions]
+    assert index.vector_search is not None
+    [profile] = [one for one in index.vector_search.profiles if one.name == vector.vector_search_profile]
+    [compression] = [one for one in index.vector_search.compressions if one.name == profile.compression]
+    assert isinstance(compression, ScalarQuantization)
+    rescoring = compression.rescoring_options
+    assert rescoring is not None
+    # Without the originals there is nothing to compare with, and without more of them nothing to choose from.
+    assert (rescoring.enable_rescoring, rescoring.rescore_storage_method) == (True, "preserveOriginals")
+    assert (rescoring.default_oversampling or 0) > 1
+    # Nobody is shown a vector, so no copy is kept to show; the service wants both said.
+    assert (vector.stored, vector.retrievable) == (False, False)
+    # Not every model's vectors may be cut off.
+    assert compression.truncation_dimension is None
 
 
 def test_the_vector_s_profile_leads_to_the_vectorizer() -> None:
@@ -102,12 +145,11 @@ def test_the_skill_of_the_skillset_is_this_app_s() -> None:
 
 
 def test_every_placeholder_and_file_is_explained() -> None:
-    guide = (DEFINITIONS.parent.parent / "docs" / "azure-ai-search.md").read_text()
     files = sorted(DEFINITIONS.iterdir())
     assert [file.name for file in files] == ["datasource.json", "index.json", "indexer.json", "skillset.json"]
     for file in files:
-        assert f"`{file.name}`" in guide
+        assert f"`{file.name}`" in GUIDE
         for placeholder in re.findall(r"<[^>]+>", file.read_text()):
-            assert f"`{placeholder}`" in guide, placeholder
-            assert f"s|{placeholder}|" in guide or f's|\\"{placeholder}\\"|' in guide, placeholder
-        assert f" {file.name}" in guide
+            assert f"`{placeholder}`" in GUIDE, placeholder
+            assert f"s|{placeholder}|" in GUIDE or f's|\\"{placeholder}\\"|' in GUIDE, placeholder
+        assert f" {file.name}" in GUIDE
