@@ -36,6 +36,7 @@ from shared.model import rate_limiter
 from shared.model.client import ModelClient
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetters
+from shared.parsing import learn_shapes
 from shared.pictures.limits import Limits
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
@@ -82,6 +83,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> workers.Shar
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: workers.turn(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """As the app does once it is imported: the threads of a test must not be the first to decode a shape either."""
+    learn_shapes("shared")
 
 
 # The modules that wait: the app's own, and those of its libraries that pause between two tries.

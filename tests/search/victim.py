@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.application import application
+from shared.parsing import learn_shapes
 from shared.search import compaction, journal
 
 
@@ -13,6 +14,7 @@ def main(container: str, names: list[str]) -> None:
     """Sync the images over and over, in any order, and say so each time."""
     for module in (compaction, journal):
         vars(module)["LARGE_LOG"] = 5000
+    learn_shapes("shared")
     intake = application().intake
 
     def compact() -> None:
