@@ -113,7 +113,10 @@ def _build() -> Application:
         ReportStore(space, blobs),
         RequestQueue(settings, queues),
     )
-    index_check = IndexCheck(records, reports, index, journal, compaction) if index and journal and compaction else None
+    reader = Reader(index) if index else None
+    index_check = None
+    if index and journal and compaction and reader:
+        index_check = IndexCheck(records, reports, index, journal, compaction, reader)
     sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests)
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), index_check, queues)
     queries = Queries(settings, space, QueryCache(settings, blobs), model, query_model)
@@ -132,5 +135,5 @@ def _build() -> Application:
         status=Status(settings, blobs, records, reports, index, queues, dead_letters),
         checks=checks,
         watch=Watch(checks, queues, dead_letters, compaction),
-        search=Search(space_of(settings), images, queries, Reader(index)) if index else None,
+        search=Search(space_of(settings), images, queries, reader) if reader else None,
     )

@@ -315,7 +315,7 @@ class Cloud:
         images, records, reports = self.image_reader(), self.record_store(), self.report_store()
         check = None
         if journal := self.journal():
-            check = IndexCheck(records, reports, self.index_blobs(), journal, self.compaction())
+            check = IndexCheck(records, reports, self.index_blobs(), journal, self.compaction(), self.reader())
         return Reconcile(self.settings, images, records, reports, expired_queries, check, self.queues())
 
     def queries(self) -> Queries:

@@ -198,7 +198,7 @@ class Reconcile:
         if check is not None and comparison is not None and not finished:
             check.save(audit, comparison)
         if check is not None and finished and audit.report.is_full:
-            check.tidy()
+            check.end(audit)
         return finished
 
     def _compare_and_sweep(self, audit: Audit, index: IndexComparison | None, deadline: float) -> bool:

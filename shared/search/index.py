@@ -114,6 +114,11 @@ class _Query:
     without: str | None
 
 
+def candidates_of(images: int) -> int | None:
+    """Of how many out of so many images a search computes the cosine; ``None`` if of all."""
+    return None if images <= EXACT_ROWS else _CANDIDATES + images // _ROWS_PER_CANDIDATE
+
+
 class Index:
     """Searches the vectors of one space. ``add`` may be called while others search."""
 
@@ -205,6 +210,18 @@ class Index:
                 yield part.segment.name(row).decode()
         for row in np.flatnonzero(snapshot.tail.live).tolist():
             yield snapshot.tail.entries[row].name
+
+    def vectors(self) -> Iterator[Floats]:
+        """The vectors of all images that can be found, of length 1, some thousands at a time."""
+        snapshot = self._snapshot
+        for part in snapshot.parts:
+            for first in range(0, len(part.segment), _TAIL):
+                rows = slice(first, first + _TAIL)
+                live = part.live[rows]
+                found = floats(part.segment.vectors[rows][live])
+                found *= part.segment.scales[rows][live, np.newaxis]
+                yield found
+        yield snapshot.tail.vectors[snapshot.tail.live]
 
     def states(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """The hashes (:func:`name_hash`) of all images that can be found, ascending, and the seq of each."""
@@ -375,7 +392,7 @@ def _exact(snapshot: _Snapshot, matching: list[_Matching], query: _Query) -> lis
 
 def _candidates(snapshot: _Snapshot, matching: list[_Matching], count: int, query: _Query) -> list[_Found]:
     """The cosines of the rows with the best estimates. Which these are does not depend on the page."""
-    limit = _CANDIDATES + count // _ROWS_PER_CANDIDATE
+    limit = candidates_of(count) or count
     weighted = weights(query.floats)
     size = min(_TASK_ROWS, -(-count // cores()))
     pieces = [(rows.part, piece) for rows in matching if rows.part is not None for piece in rows.cut(size)]

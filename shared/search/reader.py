@@ -49,8 +49,9 @@ _RETRY_AFTER, _RETRY_AFTER_TOO_LARGE = 5.0, 300.0
 _RANGE, _PARALLEL = 8 * 2**20, 4
 # What the temp directory keeps free for others.
 _LEFT_FREE = 64 * 2**20
-# The share of an instance's memory that may hold what the temp directory has no room for.
-_MEMORY_SHARE = 0.5
+# The share of an instance's memory that may hold what the temp directory has no room for; and the same for what is only
+# lent, beside the uploads that the instance may serve.
+_MEMORY_SHARE, _LENT_SHARE = 0.5, 0.25
 # The share of a segment in a file that is in memory all the same: the signs, and 28 bytes a row.
 _RESIDENT_SHARE = 0.1
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -99,8 +100,9 @@ class _Tail:
 class Reader:
     """Holds the index of this app's images. Safe to call from many threads."""
 
-    def __init__(self, blobs: IndexBlobs) -> None:
+    def __init__(self, blobs: IndexBlobs, *, memory_share: float = _MEMORY_SHARE) -> None:
         self._blobs = blobs
+        self._memory_share = memory_share
         self._lock = threading.Lock()
         self._reading: Future[Index] | None = None
         self._index: Index | None = None
@@ -147,6 +149,16 @@ class Reader:
         if held is not None and age < _STALE_SECONDS:
             return held
         raise error
+
+    def lend(self) -> "Index":
+        """The same for a use that comes once a day, however long it takes to read.
+
+        A process that has not searched forgets it again. Raises :class:`~shared.errors.IndexUnavailable` if a quarter
+        of the instance's memory cannot hold it, and ``StorageError`` where storage fails.
+        """
+        if self._index is not None:
+            return self.current()
+        return Reader(self._blobs, memory_share=_LENT_SHARE)._news()
 
     def _begin(self) -> "Future[Index]":
         """The read that is under way, or a new one. Only under the lock."""
@@ -249,7 +261,7 @@ class Reader:
         mapped = min(new, _free_on_disk())
         in_memory = sum(one.in_memory for one in self._listed(manifest)) + tail
         in_memory += new - mapped + round(mapped * _RESIDENT_SHARE)
-        room = round(_memory() * _MEMORY_SHARE)
+        room = round(_memory() * self._memory_share)
         if in_memory > room:
             message = (
                 f"The index of search has {sum(one.bytes for one in manifest.segments) + tail:,} bytes, of which"

@@ -142,7 +142,14 @@ class World:
     def audit(self) -> None:
         """Compare the index with the records, and correct it."""
         audit = Audit(report=AuditReport(started_at=_STARTED_AT), step=1)
-        check = IndexCheck(self.records(), self._reports(), self.index(), self._journal(), self.compaction())
+        check = IndexCheck(
+            self.records(),
+            self._reports(),
+            self.index(),
+            self._journal(),
+            self.compaction(),
+            Reader(self.index()),
+        )
         comparison = check.begin(audit)
         with Workers() as workers:
             for page in self.records().list_records("", ""):
@@ -150,7 +157,7 @@ class World:
                     comparison.see(record, workers)
             comparison.compare_young(workers)
             assert comparison.correct_extra(workers, float("inf"))
-        check.tidy()
+        check.end(audit)
 
     def wrong(self, reader: Reader | None = None) -> dict[str, tuple[str | None, str | None]]:
         """The images that are not found as they are: what is stored and what is found of each."""

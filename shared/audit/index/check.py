@@ -9,6 +9,7 @@ import time
 from array import array
 from contextlib import suppress
 
+from shared.audit.index.recall import measure_recall
 from shared.audit.index.states import States, hash_of, state_of
 from shared.audit.report import Audit, IndexReport
 from shared.audit.report_store import ReportStore
@@ -18,6 +19,7 @@ from shared.errors import Conflict, ForeignRecord
 from shared.search.compaction import Compaction
 from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
+from shared.search.reader import Reader
 from shared.storage.listing import Listed
 from shared.uploads.record_store import RecordStore, seq_of
 
@@ -35,13 +37,20 @@ class IndexCheck:
     """Compares the index with the records. Raises ``StorageError`` where storage fails."""
 
     def __init__(
-        self, records: RecordStore, reports: ReportStore, index: IndexBlobs, journal: Journal, compaction: Compaction
+        self,
+        records: RecordStore,
+        reports: ReportStore,
+        index: IndexBlobs,
+        journal: Journal,
+        compaction: Compaction,
+        reader: Reader,
     ) -> None:
         self._records = records
         self._reports = reports
         self._index = index
         self._journal = journal
         self._compaction = compaction
+        self._reader = reader
 
     def begin(self, audit: Audit) -> "IndexComparison":
         """The comparison of one step of an audit: reads the index."""
@@ -56,10 +65,12 @@ class IndexCheck:
         if comparison.listed is not None:
             self._reports.write_listed(audit.report.id, comparison.listed)
 
-    def tidy(self) -> None:
-        """Remove what no manifest lists, and have the rest compacted."""
+    def end(self, audit: Audit) -> None:
+        """End an audit of everything: remove what no manifest lists, have the rest compacted, measure the recall."""
         self._index.remove_unlisted(milliseconds() - _KEEP_UNLISTED_MS)
         self._compaction.ask_if_due()
+        if audit.report.index is not None:
+            measure_recall(audit.report.index, self._reader)
 
     def _read(self, *, dry_run: bool) -> States:
         """The index without what is damaged. From now on nobody reads that, so what it held is missing."""
