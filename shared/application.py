@@ -132,7 +132,7 @@ def _build() -> Application:
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,
-        status=Status(settings, blobs, records, reports, index, queues, dead_letters),
+        status=Status(settings, blobs, records, reports, index, reader, queues, dead_letters),
         checks=checks,
         watch=Watch(checks, queues, dead_letters, compaction),
         search=Search(space_of(settings), images, queries, reader) if reader else None,

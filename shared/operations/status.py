@@ -11,6 +11,7 @@ from shared.audit.report_store import ReportStore
 from shared.audit.running import is_over
 from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
 from shared.search.manifest import IndexBlobs
+from shared.search.reader import Reader
 from shared.settings import Settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
@@ -45,12 +46,14 @@ class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The index of search now: the ``rows`` of its ``segments``, and the bytes of the logs that come on top.
 
     A row is the state of an image at some time, so there may be several of one image. The reports of audits say how
-    many images the index finds.
+    many images the index finds. An instance can hold the index of about ``room_for_images``: with more, searches are
+    errors. It is ``None`` as long as nothing says how long the vectors are.
     """
 
     segments: int
     rows: int
     log_bytes: int
+    room_for_images: int | None
 
 
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +86,7 @@ class Status:
         records: RecordStore,
         reports: ReportStore,
         index: IndexBlobs | None,
+        reader: Reader | None,
         queues: Queues,
         dead_letters: DeadLetters,
     ) -> None:
@@ -92,6 +96,7 @@ class Status:
         self._records = records
         self._reports = reports
         self._index = index
+        self._reader = reader
         self._queues = queues
         self._dead_letters = dead_letters
 
@@ -127,7 +132,7 @@ class Status:
         return Failures(total=len(page.blobs), by_code=by_code, complete=not page.next_marker)
 
     def _read_index(self) -> IndexStatus | None:
-        if self._index is None:
+        if self._index is None or self._reader is None:
             return None
         manifest = self._index.read().manifest
         ends = {log: self._index.log_properties(log.id) for log in manifest.logs}
@@ -135,6 +140,7 @@ class Status:
             segments=len(manifest.segments),
             rows=sum(segment.rows for segment in manifest.segments),
             log_bytes=sum(end.size - log.start for log, end in ends.items() if end is not None),
+            room_for_images=self._reader.room_for_images(manifest),
         )
 
     def _read_space(self, space: str) -> SpaceStatus:

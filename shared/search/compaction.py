@@ -195,7 +195,7 @@ class Compaction:
         opened = []
         for listed in group:
             try:
-                opened.append(load(self._index, listed)[0])
+                opened.append(load(self._index, listed).segment)
             except DamagedSegment as error:
                 self._index.drop_segment(listed, str(error))
                 return

@@ -54,6 +54,8 @@ _LEFT_FREE = 64 * 2**20
 _MEMORY_SHARE, _LENT_SHARE = 0.5, 0.25
 # The share of a segment in a file that is in memory all the same: the signs, and 28 bytes a row.
 _RESIDENT_SHARE = 0.1
+# What a segment has of an image besides its vector and its signs: 32 bytes of numbers, its name and facts. An estimate.
+_BESIDES_VECTOR = 200
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -67,10 +69,11 @@ class _Superseded(Exception):
 
 @dataclass(frozen=True)
 class _Held:
-    """A segment, and how much of it is in memory rather than mapped from a file, in bytes."""
+    """A segment, and how many bytes of it are in memory and in a file that is mapped."""
 
     segment: "Segment"
     in_memory: int
+    in_file: int
 
 
 @dataclass
@@ -160,6 +163,19 @@ class Reader:
             return self.current()
         return Reader(self._blobs, memory_share=_LENT_SHARE)._news()
 
+    def room_for_images(self, manifest: Manifest) -> int | None:
+        """How many images this instance can hold the index of, if they are as large as those of this one.
+
+        ``None`` as long as nothing says how long their vectors are.
+        """
+        rows = sum(one.rows for one in manifest.segments)
+        dimensions = self._blobs.dimensions(manifest, [])
+        if not rows and not dimensions:
+            return None
+        size = sum(one.bytes for one in manifest.segments) / rows if rows else 2.125 * dimensions + _BESIDES_VECTOR
+        on_disk = _free_on_disk() + sum(held.in_file for held in list(self._held.values()))
+        return round(_most_bytes(self._memory_share * _memory(), on_disk) / size)
+
     def _begin(self) -> "Future[Index]":
         """The read that is under way, or a new one. Only under the lock."""
         if self._reading is None or self._reading.done():
@@ -244,7 +260,7 @@ class Reader:
             if listed.id in self._held or listed.id in self._left_out:
                 continue
             try:
-                self._held[listed.id] = _Held(*load(self._blobs, listed))
+                self._held[listed.id] = load(self._blobs, listed)
             except DamagedSegment as error:
                 self._raise_if_superseded(version)
                 self._left_out.add(listed.id)
@@ -258,9 +274,7 @@ class Reader:
     def _check_room(self, manifest: Manifest, tail: int) -> None:
         """Raise :class:`~shared.errors.IndexUnavailable` if an instance cannot hold the index."""
         new = sum(one.bytes for one in manifest.segments if one.id not in {*self._held, *self._left_out})
-        mapped = min(new, _free_on_disk())
-        in_memory = sum(one.in_memory for one in self._listed(manifest)) + tail
-        in_memory += new - mapped + round(mapped * _RESIDENT_SHARE)
+        in_memory = sum(one.in_memory for one in self._listed(manifest)) + tail + _in_memory(new, _free_on_disk())
         room = round(_memory() * self._memory_share)
         if in_memory > room:
             message = (
@@ -271,8 +285,8 @@ class Reader:
             raise IndexUnavailable("index_too_large", message, retry_after=_RETRY_AFTER_TOO_LARGE)
 
 
-def load(blobs: IndexBlobs, listed: ListedSegment) -> "tuple[Segment, int]":
-    """A segment, checked, and how many bytes of it are in memory; raises :class:`DamagedSegment`."""
+def load(blobs: IndexBlobs, listed: ListedSegment) -> _Held:
+    """A segment, checked; raises :class:`DamagedSegment`."""
     from shared.search import segment
 
     blobs.check_dimensions(listed)
@@ -288,7 +302,7 @@ def load(blobs: IndexBlobs, listed: ListedSegment) -> "tuple[Segment, int]":
         opened = segment.Segment.open(buffer, dimensions=listed.dimensions)
     except segment.DamagedSegment as error:
         raise DamagedSegment(f"The segment {listed.id} is damaged. {error}") from error
-    return opened, opened.resident_bytes if is_mapped else listed.bytes
+    return _Held(opened, opened.resident_bytes, listed.bytes) if is_mapped else _Held(opened, listed.bytes, 0)
 
 
 def _room_for(size: int) -> tuple[mmap.mmap | bytearray, bool]:
@@ -299,6 +313,17 @@ def _room_for(size: int) -> tuple[mmap.mmap | bytearray, bool]:
             os.posix_fallocate(file.fileno(), 0, size)
             return mmap.mmap(file.fileno(), size), True
     return bytearray(size), False
+
+
+def _in_memory(size: int, on_disk: int) -> int:
+    """How many of so many bytes of segments are in memory, if the disk has room for so many."""
+    mapped = min(size, on_disk)
+    return size - mapped + round(mapped * _RESIDENT_SHARE)
+
+
+def _most_bytes(memory: float, on_disk: int) -> float:
+    """How many bytes of segments there may be until so many are in memory."""
+    return min(memory / _RESIDENT_SHARE, memory + (1 - _RESIDENT_SHARE) * on_disk)
 
 
 def _free_on_disk() -> int:

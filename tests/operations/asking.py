@@ -17,6 +17,7 @@ def status(cloud: Cloud) -> Any:
             cloud.record_store(),
             cloud.report_store(),
             cloud.index_blobs() if cloud.settings.search == "on" else None,
+            cloud.reader() if cloud.settings.search == "on" else None,
             cloud.queues(),
             cloud.dead_letters(),
         ).read()

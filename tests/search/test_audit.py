@@ -318,7 +318,9 @@ def test_the_status_shows_the_index_now(cloud: Cloud, images: list[str]) -> None
     assert shown["log_bytes"] > 500
     index.next_log(index.read().manifest.newest)
     cloud.compaction().run()
-    assert status(cloud)["index"] == {"segments": 1, "rows": 5, "log_bytes": 0}
+    shown = status(cloud)["index"]
+    assert shown.pop("room_for_images") > 0
+    assert shown == {"segments": 1, "rows": 5, "log_bytes": 0}
 
 
 def test_what_nothing_lists_is_removed_after_an_hour_and_what_others_put_there_stays(

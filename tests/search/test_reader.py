@@ -4,6 +4,7 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from local.faults import StorageFaults
@@ -11,7 +12,7 @@ from shared.errors import IndexUnavailable, StorageError
 from shared.search import reader as reader_module
 from shared.search.entries import Entry
 from shared.search.index import Index
-from shared.search.manifest import IndexBlobs, ListedSegment
+from shared.search.manifest import IndexBlobs, ListedSegment, Manifest
 from shared.search.reader import Reader
 from shared.search.segment import build
 from shared.storage.blobs import JsonBlobs
@@ -175,6 +176,51 @@ def test_an_index_that_an_instance_cannot_hold_is_an_error_that_names_the_way_ou
     with pytest.raises(IndexUnavailable, match="room for 500: raise INSTANCE_MEMORY_MB") as raised:
         cloud.reader().current()
     assert (raised.value.code, raised.value.retry_after) == ("index_too_large", 300)
+
+
+@pytest.mark.parametrize("memory", [2**29, 2**31])
+@pytest.mark.parametrize("disk", [0, 2**30, 2**40])
+def test_the_status_says_before_it_happens_how_many_images_an_instance_can_hold(
+    cloud: Cloud, memory: int, disk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=disk))
+    monkeypatch.setattr(reader_module, "_memory", lambda: memory)
+    reader = cloud.reader()
+
+    def of(images: int) -> Manifest:
+        large = ListedSegment(id="large", rows=images, bytes=2_300 * images, dimensions=1024)
+        return Manifest(folder="", segments=(large,))
+
+    room = reader.room_for_images(of(100))
+    assert room is not None
+    reader._check_room(of(room - 100), 0)
+    with pytest.raises(IndexUnavailable):
+        reader._check_room(of(room + 100), 0)
+
+
+def test_what_a_process_has_mapped_already_takes_none_of_that_room(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 2**30
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    compacted(cloud, "a")
+    reader, manifest = cloud.reader(), cloud.index_blobs().read().manifest
+    before = reader.room_for_images(manifest)
+    reader.current()
+    free -= manifest.segments[0].bytes
+    assert reader.room_for_images(manifest) == before
+
+
+def test_before_the_first_segment_the_length_of_the_vectors_tells_about_how_many(cloud: Cloud) -> None:
+    reader, manifest = cloud.reader(), cloud.index_blobs().read().manifest
+    assert reader.room_for_images(manifest) is None
+    space = cloud.space()
+    space.folder()
+    space.confirm(None, 1024)
+    estimate = cloud.reader().room_for_images(manifest)
+    segment = ListedSegment(id="", rows=100_000, bytes=231_305_088, dimensions=1024)
+    measured = reader.room_for_images(msgspec.structs.replace(manifest, segments=(segment,)))
+    assert estimate == pytest.approx(measured, rel=0.05)
 
 
 def test_so_is_a_log_that_nobody_compacts(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
