@@ -21,10 +21,10 @@ from shared.queries.azure_ai_search import AzureAISearch
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
 from shared.queries.search import Search
-from shared.search.compaction import Compaction
 from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
+from shared.search.upkeep.compaction import Compaction
 from shared.settings import Settings, read_settings, read_storage_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images

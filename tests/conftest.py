@@ -40,10 +40,10 @@ from shared.parsing import learn_shapes
 from shared.pictures.limits import Limits
 from shared.queries.cache import QueryCache
 from shared.queries.queries import Queries
-from shared.search.compaction import Compaction
 from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
+from shared.search.upkeep.compaction import Compaction
 from shared.settings import Settings, read_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images

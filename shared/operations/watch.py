@@ -15,7 +15,7 @@ from shared.errors import StorageError
 from shared.log import Report
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import CONTAINER, DeadLetters
-from shared.search.compaction import Compaction
+from shared.search.upkeep.compaction import Compaction
 from shared.storage.queues import UPLOADS_POISON, Queues, QueueState
 
 SCHEDULE = "0 */5 * * * *"

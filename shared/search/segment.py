@@ -307,14 +307,24 @@ def build(entries: Sequence[Entry], *, dimensions: int, centre: Floats | None = 
     return _written(source, centre)
 
 
-def merge(segments: Sequence[Segment], *, keep_gone: bool) -> Iterator[bytes]:
+def merge(segments: Sequence[Segment]) -> Iterator[bytes]:
     """The parts of one segment for several, at least one: of each name what has the largest seq.
 
-    That an image is gone is kept, unless these are all segments there are. Beyond what the segments need, memory holds
-    the names and the signs of the result and some numbers for each row, but only a block of its vectors.
+    Beyond what the segments need, memory holds the names and the signs of the result and some numbers for each row, but
+    only a block of its vectors.
     """
     newest = Newest(segments)
-    order = sorted((segment.name(row), number, row) for number, segment, row in _rows(segments, newest.live))
+    return _written(_selected(segments, newest.live, newest.gone), None)
+
+
+def reduced(segment: Segment, kept: Mask) -> Iterator[bytes]:
+    """The parts of the same segment with some of its entries alone: the mask has its rows, then what is gone there."""
+    return _written(_selected([segment], [kept[: len(segment)]], [kept[len(segment) :]]), None)
+
+
+def _selected(segments: Sequence[Segment], live: Sequence[Mask], gone: Sequence[Mask]) -> "_Source":
+    """These rows of several segments, and these of the images that are gone there: no name may come twice."""
+    order = sorted((segment.name(row), number, row) for number, segment, row in _rows(segments, live))
     number = np.array([number for _, number, _ in order], np.intp)
     row = np.array([row for _, _, row in order], np.intp)
 
@@ -326,12 +336,12 @@ def merge(segments: Sequence[Segment], *, keep_gone: bool) -> Iterator[bytes]:
         return found
 
     everything = np.arange(len(order))
-    gone = sorted(
+    left = sorted(
         (segment.gone_name(at), int(segment.gone_seqs[at]))
-        for segment, mask in zip(segments, newest.gone, strict=True)
-        for at in np.flatnonzero(mask if keep_gone else np.zeros_like(mask)).tolist()
+        for segment, mask in zip(segments, gone, strict=True)
+        for at in np.flatnonzero(mask).tolist()
     )
-    source = _Source(
+    return _Source(
         segments[0].dimensions,
         names=[name for name, _, _ in order],
         seqs=gathered([segment.seqs for segment in segments], everything),
@@ -339,10 +349,9 @@ def merge(segments: Sequence[Segment], *, keep_gone: bool) -> Iterator[bytes]:
         fact_sizes=[len(segments[index].raw_facts(at)) for _, index, at in order],
         facts=lambda position: segments[order[position][1]].raw_facts(order[position][2]),
         vectors=lambda rows: gathered([segment.vectors for segment in segments], np.asarray(rows, np.intp)),
-        gone_names=[name for name, _ in gone],
-        gone_seqs=np.array([seq for _, seq in gone], np.uint64),
+        gone_names=[name for name, _ in left],
+        gone_seqs=np.array([seq for _, seq in left], np.uint64),
     )
-    return _written(source, None)
 
 
 def _rows(segments: Sequence[Segment], masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, int]]:

@@ -9,7 +9,7 @@ from shared.audit.reconcile import Reconcile, ReconcileRequest
 from shared.audit.report import AuditMessage
 from shared.clock import now
 from shared.log import MESSAGE_LIMIT, Report
-from shared.search.compaction import Compaction, CompactionRequest
+from shared.search.upkeep.compaction import Compaction, CompactionRequest
 from shared.settings import Settings
 from shared.storage.queues import Message
 from shared.uploads.messages import UnreadableMessageError, decoded, read_failed_upload, read_requests
@@ -69,9 +69,9 @@ class Intake:
                     self._reconcile.resume(audit)
                 case FolderRequest(prefix=prefix):
                     self._reconcile.start(ReconcileRequest(prefix=prefix))
-                case CompactionRequest():
+                case CompactionRequest(clean=clean):
                     if self._compaction is not None:
-                        self._compaction.run()
+                        self._compaction.run(clean=clean)
                 case EmbeddingRequest():
                     self._sync.request(message)
 

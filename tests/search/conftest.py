@@ -53,5 +53,5 @@ def sent(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logs are long, and segments are not small, after a few images already."""
     monkeypatch.setattr("shared.search.journal.LARGE_LOG", 600)
-    monkeypatch.setattr("shared.search.compaction.LARGE_LOG", 600)
-    monkeypatch.setattr("shared.search.compaction._SMALL", 4)
+    monkeypatch.setattr("shared.search.upkeep.compaction.LARGE_LOG", 600)
+    monkeypatch.setattr("shared.search.upkeep.compaction._SMALL", 4)

@@ -14,8 +14,8 @@ import pytest
 from shared.errors import StorageError
 from shared.operations.watch import Watch, WatchReport
 from shared.search import segment
-from shared.search.compaction import Compaction, mergeable
 from shared.search.manifest import IndexBlobs, ListedSegment, Manifest
+from shared.search.upkeep.compaction import Compaction, mergeable
 from shared.storage.blobs import JsonBlobs
 from shared.triggers.intake import read_queued
 from tests.audit.audits import drain
@@ -107,7 +107,7 @@ def test_of_each_name_the_segment_has_the_last_entry(cloud: Cloud) -> None:
 
 
 def test_what_a_long_log_holds_is_moved_in_pieces(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.search.compaction._MAX_READ", 1)
+    monkeypatch.setattr("shared.search.upkeep.compaction._MAX_READ", 1)
     monkeypatch.setattr("shared.search.manifest._PIECE", 500)
     names = [f"{number:02}" for number in range(20)]
     write(cloud, *names, process=cloud.record_store())
@@ -136,18 +136,6 @@ def test_four_segments_of_a_size_become_one_and_it_lists_no_other(cloud: Cloud) 
     assert set(searched(cloud)) == {"01", "02"}
 
 
-def test_that_an_image_is_gone_is_forgotten_when_no_older_entry_can_come_any_more(
-    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    segments(cloud, 3)
-    remove(cloud, "00")
-    rotate(cloud)
-    monkeypatch.setattr("shared.search.compaction._LATE_MS", -10_000)
-    cloud.compaction().run()
-    assert [one.rows for one in manifest(cloud).segments] == [2]
-    assert set(searched(cloud)) == {"01", "02"}
-
-
 def listed(*rows: int, dimensions: int = 8) -> list[ListedSegment]:
     return [ListedSegment(id=str(at), rows=count, bytes=count, dimensions=dimensions) for at, count in enumerate(rows)]
 
@@ -158,19 +146,19 @@ def test_segments_are_merged_by_size_the_smallest_first_and_none_becomes_too_lar
     def merged(*rows: int) -> list[int]:
         return [one.rows for one in mergeable(listed(*rows))]
 
-    monkeypatch.setattr("shared.search.compaction._SMALL", 1000)
+    monkeypatch.setattr("shared.search.upkeep.compaction._SMALL", 1000)
     assert merged(1, 2, 3) == []
     assert merged(1, 2, 3, 999, 1000) == [1, 2, 3, 999]
     assert merged(5000, 4000, 9000, 1, 15_999, 2) == [4000, 5000, 9000, 15_999]
     assert merged(30_000, 30_000, 30_000, 30_000) == [30_000] * 3
     assert merged(60_000, 60_000, 60_000, 60_000) == []
     assert mergeable(listed(1, 1) + listed(1, 1, dimensions=9)) == []
-    monkeypatch.setattr("shared.search.compaction._MAX_BYTES", 5)
+    monkeypatch.setattr("shared.search.upkeep.compaction._MAX_BYTES", 5)
     assert merged(1, 2, 2, 2) == [1, 2, 2]
 
 
 def test_however_many_images_there_are_segments_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.search.compaction._SMALL", 1000)
+    monkeypatch.setattr("shared.search.upkeep.compaction._SMALL", 1000)
     rows: list[int] = []
     for _ in range(1_000_000 // 1900):
         rows.append(1900)
@@ -314,7 +302,7 @@ def test_a_message_works_for_a_while_and_asks_for_another(cloud: Cloud, monkeypa
     for letter in "abc":
         write(cloud, letter)
         rotate(cloud)
-    monkeypatch.setattr("shared.search.compaction._STEP_SECONDS", -1)
+    monkeypatch.setattr("shared.search.upkeep.compaction._STEP_SECONDS", -1)
     cloud.compaction().run()
     assert manifest(cloud).logs[0].start > 0
     messages = drain(cloud)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.search.manifest import IndexBlobs
+from shared.search.manifest import IndexBlobs, ListedSegment
 from shared.search.reader import Reader
+from shared.search.scan import Mask
+from shared.search.upkeep.obsolete import Entries
 from shared.uploads.record_store import RecordStore
 from tests.conftest import Cloud
 from tests.search.memory import MemoryBlobs
@@ -18,7 +20,7 @@ ROUNDS = 25
 type Wrong = dict[str, tuple[str | None, str | None]]
 
 
-def history(world: World, *, audited: bool = False) -> Iterator[Wrong]:
+def history(world: World, *, audited: bool = False, clean: bool = False) -> Iterator[Wrong]:
     """Four processes that sync images, two that compact and one that reads, all at once; and some of them die.
 
     Again and again all events are delivered in the end. Yields what is found wrongly then.
@@ -27,7 +29,9 @@ def history(world: World, *, audited: bool = False) -> Iterator[Wrong]:
     reader = Reader(world.index())
     for _ in range(ROUNDS):
         world.live(
-            *[world.life_of_a_server(4)] * 4, *[world.life_of_a_compactor(2)] * 2, world.life_of_a_reader(reader, 3)
+            *[world.life_of_a_server(4)] * 4,
+            *[world.life_of_a_compactor(2, clean=clean)] * 2,
+            world.life_of_a_reader(reader, 3),
         )
         world.settle()
         if audited:
@@ -40,7 +44,7 @@ def test_nothing_is_missing_stale_or_left_over_once_every_event_was_delivered(
     cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(cloud.settings, seed, monkeypatch)
-    assert list(history(world)) == []
+    assert list(history(world, clean=seed % 2 == 0)) == []
     assert min(world.deaths, world.count("segments"), world.count("logs")) > 10
 
 
@@ -48,7 +52,8 @@ def test_nothing_is_missing_stale_or_left_over_once_every_event_was_delivered(
 def test_where_clocks_differ_or_entries_come_late_an_audit_mends_the_rest(
     cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert list(history(World(cloud.settings, seed, monkeypatch, skew_ms=5000), audited=True)) == []
+    world = World(cloud.settings, seed, monkeypatch, skew_ms=5000)
+    assert list(history(world, audited=True, clean=seed % 2 == 0)) == []
 
 
 @pytest.mark.parametrize("seed", SEEDS[:2])
@@ -56,7 +61,7 @@ def test_what_the_dead_left_is_removed_and_compacting_ends(
     cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(cloud.settings, seed, monkeypatch)
-    list(history(world))
+    list(history(world, clean=seed % 2 == 0))
     world.mortality = 0
     world.compaction().run()
     world.pass_(hours=2)
@@ -102,9 +107,21 @@ def swapped_blindly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryBlobs, "write", blindly)
 
 
-@pytest.mark.parametrize("mistake", [unsealed, untold, unordered, swapped_blindly])
+def forgotten_too_early(patch: pytest.MonkeyPatch) -> None:
+    """That an image is gone is forgotten though an older segment may have it."""
+    obsolete = Entries.obsolete
+
+    def all_that_is_gone(entries: Entries, segments: tuple[ListedSegment, ...], *, gone_before: int) -> list[Mask]:
+        masks = obsolete(entries, segments, gone_before=gone_before)
+        return [mask | (entries._read[one.id][:, 1] % 2 == 1) for one, mask in zip(segments, masks, strict=True)]
+
+    patch.setattr(Entries, "obsolete", all_that_is_gone)
+
+
+@pytest.mark.parametrize("mistake", [unsealed, untold, unordered, swapped_blindly, forgotten_too_early])
 def test_each_of_these_mistakes_would_be_seen(
     cloud: Cloud, mistake: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mistake(monkeypatch)
-    assert any(wrong for seed in range(20) for wrong in history(World(cloud.settings, seed, monkeypatch)))
+    clean = mistake is forgotten_too_early
+    assert any(wrong for seed in range(20) for wrong in history(World(cloud.settings, seed, monkeypatch), clean=clean))

@@ -48,7 +48,7 @@ def split(rng: random.Random, entries: list[Entry], dimensions: int) -> Index:
     segments = [segment(run, dimensions) for run in distinct(entries[:cut]) if run]
     if segments and rng.random() < 0.5:
         some = rng.randint(1, len(segments))
-        parts = merge(segments[:some], keep_gone=some < len(segments) or cut < len(entries))
+        parts = merge(segments[:some])
         segments = [Segment.open(b"".join(parts), dimensions=dimensions), *segments[some:]]
     index = Index(segments, dimensions=dimensions)
     tail = entries[cut:]
@@ -273,7 +273,7 @@ def test_the_last_of_equal_seqs_counts() -> None:
         Index([segment([first], 2)], dimensions=2),
         Index(dimensions=2),
         Index(
-            [Segment.open(b"".join(merge([segment([first], 2), segment([second], 2)], keep_gone=True)), dimensions=2)],
+            [Segment.open(b"".join(merge([segment([first], 2), segment([second], 2)])), dimensions=2)],
             dimensions=2,
         ),
     ]

@@ -321,7 +321,7 @@ def test_a_merged_segment_that_an_audit_has_removed_meanwhile_is_not_missed(
     first = compacted(cloud, "a")
     reader = cloud.reader()
     version = cloud.index_blobs().read()
-    monkeypatch.setattr("shared.search.compaction._FANOUT", 2)
+    monkeypatch.setattr("shared.search.upkeep.compaction._FANOUT", 2)
     compacted(cloud, "b")
     cloud.embeddings.delete_blob(f"{FOLDER}/segments/{first.id}")
     read_newer = IndexBlobs.read_newer

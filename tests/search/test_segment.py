@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.search.entries import Entry
-from shared.search.segment import HEADER_BYTES, DamagedSegment, Segment, build, extent, merge, states
+from shared.search.segment import HEADER_BYTES, DamagedSegment, Segment, build, extent, merge, reduced, states
 from tests.search.images import NAMES, entry, gone, newest, segment, vector
 
 DIMENSIONS = 100
@@ -117,23 +117,29 @@ def test_a_segment_in_a_file_keeps_in_memory_what_every_search_needs(tmp_path: P
 
 
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("keep_gone", [True, False])
-def test_a_merge_has_of_each_name_what_is_newest(seed: int, keep_gone: bool) -> None:
+def test_a_merge_has_of_each_name_what_is_newest(seed: int) -> None:
     rng = random.Random(seed)
     histories = [entries(number, count=40) for number in range(4)]
     rng.shuffle(histories)
-    merged = Segment.open(
-        b"".join(merge([segment(some, DIMENSIONS) for some in histories], keep_gone=keep_gone)), dimensions=DIMENSIONS
-    )
+    merged = b"".join(merge([segment(some, DIMENSIONS) for some in histories]))
     everything = [one for some in histories for one in some]
     there = newest(everything)
     left = {one.name: one for one in sorted(everything, key=lambda one: one.seq) if one.name not in there}
-    expected = [*there.values(), *(left.values() if keep_gone else [])]
-    assert content(merged) == stated(expected)
+    expected = [*there.values(), *left.values()]
+    assert content(Segment.open(merged, dimensions=DIMENSIONS)) == stated(expected)
     # As if it had been built from these entries.
-    assert b"".join(build(expected, dimensions=DIMENSIONS)) == b"".join(
-        merge([segment(some, DIMENSIONS) for some in histories], keep_gone=keep_gone)
-    )
+    assert b"".join(build(expected, dimensions=DIMENSIONS)) == merged
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_segment_that_loses_some_entries_is_as_if_it_had_been_built_without_them(seed: int) -> None:
+    rng = random.Random(seed)
+    whole = segment(entries(seed), DIMENSIONS)
+    # Rows come first, then what is gone, as it states them.
+    ordered = sorted(entries(seed), key=lambda one: (one.facts is None, one.name.encode()))
+    kept = [rng.random() < 0.5 for _ in ordered]
+    expected = [one for one, is_kept in zip(ordered, kept, strict=True) if is_kept]
+    assert b"".join(reduced(whole, np.array(kept))) == b"".join(build(expected, dimensions=DIMENSIONS))
 
 
 def test_a_merge_of_many_rows_reads_them_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +147,7 @@ def test_a_merge_of_many_rows_reads_them_in_blocks(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("shared.search.segment._SAMPLE", 10)
     some = [entry(f"{number:03}", 1, vector(random.Random(number), DIMENSIONS)) for number in range(100)]
     halves = [segment(some[::2], DIMENSIONS), segment(some[1::2], DIMENSIONS)]
-    assert content(Segment.open(b"".join(merge(halves, keep_gone=True)), dimensions=DIMENSIONS)) == stated(some)
+    assert content(Segment.open(b"".join(merge(halves)), dimensions=DIMENSIONS)) == stated(some)
 
 
 def test_what_no_segment_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.application import application
 from shared.parsing import learn_shapes
-from shared.search import compaction, journal
+from shared.search import journal
+from shared.search.upkeep import compaction
 
 
 def main(container: str, names: list[str]) -> None:

@@ -19,10 +19,10 @@ from shared.audit.index.check import IndexCheck
 from shared.audit.report import Audit, AuditReport
 from shared.audit.report_store import ReportStore
 from shared.audit.workers import Workers
-from shared.search.compaction import Compaction
 from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
+from shared.search.upkeep.compaction import Compaction
 from shared.settings import Settings
 from shared.storage.images import Image
 from shared.storage.space import Space
@@ -61,14 +61,22 @@ class World:
         self._skews: dict[int, int] = {}
         self.blobs.before = self._before
         self.blobs.is_lost = lambda: self._turns.is_actor() and self.chance.random() < self.mortality
-        for module in ("search.manifest", "uploads.record_store", "uploads.sync", "audit.index.check"):
+        for module in (
+            "search.manifest",
+            "search.upkeep.compaction",
+            "uploads.record_store",
+            "uploads.sync",
+            "audit.index.check",
+        ):
             patch.setattr(f"shared.{module}.milliseconds", self._milliseconds)
         patch.setattr("shared.races.time", SimpleNamespace(sleep=lambda seconds: None))
         patch.setattr("shared.search.journal.LARGE_LOG", 1200)
-        patch.setattr("shared.search.compaction.LARGE_LOG", 1200)
-        patch.setattr("shared.search.compaction._SMALL", 4)
+        patch.setattr("shared.search.upkeep.compaction.LARGE_LOG", 1200)
+        patch.setattr("shared.search.upkeep.compaction._SMALL", 4)
         # Longer than any process is kept waiting between two of its turns.
-        patch.setattr("shared.search.compaction._LATE_MS", 2000)
+        patch.setattr("shared.search.upkeep.compaction._LATE_MS", 2000)
+        # Some change and their syncs.
+        patch.setattr("shared.search.upkeep.compaction._OLD_MS", 500)
         # Log lines of thousands of syncs.
         patch.setattr(logging.getLogger("image_embeddings"), "disabled", True)
 
@@ -89,13 +97,13 @@ class World:
 
         return live
 
-    def life_of_a_compactor(self, rounds: int) -> Callable[[], None]:
-        """Compacts again and again, and dies now and then."""
+    def life_of_a_compactor(self, rounds: int, *, clean: bool = False) -> Callable[[], None]:
+        """Compacts again and again, and dies now and then; with ``clean`` it cleans every other time."""
 
         def live() -> None:
             for _ in range(rounds):
                 with self._mortal():
-                    self.compaction().run()
+                    self.compaction().run(clean=clean and self.chance.random() < 0.5)
 
         return live
 

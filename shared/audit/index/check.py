@@ -16,10 +16,10 @@ from shared.audit.report_store import ReportStore
 from shared.audit.workers import Workers
 from shared.clock import milliseconds
 from shared.errors import Conflict, ForeignRecord
-from shared.search.compaction import Compaction
 from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
+from shared.search.upkeep.compaction import Compaction
 from shared.storage.listing import Listed
 from shared.uploads.record_store import RecordStore, seq_of
 
@@ -66,9 +66,9 @@ class IndexCheck:
             self._reports.write_listed(audit.report.id, comparison.listed)
 
     def end(self, audit: Audit) -> None:
-        """End an audit of everything: remove what no manifest lists, have the rest compacted, measure the recall."""
+        """End an audit of everything: remove what no manifest lists, have the rest cleaned, measure the recall."""
         self._index.remove_unlisted(milliseconds() - _KEEP_UNLISTED_MS)
-        self._compaction.ask_if_due()
+        self._compaction.ask_if_due(clean=True)
         if audit.report.index is not None:
             measure_recall(audit.report.index, self._reader)
 

@@ -1,4 +1,4 @@
-"""The upkeep of the index: logs become segments, small segments larger ones, in steps that the queue asks for.
+"""Logs become segments, small segments larger ones, and segments lose what is obsolete, in steps by the queue.
 
 There is no lease, so two may do the same at once: each prepares what it wants beside the index, and swaps it in by one
 write of the manifest, which takes effect only if all that it replaces is still listed. Entries are merged by ``seq``
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from shared.clock import milliseconds
 from shared.errors import Conflict, StorageError
 from shared.log import Report
 from shared.search.entries import DamagedEntries, Entry, comparable
@@ -28,29 +29,41 @@ from shared.storage.names import space_of
 from shared.storage.queues import Message, Queues
 
 if TYPE_CHECKING:
+    from shared.search.scan import Mask
     from shared.search.segment import Segment
+    from shared.search.upkeep.obsolete import Entries
 
 # One message works for so long, and then asks for another: well within functionTimeout (host.json, 300 s).
 _STEP_SECONDS = 60.0
 # What is read of a log for one segment: 32 MiB are 15,000 images of 1,024 numbers.
 _MAX_READ = 32 * 2**20
-# The largest segment: 120 MB of vectors of 1,024 numbers, which a merge holds twice.
+# The largest segment; of 1,024 numbers the bytes are reached first, by 58,000 images. A merge reads as many.
 MAX_ROWS = 100_000
 _MAX_BYTES = 128 * 2**20
 # Segments of less than so many rows are of one size.
 _SMALL = 1000
 # An entry may be appended so long after its record was written: no invocation takes longer.
 _LATE_MS = 3_600_000
+# A segment is written anew without its obsolete entries if they are more than half of all, or if it is so old, and a
+# log of that age is followed by another one. So what was deleted has left the index after about a month.
+_OLD_MS = 14 * 24 * 3_600_000
+_OBSOLETE_SHARE = 0.5
 # So many segments of one size become one. A size is up to four times the one before.
 _FANOUT = 4
 # Somebody still appends to a log that is no longer the newest. By then everybody has seen the next.
 _SECONDS_UNTIL_LEFT = 5
+# By then another message, which this process works for, is done.
+_SECONDS_UNTIL_FREE = 60
 
 
 class CompactionRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """A message on the queue ``embedding-requests``: compact the index of search."""
+    """A message on the queue ``embedding-requests``: compact the index of search.
+
+    With ``clean`` segments also lose their obsolete entries.
+    """
 
     index: Literal["compact"]
+    clean: bool = False
 
 
 @dataclass(kw_only=True)
@@ -69,27 +82,31 @@ class Compaction:
         self._queues = queues
         self._running = threading.Lock()
 
-    def ask(self, *, in_seconds: int = 0) -> None:
+    def ask(self, *, clean: bool = False, in_seconds: int = 0) -> None:
         """Have :meth:`run` called, by whoever takes the message."""
-        self._queues.send(self._request, hidden_seconds=in_seconds)
+        self._queues.send(msgspec.structs.replace(self._request, clean=clean), hidden_seconds=in_seconds)
 
-    def ask_if_due(self) -> None:
-        """The same, if there is something to do."""
-        if self._is_due(self._index.read().manifest):
-            self.ask()
+    def ask_if_due(self, *, clean: bool = False) -> None:
+        """The same, if there is something to compact or, with ``clean``, if something may be obsolete."""
+        manifest = self._index.read().manifest
+        if (clean and (manifest.segments or _is_old(manifest.newest))) or self._is_due(manifest):
+            self.ask(clean=clean)
 
-    def run(self) -> None:
+    def run(self, *, clean: bool = False) -> None:
         """Compact for as long as one message may take, and ask for another if there is more to do.
 
-        Raises ``StorageError`` where storage fails: what is done by then stays done.
+        With ``clean`` segments also lose their obsolete entries. Raises ``StorageError`` where storage fails: what is
+        done by then stays done.
         """
         # What another thread is doing would be lost to it here, too.
         if not self._running.acquire(blocking=False):
+            if clean:
+                self.ask(clean=True, in_seconds=_SECONDS_UNTIL_FREE)
             return
-        report = _CompactionLine(outcome="compacted")
+        report = _CompactionLine(outcome="cleaned" if clean else "compacted")
         try:
             with report.step("total"):
-                self._work(time.monotonic() + _STEP_SECONDS)
+                self._work(time.monotonic() + _STEP_SECONDS, clean=clean)
         except Exception as error:
             report.outcome, report.message = "error", f"{type(error).__name__}: {error}"
             raise
@@ -97,11 +114,12 @@ class Compaction:
             self._running.release()
             report.log("index", logging.ERROR if report.outcome == "error" else logging.INFO)
 
-    def _work(self, deadline: float) -> None:
+    def _work(self, deadline: float, *, clean: bool) -> None:
         in_use: set[str] = set()
-        while self._take_step(in_use):
+        entries = self._entries() if clean else None
+        while self._take_step(in_use) or (entries is not None and self._clean(entries)):
             if time.monotonic() > deadline:
-                self.ask()
+                self.ask(clean=clean)
                 return
         if in_use:
             self.ask(in_seconds=_SECONDS_UNTIL_LEFT)
@@ -119,7 +137,7 @@ class Compaction:
                 in_use.add(log.id)
             return True
         if group := mergeable(manifest.segments):
-            self._merge(group, manifest)
+            self._merge(group)
             return True
         return False
 
@@ -189,25 +207,67 @@ class Compaction:
         parts = segment.build([comparable(entry, dimensions) for entry in entries], dimensions=dimensions)
         return self._index.write_segment(parts, dimensions=dimensions)
 
-    def _merge(self, group: Sequence[ListedSegment], manifest: Manifest) -> None:
+    def _merge(self, group: Sequence[ListedSegment]) -> None:
         from shared.search import segment
 
-        opened = []
-        for listed in group:
+        opened = [self._load(listed) for listed in group]
+        there = [one for one in opened if one is not None]
+        if len(there) == len(group):
+            self._replace(group, [self._index.write_segment(segment.merge(there), dimensions=group[0].dimensions)])
+
+    def _clean(self, entries: "Entries") -> bool:
+        """Let one segment lose its obsolete entries, or do one thing before that; returns whether there was one."""
+        manifest = self._index.read().manifest
+        if _is_old(manifest.newest):
+            # Also since what is gone is forgotten only when no log is older.
+            self._index.next_log(manifest.newest)
+            return True
+        for listed in manifest.segments:
             try:
-                opened.append(load(self._index, listed).segment)
+                entries.read(listed)
             except DamagedSegment as error:
                 self._index.drop_segment(listed, str(error))
-                return
-        merged = segment.merge(opened, keep_gone=not _covers_nothing(opened, group, manifest))
-        made = self._index.write_segment(merged, dimensions=group[0].dimensions)
+                return True
+        first_log = min((made_at(log.id) for log in manifest.logs), default=0)
+        masks = entries.obsolete(manifest.segments, gone_before=first_log - _LATE_MS)
+        for listed, obsolete in zip(manifest.segments, masks, strict=True):
+            count = int(obsolete.sum())
+            if count > _OBSOLETE_SHARE * len(obsolete) or (count and _is_old(listed.id)):
+                self._reduce(listed, ~obsolete)
+                return True
+        return False
+
+    def _reduce(self, listed: ListedSegment, kept: "Mask") -> None:
+        from shared.search import segment
+
+        if not kept.any():
+            self._replace([listed], [])
+        elif (opened := self._load(listed)) is not None:
+            reduced = segment.reduced(opened, kept)
+            self._replace([listed], [self._index.write_segment(reduced, dimensions=listed.dimensions)])
+
+    def _replace(self, old: Sequence[ListedSegment], made: Sequence[ListedSegment]) -> None:
+        """List what was made in place of these segments, if all of them are still listed."""
 
         def swap(now: Manifest) -> Manifest:
-            if not set(group) <= set(now.segments):
+            if not set(old) <= set(now.segments):
                 return now
-            return msgspec.structs.replace(now, segments=(*(one for one in now.segments if one not in group), made))
+            return msgspec.structs.replace(now, segments=(*(one for one in now.segments if one not in old), *made))
 
-        self._remove_unless_listed([made], self._index.change(swap))
+        self._remove_unless_listed(made, self._index.change(swap))
+
+    def _load(self, listed: ListedSegment) -> "Segment | None":
+        """A segment; one that is damaged is no longer listed from then on."""
+        try:
+            return load(self._index, listed).segment
+        except DamagedSegment as error:
+            self._index.drop_segment(listed, str(error))
+            return None
+
+    def _entries(self) -> "Entries":
+        from shared.search.upkeep.obsolete import Entries
+
+        return Entries(self._index)
 
     def _remove_unless_listed(self, made: Sequence[ListedSegment], manifest: Manifest) -> None:
         """Remove what lost the race, if it is not listed after all."""
@@ -217,15 +277,9 @@ class Compaction:
                     self._index.remove_segment(segment)
 
 
-def _covers_nothing(opened: "Sequence[Segment]", group: Sequence[ListedSegment], manifest: Manifest) -> bool:
-    """Whether no older entry is left of any image that is gone in these segments: one elsewhere would count again.
-
-    None is in other segments, if there are no others, and none in logs that were made so late that no entry from before
-    the removal of an image could still be appended.
-    """
-    last_gone = max((int(seq) for one in opened for seq in one.gone_seqs), default=0)
-    first_log = min((made_at(log.id) for log in manifest.logs), default=0)
-    return len(group) == len(manifest.segments) and last_gone < first_log - _LATE_MS
+def _is_old(name: str | None) -> bool:
+    """Whether the log or segment of this name was made long ago."""
+    return name is not None and made_at(name) < milliseconds() - _OLD_MS
 
 
 def mergeable(segments: Sequence[ListedSegment]) -> list[ListedSegment]:
