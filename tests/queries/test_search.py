@@ -258,7 +258,7 @@ def test_an_index_that_this_instance_cannot_hold_is_503_with_the_way_out(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records.write(cloud, "a.png")
-    monkeypatch.setattr("shared.search.reader._MEMORY_SHARE", 0)
+    monkeypatch.setattr("shared.search.reader._memory", lambda: 0)
     answer = search({"like": "a.png"})
     error = json.loads(answer.get_body())["error"]
     assert (answer.status_code, error["code"]) == (503, "index_too_large")
