@@ -31,6 +31,9 @@ _FAST_FILTER_RATIO = 1.5
 # photographs 0.25 or more, and 6 scans 0.6 or more. The number of colours does not tell a grey photograph from a page.
 _MOST_OF_A_PNG = 0.2
 
+# The quality of a thumbnail: half the bytes of the usual one (bench/photographs.py).
+_SMALL = 82
+
 # Formats in which programs write zeroes for an alpha that they do not use.
 _UNSURE_OF_ALPHA = {"BMP", "DDS", "TGA"}
 # The formats that models take, by Pillow's names.
@@ -61,10 +64,21 @@ def prepare(data: bytes, limits: Limits) -> Prepared:
     Raises :class:`~shared.errors.PictureError`, with a code, if the bytes are not a picture or the picture is damaged,
     too large or of an unsupported format.
     """
-    if not data:
-        raise PictureError("empty", "The picture has no bytes.")
     with _DECODERS:
-        return _convert(data, limits)
+        image = _opened(data, limits.image_max_pixels)
+        width, height = image.size
+        written = _decoding(image, lambda: _keep(image, limits) or _re_encode(image, limits))
+    return Prepared(written.file, written.media_type, *written.size, image.info["media_type"], width, height)
+
+
+def thumbnail(data: bytes, max_pixels: int, side: int) -> bytes:
+    """A JPEG of any picture of at most ``max_pixels``, itself of at most ``side`` pixels a side and never enlarged.
+
+    In all else it is as :func:`prepare` makes files, and raises what that raises.
+    """
+    with _DECODERS:
+        image = _opened(data, max_pixels)
+        return _decoding(image, lambda: jpeg.write(_upright(image, lambda size: _within_square(size, side)), _SMALL))
 
 
 class _Written(NamedTuple):
@@ -75,11 +89,17 @@ class _Written(NamedTuple):
     size: tuple[int, int]
 
 
-def _convert(data: bytes, limits: Limits) -> Prepared:
-    image = open_picture(data, limits.image_max_pixels)
+def _opened(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise PictureError("empty", "The picture has no bytes.")
+    return open_picture(data, max_pixels)
+
+
+def _decoding[Result](image: Image.Image, work: Callable[[], Result]) -> Result:
+    """The result of work that decodes the picture; raises ``PictureError`` for whatever a decoder raises."""
     width, height = image.size
     try:
-        written = _keep(image, limits) or _re_encode(image, limits)
+        return work()
     except PictureError:
         raise
     except MemoryError as error:
@@ -88,7 +108,6 @@ def _convert(data: bytes, limits: Limits) -> Prepared:
     except Exception as error:
         # Decoders raise exceptions of any type. Whatever they raise is about these bytes.
         raise damaged(f"The {image.format} picture cannot be decoded", error) from error
-    return Prepared(written.file, written.media_type, *written.size, image.info["media_type"], width, height)
 
 
 def _keep(image: Image.Image, limits: Limits) -> _Written | None:
@@ -159,8 +178,20 @@ def _is_whole(file: bytes, kind: str, size: tuple[int, int]) -> bool:
 
 def _re_encode(image: Image.Image, limits: Limits) -> _Written:
     """Decode, scale, turn upright, flatten and write. If the file has too many bytes, scale it down further."""
+    scaled = _upright(image, lambda size: _fit(size, limits.model_max_pixels))
+    media_type = _type_of(scaled, limits)
+    write = jpeg.write if media_type == JPEG else png.write
+    while len(written := write(scaled)) > limits.model_max_bytes:
+        # Bytes are about proportional to pixels; 0.95 allows for the part that does not shrink.
+        smaller = scaled.width * scaled.height * limits.model_max_bytes / len(written) * 0.95
+        scaled = scaled.resize(_fit(scaled.size, int(smaller)), Image.Resampling.BICUBIC)
+    return _Written(written, media_type, scaled.size)
+
+
+def _upright(image: Image.Image, fit: Callable[[tuple[int, int]], tuple[int, int]]) -> Image.Image:
+    """The picture decoded, at the size that fits, in sRGB, flattened on white and then turned upright."""
     profile = image.info.get("icc_profile")
-    target = _fit(image.size, limits.model_max_pixels)
+    target = fit(image.size)
     turn = _TURNS.get(image.info["orientation"])
     if image.format in {"JPEG", "MPO"}:
         # libjpeg decodes at 1/2, 1/4 or 1/8 scale for a fraction of the work, never below the requested size.
@@ -169,17 +200,9 @@ def _re_encode(image: Image.Image, limits: Limits) -> _Written:
     else:
         image.load()
         # Only now is the real size known of formats that turn themselves upright or hold another picture.
-        target = _fit(image.size, limits.model_max_pixels)
+        target = fit(image.size)
     scaled = to_srgb(_scale(_with_true_alpha(image), target), profile)
-    if turn is not None:
-        scaled = scaled.transpose(turn)
-    media_type = _type_of(scaled, limits)
-    write = jpeg.write if media_type == JPEG else png.write
-    while len(written := write(scaled)) > limits.model_max_bytes:
-        # Bytes are about proportional to pixels; 0.95 allows for the part that does not shrink.
-        smaller = scaled.width * scaled.height * limits.model_max_bytes / len(written) * 0.95
-        scaled = scaled.resize(_fit(scaled.size, int(smaller)), Image.Resampling.BICUBIC)
-    return _Written(written, media_type, scaled.size)
+    return scaled if turn is None else scaled.transpose(turn)
 
 
 def _type_of(image: Image.Image, limits: Limits) -> str:
@@ -246,6 +269,12 @@ def _fit(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
         scale = math.sqrt(_MIN_PIXELS / (width * height))
         return math.ceil(width * scale), math.ceil(height * scale)
     return size
+
+
+def _within_square(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The size of the same shape that a square of this side holds; the size itself if it does."""
+    scale = min(1.0, side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _scale(image: Image.Image, target: tuple[int, int]) -> Image.Image:

@@ -37,11 +37,11 @@ _MAX_SEGMENTS = 10_000
 _QUALITY, _SUBSAMPLING = 95, "4:2:0"
 
 
-def write(image: Image.Image) -> bytes:
+def write(image: Image.Image, quality: int = _QUALITY) -> bytes:
     """Return an ``L`` or ``RGB`` picture as a JPEG."""
     file = io.BytesIO()
     # Of all that the original said, Pillow writes the comment by itself.
-    image.save(file, "JPEG", quality=_QUALITY, subsampling=_SUBSAMPLING, comment=b"")
+    image.save(file, "JPEG", quality=quality, subsampling=_SUBSAMPLING, comment=b"")
     return file.getvalue()
 
 

@@ -22,6 +22,13 @@ def prepare(data: bytes, limits: Limits) -> Prepared:
     return convert.prepare(data, limits)
 
 
+def thumbnail(data: bytes, max_pixels: int, side: int) -> bytes:
+    """See :func:`shared.pictures.convert.thumbnail`."""
+    from shared.pictures import convert
+
+    return convert.thumbnail(data, max_pixels, side)
+
+
 def keep_large_blocks() -> None:
     """Tell glibc to reuse large blocks, from one arena for all threads. Does nothing with other C libraries.
 
