@@ -60,6 +60,14 @@ class Hit(NamedTuple):
     facts: Facts
 
 
+class Stored(NamedTuple):
+    """An image of the index, and the second since 1970 in which it was embedded."""
+
+    name: str
+    second: int
+    facts: Facts
+
+
 @dataclass(frozen=True)
 class _Part:
     """A segment, and which of its rows count: all others have a newer entry elsewhere."""
@@ -186,11 +194,21 @@ class Index:
         """
         query = self._query(vector, prefix, min_score, since, without)
         snapshot = self._snapshot
-        matching = _matching(snapshot, query)
+        matching = _matching(snapshot, query.prefix, query.since)
         count = sum(rows.total() for rows in matching)
         if count <= EXACT_ROWS:
             return _hits(_best(_exact(snapshot, matching, query), snapshot, query, top, after))
         return _hits(_page(snapshot, matching, count, query, top, after, before))
+
+    def newest(
+        self, *, top: int, prefix: str = "", since: datetime | None = None, after: tuple[int, str] | None = None
+    ) -> list[Stored]:
+        """The ``top`` images embedded last, those of the same second by name; filtered as by :meth:`search`.
+
+        The next page is what comes ``after`` the second and the name of the last of them.
+        """
+        start = -math.inf if since is None else since.timestamp()
+        return _newest(_matching(self._snapshot, _bytes_of(prefix), start), self._snapshot, top, after)
 
     def vector_of(self, name: str) -> list[float] | None:
         """The vector of an image, about of length 1; ``None`` if there is no such image."""
@@ -310,8 +328,7 @@ class Index:
         return _Query(
             unit,
             np.array(unit, np.float32),
-            # No name has surrogates, so a prefix that ends in half of a character finds nothing.
-            prefix.encode("utf-8", "surrogatepass"),
+            _bytes_of(prefix),
             -math.inf if min_score is None else min_score,
             -math.inf if since is None else since.timestamp(),
             without,
@@ -365,24 +382,65 @@ def _seconds(facts: Facts) -> int:
     return int(facts.embedded_at.timestamp())
 
 
-def _matching(snapshot: _Snapshot, query: _Query) -> list[_Matching]:
+def _bytes_of(prefix: str) -> bytes:
+    # No name has surrogates, so a prefix that ends in half of a character finds nothing.
+    return prefix.encode("utf-8", "surrogatepass")
+
+
+def _matching(snapshot: _Snapshot, prefix: bytes, since: float) -> list[_Matching]:
     """The rows that may be found, by name, age and state."""
     found = []
     for part in snapshot.parts:
-        start, stop = part.segment.starting(query.prefix)
+        start, stop = part.segment.starting(prefix)
         mask = None if part.count == len(part.segment) else part.live[start:stop]
-        if query.since > -math.inf:
-            young = part.segment.times[start:stop] >= query.since
+        if since > -math.inf:
+            young = part.segment.times[start:stop] >= since
             mask = young if mask is None else young & mask
         if stop > start:
             found.append(_Matching(part, range(start, stop), mask))
     tail = snapshot.tail
-    mask = tail.live & (tail.times >= query.since)
-    if query.prefix:
-        prefix = query.prefix.decode("utf-8", "surrogatepass")
-        mask &= np.array([entry.name.startswith(prefix) for entry in tail.entries[: tail.rows]], np.bool_)
+    mask = tail.live & (tail.times >= since)
+    if prefix:
+        start_of_name = prefix.decode("utf-8", "surrogatepass")
+        mask &= np.array([entry.name.startswith(start_of_name) for entry in tail.entries[: tail.rows]], np.bool_)
     found.append(_Matching(None, range(tail.rows), mask))
     return found
+
+
+def _newest(matching: list[_Matching], snapshot: _Snapshot, top: int, after: tuple[int, str] | None) -> list[Stored]:
+    """The rows with the largest times; names are read only of those that may be among them."""
+    rows = [one.selected() for one in matching]
+    times = [
+        (snapshot.tail.times if one.part is None else one.part.segment.times)[numbers]
+        for one, numbers in zip(matching, rows, strict=True)
+    ]
+    every = np.concatenate(times)
+    if after is not None:
+        every = every[every < after[0]]
+    least = np.partition(every, -top)[-top] if len(every) > top else -math.inf
+    found: list[tuple[int, str, _Part | None, int]] = []
+    for one, numbers, seconds in zip(matching, rows, times, strict=True):
+        there = seconds >= least
+        if after is not None:
+            there &= seconds <= after[0]
+        for row, second in zip(numbers[there].tolist(), seconds[there].tolist(), strict=True):
+            found.append((-second, _name(snapshot, one.part, row), one.part, row))
+    if after is not None:
+        found = [one for one in found if one[:2] > (-after[0], after[1])]
+    found.sort(key=lambda one: one[:2])
+    return [
+        Stored(name, -minus_second, facts)
+        for minus_second, name, part, row in found[:top]
+        if (facts := _facts(snapshot, part, row)) is not None
+    ]
+
+
+def _name(snapshot: _Snapshot, part: _Part | None, row: int) -> str:
+    return snapshot.tail.entries[row].name if part is None else part.segment.name(row).decode()
+
+
+def _facts(snapshot: _Snapshot, part: _Part | None, row: int) -> Facts | None:
+    return snapshot.tail.entries[row].facts if part is None else part.segment.facts(row)
 
 
 def _exact(snapshot: _Snapshot, matching: list[_Matching], query: _Query) -> list[_Found]:

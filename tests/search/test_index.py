@@ -346,3 +346,22 @@ def test_it_says_how_much_memory_it_holds() -> None:
     index = Index([segment(entries, 1024)], dimensions=1024)
     per_row = 1024 / 8 + 8 + 8 + 8 + 4 + 4 + 8 + 4 + 1
     assert index.resident_bytes == 100 * per_row + 4 * 1024
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["", *NAMES]))
+@settings(max_examples=100, deadline=None)
+def test_the_newest_come_in_pages_that_have_each_image_once(seed: int, prefix: str) -> None:
+    rng = random.Random(seed)
+    entries = history(rng, rng.randint(0, 60), 8)
+    index, since = split(rng, entries, 8), START + timedelta(minutes=rng.randrange(100))
+    expected = [
+        (one.name, one.facts)
+        for one in newest(entries).values()
+        if one.facts and one.name.startswith(prefix) and one.facts.embedded_at >= since
+    ]
+    expected.sort(key=lambda one: (-one[1].embedded_at.timestamp(), one[0]))
+    found, after = [], None
+    while page := index.newest(top=rng.randint(1, 9), prefix=prefix, since=since, after=after):
+        found += page
+        after = (page[-1].second, page[-1].name)
+    assert [(one.name, one.facts) for one in found] == expected
