@@ -9,11 +9,13 @@ import azure.functions as func
 from shared.application import application, keep_for_later
 from shared.audit.reconcile import ReconcileRequest
 from shared.errors import SettingError
+from shared.gallery.page import INDEX
 from shared.log import Report, quiet_libraries
 from shared.operations.watch import SCHEDULE
 from shared.parsing import learn_shapes
 from shared.settings import read_settings, read_storage_settings
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from shared.triggers import gallery as gallery_routes
 from shared.triggers import http, openapi, routes
 from shared.triggers.blob_name import BlobName
 
@@ -123,6 +125,42 @@ def watch(timer: func.TimerRequest) -> None:
 def status(req: func.HttpRequest) -> func.HttpResponse:
     """Return progress and failures."""
     return routes.status(application().status.read)
+
+
+@api.route("failures", methods=["GET"])
+def failures(req: func.HttpRequest) -> func.HttpResponse:
+    """Return which images have no embedding, and why."""
+    return gallery_routes.failures(req, application().failures)
+
+
+@api.route("images", methods=["GET"])
+def newest_images(req: func.HttpRequest) -> func.HttpResponse:
+    """Return the images that were embedded last."""
+    return gallery_routes.newest_images(req, application().newest)
+
+
+@api.route("records/{*name}", methods=["GET"])
+def stored_record(req: func.HttpRequest) -> func.HttpResponse:
+    """Return the record of an image, or why it has none."""
+    return gallery_routes.stored_record(req, application().stored_records)
+
+
+@api.route("thumbnails/{*name}", methods=["GET"])
+def thumbnail(req: func.HttpRequest) -> func.HttpResponse:
+    """Return a small JPEG of an image."""
+    return gallery_routes.thumbnail(req, application().thumbnails)
+
+
+@app.route("gallery", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def gallery(req: func.HttpRequest) -> func.HttpResponse:
+    """Return the page of the gallery, which holds no data and asks for a key."""
+    return gallery_routes.file(req, INDEX)
+
+
+@app.route("gallery/{file}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def gallery_file(req: func.HttpRequest) -> func.HttpResponse:
+    """Return a script, style sheet or icon of that page."""
+    return gallery_routes.file(req, req.route_params.get("file", ""))
 
 
 @api.route("openapi.json", methods=["GET"])

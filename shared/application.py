@@ -11,6 +11,10 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.index.check import IndexCheck
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
+from shared.gallery.failures import Failures
+from shared.gallery.newest import Newest
+from shared.gallery.stored import StoredRecords
+from shared.gallery.thumbnails import Thumbnails
 from shared.identity import Identity
 from shared.model.client import ModelClient
 from shared.operations.checks import Checks
@@ -58,6 +62,10 @@ class Application:
     checks: Checks
     watch: Watch
     search: Search | None
+    newest: Newest | None
+    failures: Failures
+    stored_records: StoredRecords
+    thumbnails: Thumbnails
 
     def close(self) -> None:
         """Close every connection."""
@@ -136,4 +144,8 @@ def _build() -> Application:
         checks=checks,
         watch=Watch(checks, queues, dead_letters, compaction),
         search=Search(space_of(settings), images, queries, reader) if reader else None,
+        newest=Newest(space_of(settings), images, reader) if reader else None,
+        failures=Failures(records),
+        stored_records=StoredRecords(settings, images, records),
+        thumbnails=Thumbnails(settings, images),
     )

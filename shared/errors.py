@@ -13,6 +13,7 @@ StorageError             storage rejected a request or did not answer: a later r
   BlobHeld               a lease, a policy or snapshots keep a blob from being changed until an operator lifts that
 UnreadableBlob           a blob of the app is not as the app writes it: somebody else has written it, or broken it
 IndexUnavailable         the index of search is not read yet, or cannot be held: see ``code``
+Busy                     the process has no room for the request at the moment: ask again
 IdentityError            the managed identity returned no token
 ForeignRecord            the record in the image's place is of another app's image: left alone
 Conflict                 another writer was first: start again from the current state
@@ -133,6 +134,14 @@ class IndexUnavailable(Exception):
     def __init__(self, code: IndexCode, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.code: IndexCode = code
+        self.retry_after = retry_after
+
+
+class Busy(Exception):
+    """The process has no room for the request now. ``retry_after`` says in how many seconds to ask again."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 

@@ -90,7 +90,7 @@ class Front:
             path = "/".join(part for part in (self._route_prefix, route.strip("/")) if part)
             found = _route_pattern(path).fullmatch(requested)
             if found and request.method in verbs:
-                return function, {name: unquote(value) for name, value in found.groupdict().items()}
+                return function, {name: _unescaped(value) for name, value in found.groupdict().items()}
         return None
 
     def _has_key(self, request: Request) -> bool:
@@ -152,12 +152,25 @@ class Front:
 
 
 def _route_pattern(route: str) -> re.Pattern[str]:
-    """`models/{name}` as a pattern: case does not matter, a parameter is one segment of the path."""
+    """`models/{name}` as a pattern: case does not matter, a parameter is one segment of the path.
+
+    `{*name}` at the end is all that follows, slashes too, or nothing.
+    """
+    route, _, rest = route.partition("/{*")
     parts = re.split(r"\{(\w+)\}", route)
-    if any(brace in part for part in parts for brace in "{}"):
-        raise ValueError(f"route {route!r}: this stand-in for the host knows only parameters like {{name}}")
+    if any(brace in part for part in parts for brace in "{}") or not re.fullmatch(r"(\w+\})?", rest):
+        raise ValueError(
+            f"route {route!r}: this stand-in for the host knows only parameters like {{name}} and {{*name}}"
+        )
     literal_or_name = [f"(?P<{part}>[^/]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts)]
-    return re.compile("".join(literal_or_name), re.IGNORECASE)
+    if rest:
+        literal_or_name.append(f"(?:/(?P<{rest[:-1]}>.*))?")
+    return re.compile("".join(literal_or_name), re.IGNORECASE | re.DOTALL)
+
+
+def _unescaped(value: str | None) -> str:
+    """The value of a parameter as the host hands it on: an encoded slash stays as it is."""
+    return "%2F".join(unquote(part) for part in re.split("%2f", value or "", flags=re.IGNORECASE))
 
 
 async def _body(request: Request) -> bytes | None:

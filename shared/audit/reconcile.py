@@ -24,6 +24,7 @@ from shared.log import Report
 from shared.pictures.limits import Limits
 from shared.settings import Settings
 from shared.storage.images import Images
+from shared.storage.listing import LISTABLE
 from shared.storage.names import image_names, is_addressable, space_of
 from shared.storage.queues import Queues
 from shared.uploads.record_store import RecordStore
@@ -39,8 +40,6 @@ _MAX_CRASHES = 3
 _KEEP_UNUSED = timedelta(hours=20)
 # After so long, what an audit stored for its next step is no longer read by any.
 _KEEP_LEFTOVERS = timedelta(days=7)
-# Listings are XML, which cannot hold the characters excluded here, encoded or not.
-_LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
 
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +49,7 @@ class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     whose records are outdated again.
     """
 
-    prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=_LISTABLE)] = ""
+    prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=LISTABLE)] = ""
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
     refresh: bool = False

@@ -84,15 +84,16 @@ class Images:
         """The URL of the image with this name, which need not exist."""
         return self._rest.blob_url(self._container, name)
 
-    def find(self, name: str, *, with_content: bool = False) -> Image | None:
+    def find(self, name: str, *, with_content: bool = False, effort: Effort = FULL) -> Image | None:
         """The image, or ``None`` if there is none; a folder's marker is none.
 
         With ``with_content`` its bytes come in the same request, unless they are large, encoded, or too much for what
         the process holds already: then :meth:`download` fetches them. Call ``forget`` when the image is done with.
+        Without it, ``effort`` says how hard to try.
         """
         url = self.url_of(name)
         if not with_content:
-            answer = self._rest.find("HEAD", url)
+            answer = self._rest.find("HEAD", url, effort=effort)
             return None if answer is None else _unless_folder(_image(name, url, answer.headers))
         reserved = 0
 
@@ -131,7 +132,7 @@ class Images:
         return image
 
     @contextlib.contextmanager
-    def download(self, image: Image, *, deadline: float = math.inf) -> Iterator[bytes]:
+    def download(self, image: Image, *, deadline: float = math.inf, effort: Effort = FULL) -> Iterator[bytes]:
         """The bytes of exactly this version of the image, with any ``Content-Encoding`` undone, during the block.
 
         Raises :class:`~shared.errors.Conflict` if the image has changed, and ``PictureError`` if the decoded bytes
@@ -141,7 +142,7 @@ class Images:
         if image.content is None:
             with self._budget.reserve(self._held(image), deadline=deadline):
                 with conflict_if_changed(image.name):
-                    content = self._read(image)
+                    content = self._read(image, effort=effort)
                 yield _decoded(content, image.encoding, self._max_bytes)
             return
         try:

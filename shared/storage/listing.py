@@ -15,6 +15,8 @@ _PAGE_SIZE = 5000
 # The metadata of a blob that is a folder: storage sets it in accounts with a hierarchical namespace, and tools such as
 # AzCopy, blobfuse and Storage Explorer in others.
 FOLDER = "hdi_isfolder"
+# What a prefix may be: listings are XML, which cannot hold the characters excluded here, encoded or not.
+LISTABLE = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*$"
 
 
 class Listed(NamedTuple):

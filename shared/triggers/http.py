@@ -1,6 +1,7 @@
 """HTTP requests and responses: reads bodies, writes JSON, and gives errors the API's shape."""
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,17 @@ from typing import Any
 import azure.functions as func
 import msgspec
 
-from shared.errors import IndexUnavailable, ModelError, ModelRefused, ModelUnavailable, QueryError, SettingError
+from shared.errors import (
+    Busy,
+    IndexUnavailable,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    QueryError,
+    SettingError,
+    StorageError,
+)
+from shared.log import MESSAGE_LIMIT, Report
 
 # The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
@@ -110,7 +121,7 @@ def error_response(
     return json_response(ErrorAnswer(error=body), status=status, headers=headers)
 
 
-def failure_response(error: QueryError | ModelError | IndexUnavailable) -> func.HttpResponse:
+def failure_response(error: QueryError | ModelError | IndexUnavailable | Busy) -> func.HttpResponse:
     """The error response for a failed request."""
     code, status, retry_after = classify(error)
     if not isinstance(error, QueryError):
@@ -119,13 +130,27 @@ def failure_response(error: QueryError | ModelError | IndexUnavailable) -> func.
     return error_response(status, code, str(error), target=error.target, details=details, retry_after=retry_after)
 
 
-def classify(error: QueryError | ModelError | IndexUnavailable) -> tuple[str, int, float | None]:
+def storage_unavailable(error: StorageError) -> func.HttpResponse:
+    """The error response for storage that fails, which is logged."""
+    message = str(error)[:MESSAGE_LIMIT]
+    Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
+    return error_response(503, "storage_unavailable", message, retry_after=DEFAULT_RETRY_AFTER)
+
+
+def search_off() -> QueryError:
+    """The error of what needs the index of search, where there is to be none."""
+    return QueryError("search_off", "This app keeps no index to search: its setting SEARCH is off.", status=404)
+
+
+def classify(error: QueryError | ModelError | IndexUnavailable | Busy) -> tuple[str, int, float | None]:
     """The code, status and ``Retry-After`` of an error: the caller fixes 4xx; 5xx take a retry or an operator."""
     match error:
         case QueryError():
             return error.code, error.status, None
         case IndexUnavailable():
             return error.code, 503, error.retry_after
+        case Busy():
+            return "busy", 503, error.retry_after
         case ModelRefused():
             return error.code, error.status or 400, None
         case ModelUnavailable(status=429):

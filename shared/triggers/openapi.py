@@ -18,6 +18,7 @@ from shared.queries.formats.foundry_api import (
 )
 from shared.queries.formats.search_api import SearchAnswer, SearchRequest
 from shared.queries.queries import MAX_QUERIES
+from shared.triggers import openapi_gallery
 from shared.triggers.http import ErrorAnswer
 from shared.triggers.openapi_parts import (
     EXTRA_PARAMETERS,
@@ -71,6 +72,7 @@ def document() -> Json:
             "/models/embeddings": {"post": _text_embeddings()},
             "/models/info": {"get": _model_info()},
             "/search": {"post": _search()},
+            **openapi_gallery.paths(),
             "/skill": {"post": _skill()},
             "/vectorizer": {"post": _vectorizer()},
             "/reconcile": {"post": _reconcile()},
@@ -305,11 +307,12 @@ def _allow_null(fields: Json, *names: str) -> None:
 
 
 def _answers() -> Json:
-    """The schemas of answers. Except in ``ErrorAnswer`` and ``WebApiVector``, every field is always present."""
-    shapes = shapes_of(EmbeddingsAnswer, ModelInfo, AuditReport, AppStatus, WebApiAnswer, SearchAnswer)
+    """The schemas of answers. Except in errors, ``WebApiVector`` and records, every field is always present."""
+    ours = (EmbeddingsAnswer, ModelInfo, AuditReport, AppStatus, WebApiAnswer, SearchAnswer)
+    shapes = shapes_of(*ours, *openapi_gallery.SHAPES)
     for shape in shapes.values():
         shape["required"] = list(shape["properties"])
-    return {**shapes, **shapes_of(ErrorAnswer, WebApiVector)}
+    return {**shapes, **shapes_of(ErrorAnswer, WebApiVector), **openapi_gallery.record_shape()}
 
 
 def _embeddings() -> dict[int, Json]:

@@ -19,6 +19,11 @@ HEADERS: Json = {
         "description": "The blobs that hold the embeddings, separated by `, `. Missing if none are kept.",
         "schema": {"type": "string"},
     },
+    "etag": {
+        "description": "The version of what is returned.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
     "x-ms-error-code": {
         "description": "The `code` of the error.",
         "required": True,
@@ -62,8 +67,8 @@ def without_null(schema: Json) -> Json:
     """The schema of a field of JSON where there is no null."""
     if "anyOf" not in schema:
         return schema
-    [some] = [one for one in schema["anyOf"] if one != {"type": "null"}]
-    return dict(some)
+    some = [one for one in schema["anyOf"] if one != {"type": "null"}]
+    return dict(some[0]) if len(some) == 1 else {"anyOf": some}
 
 
 def operation(name: str, summary: str, answers: dict[int, Json]) -> Json:
@@ -82,10 +87,14 @@ def operation(name: str, summary: str, answers: dict[int, Json]) -> Json:
 
 def answer(description: str, shape: type[msgspec.Struct], *headers: str) -> Json:
     """An answer in JSON, with headers of :data:`HEADERS`."""
-    made: Json = {"description": description, "content": json_of(shape)}
-    if headers:
-        made["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
-    return made
+    return with_headers({"description": description, "content": json_of(shape)}, *headers)
+
+
+def with_headers(made: Json, *headers: str) -> Json:
+    """The answer with headers of :data:`HEADERS`."""
+    if not headers:
+        return made
+    return {**made, "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers}}
 
 
 def with_optional(header: str, made: Json) -> Json:

@@ -10,7 +10,6 @@ import msgspec
 from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
 from shared.errors import IndexUnavailable, ModelError, QueryError, StorageError
-from shared.log import MESSAGE_LIMIT, Report
 from shared.model.wire_format import ModelOptions
 from shared.operations.checks import Problem
 from shared.parsing import convert, read_json
@@ -22,13 +21,14 @@ from shared.queries.queries import Answer, Queries, QueryOptions, QueryReport
 from shared.queries.search import Search, SearchReport
 from shared.settings import Settings
 from shared.triggers.http import (
-    DEFAULT_RETRY_AFTER,
     ErrorBody,
     classify,
     error_response,
     failure_response,
     json_response,
     read_body,
+    search_off,
+    storage_unavailable,
 )
 
 _MAX_HEADER = 4096
@@ -59,8 +59,7 @@ def search(request: func.HttpRequest, settings: Settings, use: Search | None) ->
 
     def answer(report: SearchReport) -> func.HttpResponse:
         if use is None:
-            message = "This app keeps no index to search: its setting SEARCH is off."
-            raise QueryError("search_off", message, status=404)
+            raise search_off()
         deadline = time.monotonic() + settings.foundry_timeout
         asked = read_search(read_body(request), request.headers.get("content-type", ""), request.params)
         model = ModelOptions(input_type="query", dimensions=settings.embedding_dimensions)
@@ -94,7 +93,7 @@ def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], Aud
     except (QueryError, ModelError) as error:
         return failure_response(error)
     except StorageError as error:
-        return _storage_unavailable(error)
+        return storage_unavailable(error)
     return json_response(report, status=200 if report.finished_at else 202)
 
 
@@ -105,7 +104,7 @@ def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:
     except ModelError as error:
         return failure_response(error)
     except StorageError as error:
-        return _storage_unavailable(error)
+        return storage_unavailable(error)
 
 
 def health(problems: Sequence[Problem], dimensions: int | None) -> func.HttpResponse:
@@ -154,7 +153,7 @@ def _logged[Line: QueryReport](
         return failure_response(error)
     except StorageError as error:
         report.outcome, report.code, report.status = "error", "storage_unavailable", 503
-        return _storage_unavailable(error)
+        return storage_unavailable(error)
     except Exception as error:
         report.outcome, report.status = "error", 500
         report.message = f"{type(error).__name__}: {error}"
@@ -193,9 +192,3 @@ def _shortened(records: Sequence[str]) -> str:
 
 def _wants_fresh(request: func.HttpRequest) -> bool:
     return "no-cache" in request.headers.get("cache-control", "").lower()
-
-
-def _storage_unavailable(error: StorageError) -> func.HttpResponse:
-    message = str(error)[:MESSAGE_LIMIT]
-    Report(outcome="error", message=message).log("storage_unavailable", logging.ERROR)
-    return error_response(503, "storage_unavailable", message, retry_after=DEFAULT_RETRY_AFTER)

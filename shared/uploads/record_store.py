@@ -171,6 +171,29 @@ class RecordStore:
         """The image's failure record, or ``None``."""
         return self._read(self._failure(name), FailureRecord)
 
+    def failure_at(self, key: str) -> FailureRecord | None:
+        """The failure record with this key, as listings have it, or ``None``; claims nothing."""
+        return self._read(f"{self._space.find_folder()}/failures/{key}", FailureRecord)
+
+    def read_failure(self, name: str) -> FailureRecord | None:
+        """The image's failure record, or ``None``; claims nothing."""
+        return self._read(record_path(self._space.find_folder(), "failures", name), FailureRecord)
+
+    def read_record(self, name: str) -> tuple[EmbeddingRecord, str] | None:
+        """The image's embedding record and the record's own ETag, or ``None``; claims nothing.
+
+        A record of another app's image is none, nor is one that cannot be read.
+        """
+        path = record_path(self._space.find_folder(), "images", name)
+        try:
+            found = self._blobs.read_with_properties(path, EmbeddingRecord)
+        except UnreadableBlob:
+            return None
+        ours = self._space.container
+        if found is None or found[1].metadata.get(_OWNER, ours) != ours:
+            return None
+        return found[0], found[1].etag
+
     def write_failure(self, failure: FailureRecord, preparation: int) -> None:
         """Write the failure record, whatever is there. ``preparation`` is that of the code which failed."""
         metadata = {
