@@ -59,7 +59,7 @@ class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
 
-    ``running_audit`` is also one that has finished, while much of what it requested may still wait.
+    ``images_url`` is that of the images container. ``running_audit`` is also one that has finished, while much of what it requested may still wait.
     ``dead_letters`` are events that could not be delivered: those that the next watch takes, and those that only an
     operator can read. ``index`` is ``None`` where there is no search.
     """
@@ -67,6 +67,7 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     model: str
     space: str
+    images_url: str
     queues: dict[str, int | None]
     dead_letters: DeadLetterCounts
     failures: Failures
@@ -92,6 +93,7 @@ class Status:
     ) -> None:
         self._model = settings.foundry_model
         self._space = space_of(settings)
+        self._images_url = f"{settings.blob_service_uri}/{settings.images_container}"
         self._blobs = blobs
         self._records = records
         self._reports = reports
@@ -113,6 +115,7 @@ class Status:
             version=__version__,
             model=self._model,
             space=self._space,
+            images_url=self._images_url,
             queues=queues,
             dead_letters=self._dead_letters.count(),
             failures=self._failures(),
