@@ -1,21 +1,32 @@
-# demo, serve, test, bench, proof, soak, fuzz, lint, plan, snapshots: see the README. Each installs what is missing first.
+# demo, serve, upload, screenshot, test, bench, proof, soak, fuzz, lint, plan, snapshots: see the README. Each installs what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve test bench proof soak fuzz lint format plan snapshots requirements clean
+.PHONY: demo serve upload screenshot test bench proof soak fuzz lint format plan snapshots requirements clean
 
 # A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
 MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(QUERY_MODEL),--query-model "$(QUERY_MODEL)") \
   $(if $(MODEL_ENDPOINT),--endpoint "$(MODEL_ENDPOINT)")
 
 # Not every shell expands the ~ in IMAGES=~/Pictures.
+FOLDER = $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
+
+# make demo KEEP=1 keeps everything running, with the pictures in it
 demo: .venv/ready
-	@$(PY) -m local demo $(MODEL_OPTIONS) $(if $(IMAGES),"$(IMAGES:~/%=$(HOME)/%)")
+	@$(PY) -m local demo $(MODEL_OPTIONS) $(if $(KEEP),--keep) $(FOLDER)
 
 serve: .venv/ready
 	@exec $(PY) -m local serve $(MODEL_OPTIONS)
+
+# Pictures for the stack that `make serve` runs: the samples, or make upload IMAGES=folder
+upload: .venv/ready
+	@$(PY) -m local upload $(FOLDER)
+
+# The README's picture of the gallery, with the samples in it
+screenshot: .venv/ready .venv/browser/ready
+	@$(PY) -m local.screenshot docs/gallery.png
 
 test: .venv/ready .venv/browser/ready
 	@$(PY) -m pytest $(ARGS)

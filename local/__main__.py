@@ -1,4 +1,4 @@
-"""`python -m local serve`, `demo` or `settings`: the local stack from a terminal."""
+"""`python -m local serve`, `demo`, `upload` or `settings`: the local stack from a terminal."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ import dataclasses
 import json
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from local import stack
@@ -43,7 +44,10 @@ def main() -> int:
     serving = commands.add_parser("serve", help="run the stack until Ctrl-C")
     serving.add_argument("--file", type=Path, default=STACK_FILE, help="the file that describes the running stack")
     demo = commands.add_parser("demo", help="run the demo")
-    demo.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
+    demo.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
+    uploading = commands.add_parser("upload", help="upload pictures to the stack that `serve` runs")
+    for command in (demo, uploading):
+        command.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
     for command in (serving, demo):
         command.add_argument("--model", default=MODEL, help="a model that the stand-in serves, or a real deployment")
         command.add_argument("--query-model", default="", help="another model in the same space, for queries")
@@ -59,7 +63,12 @@ def main() -> int:
             from local.demo import main as run_demo  # the other commands do not need its imports
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
-            return run_demo(options.folder, options.model, options.query_model, real)
+            keep = partial(stay, STACK_FILE) if options.keep else None
+            return run_demo(options.folder, options.model, options.query_model, real, keep)
+        case "upload":
+            from local.upload import main as upload
+
+            return upload(STACK_FILE, options.folder)
         case _:
             print(json.dumps(CORE_TOOLS_SETTINGS, indent=2))
             return 0
@@ -72,18 +81,23 @@ def serve(file: Path, model: str = MODEL, query_model: str = "", real: RealModel
     try:
         settings = {"FOUNDRY_QUERY_MODEL": query_model}
         with stack.running(model=model, settings=settings, real_model=real, show=print_line) as running:
-            write_stack_file(file, running)
-            try:
-                print(description(file, running), flush=True)
-                threading.Event().wait()
-            finally:
-                remove_stack_file(file)
+            stay(file, running)
     except KeyboardInterrupt:
         return 0
     except StackError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def stay(file: Path, running: Stack) -> None:
+    """Say what runs where, in `file` as well, until something interrupts this."""
+    write_stack_file(file, running)
+    try:
+        print(description(file, running), flush=True)
+        threading.Event().wait()
+    finally:
+        remove_stack_file(file)
 
 
 def print_line(line: str) -> None:
@@ -109,7 +123,7 @@ def remove_stack_file(file: Path) -> None:
 
 
 def description(file: Path, running: Stack) -> str:
-    """What runs where, and a search to paste."""
+    """What runs where, a link to the gallery, and a search to paste."""
     storage = connection_parts(running.storage_connection_string)
     return f"""\
 functions  {running.functions_url}/api
@@ -117,7 +131,11 @@ storage    {storage["BlobEndpoint"]} (certificate: {running.ca_file})
 model      {running.foundry_url}
 details    {file.absolute().relative_to(Path.cwd(), walk_up=True)}
 
-Once there are pictures in the container "images", search them:
+The gallery shows and searches what is in the container "images". The link holds the key:
+
+  {running.functions_url}/api/gallery#key={running.functions_key}
+
+'make upload' puts the sample pictures there, 'make upload IMAGES=folder' your own. A search without the gallery:
 
   curl -s {running.functions_url}/api/search -H 'x-functions-key: {running.functions_key}' \\
     -H 'content-type: application/json' -d '{{"text": "a red car"}}'

@@ -8,34 +8,32 @@ import base64
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import msgspec
 from azure.core.exceptions import AzureError
-from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.blob import ContainerClient
 from rich.console import Console
 from rich.text import Text
 
 from local import samples, stack
-from local.azurite import REPO_ROOT
 from local.demo_output import Answer, Answered, doing, progress, show_answers, show_images
 from local.real_model import RealModel, notice
 from local.samples import Sample
 from local.stack import Stack, StackError
 from local.tables import shortened, standard_output
+from local.upload import UploadError, files_of, storage, upload
 from shared.audit.report import AuditReport
 from shared.queries.formats.foundry_api import ModelInfo
 from shared.queries.formats.search_api import SearchAnswer
 from shared.storage.names import record_path, space_name
 from shared.uploads.records import EmbeddingRecord, FailureRecord
 
-_SAMPLES = REPO_ROOT / ".local/samples"
 _LOGS = stack.LOGS / str(os.getpid())
 _PATIENCE = 120  # seconds without any new record
 
@@ -49,7 +47,7 @@ Each upload was an event and each record is a blob: nothing called the app to em
 these pictures. A search embeds its picture or words into the same space and finds
 the nearest of all pictures; asked again, it does without the model.
 
-Next: 'make serve' keeps all of this running; the README shows what to send it.
+Next: 'make demo KEEP=1' keeps all of this running, with a gallery to look at.
 'make demo IMAGES=folder' uses your own pictures."""
 
 
@@ -65,43 +63,58 @@ class Query:
     asked: dict[str, str]
 
 
-def main(folder: Path | None, model: str, query_model: str, real: RealModel | None = None) -> int:
+def main(
+    folder: Path | None,
+    model: str,
+    query_model: str,
+    real: RealModel | None = None,
+    keep: Callable[[Stack], None] | None = None,
+) -> int:
     """Run the demo on a folder of pictures, or on the samples. Returns the exit status: 0 only if all of it worked.
 
-    ``model`` and ``query_model`` are of those that the stand-in serves, unless there is a ``real`` one.
+    ``keep`` is called in the end, while everything still runs, until Ctrl-C interrupts it. ``model`` and
+    ``query_model`` are of those that the stand-in serves, unless there is a ``real`` one.
     """
     console = standard_output()
     if real:
         console.print(Text(f"{notice(real)}\n"), soft_wrap=True)
     try:
-        _run(console, folder, model, query_model, real)
+        _run(console, folder, model, query_model, real, keep)
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 130
-    except (DemoError, StackError, AzureError, httpx.HTTPError, OSError) as error:
+    except (DemoError, StackError, UploadError, AzureError, httpx.HTTPError, OSError) as error:
         message = f"The demo did not work. {str(error) or repr(error)}"
         Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
         return 1
     return 0
 
 
-def _run(console: Console, folder: Path | None, name: str, query_model: str, real: RealModel | None) -> None:
+def _run(
+    console: Console,
+    folder: Path | None,
+    name: str,
+    query_model: str,
+    real: RealModel | None,
+    keep: Callable[[Stack], None] | None,
+) -> None:
     with ExitStack() as parts:
         with doing(console, "Drawing sample pictures" if folder is None else f"Listing the files in {folder}"):
-            root = _SAMPLES if folder is None else folder
-            files = samples.write(root) if folder is None else _files(root)
+            root, files = files_of(folder)
         stand_in = "" if real else "a stand-in for the model, "
         settings = {"FOUNDRY_QUERY_MODEL": query_model}
         with doing(console, f"Starting storage, identity, {stand_in}and the functions"):
             up = parts.enter_context(stack.running(model=name, settings=settings, real_model=real, logs=_LOGS))
-        api, storage = parts.enter_context(_api(up)), parts.enter_context(_storage(up))
+        api = parts.enter_context(_api(up))
+        service = parts.enter_context(storage(up.storage_connection_string, up.ca_file))
         if real:
             _check_health(api)
         model = _answered(api.get("/models/info"), ModelInfo).model_name
 
         start = time.monotonic()
-        _upload(console, storage.get_container_client("images"), root, files)
-        records, failures = _wait(console, storage.get_container_client("embeddings"), space_name(model, None), files)
+        with progress(console, "Uploading", len(files)) as advance:
+            upload(service.get_container_client("images"), root, files, advance)
+        records, failures = _wait(console, service.get_container_client("embeddings"), space_name(model, None), files)
         seconds = time.monotonic() - start
         show_images(console, root, files, records, failures, _syncs({file.name for file in files}))
         counts = f"{len(files)} files: {len(records)} embedded by {model}, {len(failures)} refused"
@@ -122,48 +135,16 @@ def _run(console: Console, folder: Path | None, name: str, query_model: str, rea
         if real:
             tokens = sum(record.total_tokens or 0 for record in records.values()) + sum(each.tokens for each in answers)
             console.print(f"{tokens:,} tokens were paid for, and those of a word and a small picture to begin with.\n")
-        console.print(_LAST_WORDS, soft_wrap=True)
-
-
-def _files(folder: Path) -> list[Sample]:
-    """Every file in the folder and below, except hidden ones."""
-    if not folder.is_dir():
-        raise DemoError(f"{folder} is not a folder. Name a folder of pictures.")
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    files = [Sample(name.as_posix()) for name in names if not any(part.startswith(".") for part in name.parts)]
-    if not files:
-        raise DemoError(f"There are no files in {folder}. Name a folder of pictures.")
-    for file in files:
-        if not _is_blob_name(file.name):
-            raise DemoError(f"{file.name!r} cannot be a blob's name: UTF-8, at most 1,024 characters. Rename the file.")
-    return files
-
-
-def _is_blob_name(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return len(name) <= 1024
+        if keep is None:
+            console.print(_LAST_WORDS, soft_wrap=True)
+            return
+        with suppress(KeyboardInterrupt):
+            keep(up)
 
 
 def _api(up: Stack) -> httpx.Client:
     headers = {"x-functions-key": up.functions_key}
     return httpx.Client(base_url=f"{up.functions_url}/api", headers=headers, timeout=60, trust_env=False)
-
-
-def _storage(up: Stack) -> BlobServiceClient:
-    return BlobServiceClient.from_connection_string(up.storage_connection_string, connection_verify=str(up.ca_file))
-
-
-def _upload(console: Console, images: ContainerClient, root: Path, files: Sequence[Sample]) -> None:
-    with progress(console, "Uploading", len(files)) as advance:
-        for done, file in enumerate(files, 1):
-            # Metadata are HTTP headers: anything but ASCII is percent-encoded.
-            metadata = {"text": quote(file.text)} if file.text else None
-            with (root / file.name).open("rb") as content:
-                images.upload_blob(file.name, content, overwrite=True, metadata=metadata)
-            advance(done)
 
 
 def _wait(

@@ -59,7 +59,8 @@ class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
 
-    ``images_url`` is that of the images container. ``running_audit`` is also one that has finished, while much of what it requested may still wait.
+    ``images_url`` is that of the images container. ``running_audit`` is also one that has finished, while much of what
+    it requested may still wait.
     ``dead_letters`` are events that could not be delivered: those that the next watch takes, and those that only an
     operator can read. ``index`` is ``None`` where there is no search.
     """

@@ -1,7 +1,7 @@
 // One picture, large, with its facts.
 
 import { ApiError, facts, thumbnail } from "./api.js";
-import { baseName, byId, bytes, copy, element, number, terms, time } from "./elements.js";
+import { baseName, byId, bytes, copy, cosine, element, number, terms, time } from "./elements.js";
 
 const LARGE = 1024;
 
@@ -68,7 +68,7 @@ function showFacts(item) {
   const tokens = item.total_tokens ?? item.prompt_tokens;
   byId("facts").replaceChildren(
     ...terms([
-      ["Score", item.score === undefined ? null : item.score.toFixed(4)],
+      ["Score", item.score === undefined ? null : cosine(item.score, 4)],
       ["Pixels", item.width ? `${number(item.width)} × ${number(item.height)}` : null],
       ["Size", item.bytes === undefined ? null : bytes(item.bytes)],
       ["Type", item.media_type],

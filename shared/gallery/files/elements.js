@@ -20,6 +20,9 @@ export function terms(pairs) {
 /** A number as people write it. */
 export const number = (value) => value.toLocaleString();
 
+/** A cosine with so many decimals. */
+export const cosine = (score, decimals) => score.toFixed(decimals).replace(/^-(0\.0+)$/, "$1");
+
 /** So many of something. */
 export const counted = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 

@@ -2,7 +2,7 @@
 // ten thousand are as light as fifty.
 
 import { thumbnail } from "./api.js";
-import { baseName, element } from "./elements.js";
+import { baseName, cosine, element } from "./elements.js";
 
 const GAP = 14;
 const CAPTION = 30;
@@ -136,7 +136,7 @@ export class Grid {
     const item = this.#items[at];
     const image = element("img", { alt: "", decoding: "async" });
     const scored = item.score !== undefined;
-    const score = scored ? element("span", { className: "score", title: "Cosine" }, item.score.toFixed(3)) : null;
+    const score = scored ? element("span", { className: "score", title: "Cosine" }, cosine(item.score, 3)) : null;
     const button = element(
       "button",
       { type: "button", title: item.name, tabIndex: at === this.#current ? 0 : -1, onclick: () => this.#open(at) },
@@ -144,8 +144,7 @@ export class Grid {
       element("span", { className: "name" }, baseName(item.name)),
       score,
     );
-    const place = { ariaSetSize: `${this.#items.length}`, ariaPosInSet: `${at + 1}` };
-    const tile = element("li", { data: { at }, ...place }, button);
+    const tile = element("li", { data: { at } }, button);
     this.#tiles.set(at, tile);
     this.#place(tile, at);
     this.#pictures.load(item.name, (url) => {
@@ -182,6 +181,7 @@ export class Grid {
   #place(tile, at) {
     const row = this.#rows.find((one) => at < one.to);
     const box = row.boxes[at - row.from];
+    Object.assign(tile, { ariaSetSize: `${this.#items.length}`, ariaPosInSet: `${at + 1}` });
     Object.assign(tile.style, {
       left: `${box.left}px`,
       top: `${row.top}px`,
