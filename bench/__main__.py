@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import audit, body, cold_start, command, latency, pictures, proxy, search, texts, uploads
+from bench import audit, body, cold_start, command, indexing, latency, pictures, proxy, search, texts, uploads
 from local.azurite import REPO_ROOT
 
 FIGURES = [
@@ -15,6 +15,7 @@ FIGURES = [
     *uploads.FIGURES,
     *latency.FIGURES,
     *search.FIGURES,
+    *indexing.FIGURES,
 ]
 
 if __name__ == "__main__":
