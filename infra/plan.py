@@ -46,7 +46,7 @@ LEAST_INSTANCES = 40
 # Bytes of one number of a vector as JSON; a vector is stored twice: in the record and by content.
 BYTES_A_NUMBER, COPIES = 11.5, 2
 # Bytes of an image in the index of search: two and a bit for each number, and about so many for its name and the rest.
-INDEX_BYTES_A_NUMBER, INDEX_BYTES = 2.125, 200
+INDEX_BYTES_A_NUMBER, INDEX_BYTES = 2.25, 200
 # A log of so many bytes becomes a segment. What that reads and writes in Blob Storage, with a share of the merges that
 # follow: before an image is in a segment of the largest size, it has been in two smaller ones and in the log.
 LOG_BYTES = 4 * 2**20

@@ -18,7 +18,8 @@ from shared.search.reader import Reader
 from shared.storage.images import Images
 
 if TYPE_CHECKING:
-    from shared.search.index import Hit, Index
+    from shared.search.index import Index
+    from shared.search.ranking import Hit
 
 
 @dataclass(kw_only=True)

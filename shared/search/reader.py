@@ -52,9 +52,9 @@ _LEFT_FREE = 64 * 2**20
 # The share of an instance's memory that may hold what the temp directory has no room for; and the same for what is only
 # lent, beside the uploads that the instance may serve.
 _MEMORY_SHARE, _LENT_SHARE = 0.5, 0.25
-# The share of a segment in a file that is in memory all the same: the signs, and 28 bytes a row.
-_RESIDENT_SHARE = 0.1
-# What a segment has of an image besides its vector and its signs: 32 bytes of numbers, its name and facts. An estimate.
+# The share of a segment in a file that is in memory all the same: the bits, and 28 bytes a row.
+_RESIDENT_SHARE = 0.12
+# What a segment has of an image besides its vector and its bits: 32 bytes of numbers, its name and facts. An estimate.
 _BESIDES_VECTOR = 200
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -172,7 +172,7 @@ class Reader:
         dimensions = self._blobs.dimensions(manifest, [])
         if not rows and not dimensions:
             return None
-        size = sum(one.bytes for one in manifest.segments) / rows if rows else 2.125 * dimensions + _BESIDES_VECTOR
+        size = sum(one.bytes for one in manifest.segments) / rows if rows else 2.25 * dimensions + _BESIDES_VECTOR
         on_disk = _free_on_disk() + sum(held.in_file for held in list(self._held.values()))
         return round(_most_bytes(self._memory_share * _memory(), on_disk) / size)
 

@@ -1,7 +1,8 @@
 """A segment: an immutable file with the vectors of many images, in the order of their names.
 
     header     sizes; everything below follows from them
-    centre     float32 [dimensions], subtracted before the signs are taken
+    centre     float32 [dimensions], subtracted before the bits are taken
+    spreads    float32 [dimensions], how far numbers lie from the centre on average
     seqs       uint64 [rows]
     hashes     uint64 [rows], of the names
     times      int64 [rows], ``embedded_at`` in seconds since 1970
@@ -9,14 +10,15 @@
     name_ends  uint32 [rows]
     names      UTF-8, one after another
     gone_…     seqs, hashes, name_ends and names of images that are gone
-    bits       uint64 [words][rows], the signs
+    signs      uint64 [words][rows], on which side of the centre a number lies
+    rests      uint64 [rows][words], and on which side of what is usual there (:mod:`shared.search.scan`)
     fact_ends  uint64 [rows]
     facts      msgpack, one after another
     vectors    float16 [rows][dimensions]
 
 Numbers are little-endian. Each part is padded with zeros and ends with the CRC-32 of itself and its padding at a
-multiple of 64 bytes, so parts are aligned and can be written and read as streams. What the estimate of all cosines
-needs comes first, what only the best rows need comes last.
+multiple of 64 bytes, so parts are aligned and can be written and read as streams. What the estimates of cosines need
+comes first, what only the best rows need comes last.
 """
 
 import hashlib
@@ -34,16 +36,16 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from shared.search.entries import Entry, Facts
-from shared.search.scan import MAX_DIMENSIONS, Floats, Halves, Mask, Rows, Words, floats, signs, words
+from shared.search.scan import MAX_DIMENSIONS, Floats, Halves, Mask, Rows, Words, floats, rests, signs, words
 
-_MAGIC: Final = b"images\x00\x01"
-# Dimensions, rows, gone, bytes of names, of the names of what is gone, and of facts; spread.
-_HEADER: Final = struct.Struct("<8sIIIIIQd")
+_MAGIC: Final = b"images\x00\x02"
+# Dimensions, rows, gone, bytes of names, of the names of what is gone, and of facts.
+_HEADER: Final = struct.Struct("<8sIIIIIQ")
 _CHECKSUM: Final = struct.Struct("<I")
 _ALIGNMENT: Final = 64
 # Vectors that are turned into float32 at a time: 16 MiB of 1,024 numbers.
 _BLOCK: Final = 4096
-# So many vectors tell the mean as well as all of them.
+# So many vectors tell the centre and the spreads as well as all of them.
 _SAMPLE: Final = 16_384
 # Bytes that are checked at a time. While they are, a few megabytes of a file need to be in memory, not all of it.
 _CHECKED: Final = 1 << 22
@@ -68,6 +70,7 @@ class _Layout(NamedTuple):
     """How many bytes each part has, in the order in which they come, without padding and checksum."""
 
     centre: int
+    spreads: int
     seqs: int
     hashes: int
     times: int
@@ -78,7 +81,8 @@ class _Layout(NamedTuple):
     gone_hashes: int
     gone_name_ends: int
     gone_names: int
-    bits: int
+    signs: int
+    rests: int
     fact_ends: int
     facts: int
     vectors: int
@@ -87,6 +91,7 @@ class _Layout(NamedTuple):
     def of(cls, dimensions: int, rows: int, gone: int, names: int, gone_names: int, facts: int) -> Self:
         return cls(
             centre=4 * dimensions,
+            spreads=4 * dimensions,
             seqs=8 * rows,
             hashes=8 * rows,
             times=8 * rows,
@@ -97,7 +102,8 @@ class _Layout(NamedTuple):
             gone_hashes=8 * gone,
             gone_name_ends=4 * gone,
             gone_names=gone_names,
-            bits=8 * words(dimensions) * rows,
+            signs=8 * words(dimensions) * rows,
+            rests=8 * words(dimensions) * rows,
             fact_ends=8 * rows,
             facts=facts,
             vectors=2 * dimensions * rows,
@@ -105,27 +111,27 @@ class _Layout(NamedTuple):
 
 
 # Names and seqs come before the signs, so they can be read alone.
-_BEFORE_BITS: Final = _Layout._fields.index("bits")
+_BEFORE_SIGNS: Final = _Layout._fields.index("signs")
 
 
 class Segment:
     """A segment that is open. Nothing of it ever changes, so threads may share it.
 
-    Of a segment in a file (``mmap``) the parts that every search goes through are copied into memory: the signs and 32
+    Of a segment in a file (``mmap``) the parts that every search goes through are copied into memory: the bits and 32
     bytes a row. Names, facts and vectors stay in the file, and in memory as far as the system has room.
     """
 
     dimensions: int
-    # The mean of |number| times which the signs of a vector come closest to the vector less the centre.
-    spread: float
     centre: Floats
+    spreads: Floats
     seqs: Words
     hashes: Words
     times: _Times
     scales: Floats
     gone_seqs: Words
     gone_hashes: Words
-    bits: Words
+    signs: Words
+    rests: Words
     vectors: Halves
 
     @classmethod
@@ -149,23 +155,24 @@ class Segment:
         if isinstance(file, mmap.mmap):
             # From now on rows are read one here, one there, and what the system reads ahead would push others out.
             file.madvise(mmap.MADV_RANDOM)
-        return cls(dimensions, header.spread, parts, copied=isinstance(file, mmap.mmap))
+        return cls(dimensions, parts, copied=isinstance(file, mmap.mmap))
 
-    def __init__(self, dimensions: int, spread: float, parts: dict[str, memoryview], *, copied: bool) -> None:
+    def __init__(self, dimensions: int, parts: dict[str, memoryview], *, copied: bool) -> None:
         def array[T: np.generic](part: str, dtype: type[T]) -> NDArray[T]:
             found = np.frombuffer(parts[part], np.dtype(dtype).newbyteorder("<"))
             return np.array(found) if copied else found
 
         self.dimensions = dimensions
-        self.spread = spread
         self.centre = array("centre", np.float32)
+        self.spreads = array("spreads", np.float32)
         self.seqs = array("seqs", np.uint64)
         self.hashes = array("hashes", np.uint64)
         self.times = array("times", np.int64)
         self.scales = array("scales", np.float32)
         self.gone_seqs = array("gone_seqs", np.uint64)
         self.gone_hashes = array("gone_hashes", np.uint64)
-        self.bits = array("bits", np.uint64).reshape(words(dimensions), len(self.seqs))
+        self.signs = array("signs", np.uint64).reshape(words(dimensions), len(self.seqs))
+        self.rests = array("rests", np.uint64).reshape(len(self.seqs), words(dimensions))
         self.vectors = np.frombuffer(parts["vectors"], "<u2").reshape(len(self.seqs), dimensions)
         self._names = _Texts(parts["names"], array("name_ends", np.uint32))
         self._gone_names = _Texts(parts["gone_names"], array("gone_name_ends", np.uint32))
@@ -197,9 +204,10 @@ class Segment:
     @cached_property
     def resident_bytes(self) -> int:
         """The bytes of the parts that are always in memory, where the segment is in a file."""
-        arrays = (self.centre, self.seqs, self.hashes, self.times, self.scales, self.gone_seqs, self.gone_hashes)
+        floats = self.centre.nbytes + self.spreads.nbytes + self.scales.nbytes
+        numbers = (self.seqs, self.hashes, self.gone_seqs, self.gone_hashes, self.signs, self.rests)
         ends = self._names.ends.nbytes + self._gone_names.ends.nbytes
-        return sum(array.nbytes for array in arrays) + self.bits.nbytes + ends
+        return floats + self.times.nbytes + sum(array.nbytes for array in numbers) + ends
 
     def _first(self, name: bytes) -> int:
         """The first row whose name is not before this one."""
@@ -224,7 +232,7 @@ class Extent(NamedTuple):
 def extent(start: bytes) -> Extent:
     """What the first :data:`HEADER_BYTES` of a segment say, or more of them; raises :class:`DamagedSegment`."""
     header, data = _header(memoryview(start))
-    return Extent(header.rows, header.gone, data + sum(map(_padded, header.layout[:_BEFORE_BITS])))
+    return Extent(header.rows, header.gone, data + sum(map(_padded, header.layout[:_BEFORE_SIGNS])))
 
 
 def states(start: bytes) -> Iterator[tuple[bytes, int, bool]]:
@@ -235,7 +243,7 @@ def states(start: bytes) -> Iterator[tuple[bytes, int, bool]]:
     view = memoryview(start)
     header, data = _header(view)
     parts = {}
-    for name, size in zip(_Layout._fields[:_BEFORE_BITS], header.layout, strict=False):
+    for name, size in zip(_Layout._fields[:_BEFORE_SIGNS], header.layout, strict=False):
         parts[name], data = _part(view, data, size, name)
     for kind in ("", "gone_"):
         names = _Texts(parts[f"{kind}names"], np.frombuffer(parts[f"{kind}name_ends"], "<u4"))
@@ -250,16 +258,15 @@ class _Header(NamedTuple):
     rows: int
     gone: int
     layout: _Layout
-    spread: float
 
 
 def _header(view: memoryview) -> tuple[_Header, int]:
     """The header, and where the parts begin; raises :class:`DamagedSegment`."""
     header, data = _part(view, 0, _HEADER.size, "header")
-    magic, dimensions, rows, gone, names, gone_names, facts, spread = _HEADER.unpack(header)
+    magic, dimensions, rows, gone, names, gone_names, facts = _HEADER.unpack(header)
     if magic != _MAGIC:
         raise DamagedSegment("The segment's header is not one of this version.")
-    return _Header(dimensions, rows, gone, _Layout.of(dimensions, rows, gone, names, gone_names, facts), spread), data
+    return _Header(dimensions, rows, gone, _Layout.of(dimensions, rows, gone, names, gone_names, facts)), data
 
 
 @dataclass(frozen=True)
@@ -454,41 +461,55 @@ class _Source:
         for first in range(0, len(self.names), _BLOCK):
             yield range(first, min(first + _BLOCK, len(self.names)))
 
-    def mean(self) -> Floats:
-        """The mean of the vectors, or of as many of them as tell it."""
+    def sample(self) -> Iterator[Floats]:
+        """All vectors, or as many as tell what they have in common."""
         step = -(-len(self.names) // _SAMPLE)
-        if not step:
-            return np.zeros(self.dimensions, np.float32)
-        sample = range(0, len(self.names), step)
-        total = np.zeros(self.dimensions, np.float64)
-        for first in range(0, len(sample), _BLOCK):
-            total += floats(self.vectors(sample[first : first + _BLOCK])).sum(axis=0, dtype=np.float64)
-        return (total / len(sample)).astype(np.float32)
+        rows = range(0, len(self.names), step or 1)
+        for first in range(0, len(rows), _BLOCK):
+            yield floats(self.vectors(rows[first : first + _BLOCK]))
 
 
 @dataclass(frozen=True)
 class _Estimates:
     """What is computed from the vectors of a segment before they are written."""
 
-    bits: Words
+    centre: Floats
+    spreads: Floats
+    signs: Words
+    rests: Words
     scales: Floats
-    spread: float
 
 
-def _estimates(source: _Source, centre: Floats) -> _Estimates:
-    bits = np.empty((words(source.dimensions), len(source.names)), np.uint64)
-    scales = np.empty(len(source.names), np.float32)
-    squares = magnitudes = 0.0
+def _estimates(source: _Source, centre: Floats | None) -> _Estimates:
+    dimensions, count = source.dimensions, len(source.names)
+    if centre is None:
+        centre = _mean(source.sample(), dimensions)
+    spreads = _mean((np.abs(vectors - centre) for vectors in source.sample()), dimensions)
+    made = _Estimates(
+        centre,
+        spreads,
+        np.empty((words(dimensions), count), np.uint64),
+        np.empty((count, words(dimensions)), np.uint64),
+        np.empty(count, np.float32),
+    )
     for rows in source.blocks():
+        here = slice(rows.start, rows.stop)
         vectors = floats(source.vectors(rows))
         lengths = np.sqrt(np.vecdot(vectors, vectors))
         # A vector without length is like none.
-        scales[rows.start : rows.stop] = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        made.scales[here] = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
         vectors -= centre
-        bits[:, rows.start : rows.stop] = signs(vectors)
-        magnitudes += float(np.abs(vectors).sum(dtype=np.float64))
-        squares += float(np.square(vectors, out=vectors).sum(dtype=np.float64))
-    return _Estimates(bits, scales, squares / magnitudes if magnitudes else 0.0)
+        made.signs[:, here] = signs(vectors)
+        made.rests[here] = rests(vectors, spreads)
+    return made
+
+
+def _mean(blocks: Iterator[Floats], dimensions: int) -> Floats:
+    total, count = np.zeros(dimensions, np.float64), 0
+    for block in blocks:
+        total += block.sum(axis=0, dtype=np.float64)
+        count += len(block)
+    return (total / max(count, 1)).astype(np.float32)
 
 
 def _written(source: _Source, centre: Floats | None) -> Iterator[bytes]:
@@ -497,20 +518,19 @@ def _written(source: _Source, centre: Floats | None) -> Iterator[bytes]:
         raise ValueError(f"Vectors of {source.dimensions:,} numbers are not supported, only up to {MAX_DIMENSIONS:,}.")
     if sum(map(len, source.names)) + sum(map(len, source.gone_names)) > _MOST_NAMES:
         raise ValueError("The names are too long for one segment: make several.")
-    centre = source.mean() if centre is None else np.asarray(centre, np.float32)
-    if centre.shape != (source.dimensions,):
+    if centre is not None and centre.shape != (source.dimensions,):
         raise ValueError(f"The centre has {centre.size:,} numbers instead of {source.dimensions:,}.")
-    return _parts(source, centre, _estimates(source, centre))
+    return _parts(source, _estimates(source, centre))
 
 
-def _parts(source: _Source, centre: Floats, estimates: _Estimates) -> Iterator[bytes]:
+def _parts(source: _Source, estimates: _Estimates) -> Iterator[bytes]:
     names, gone_names = list(accumulate(map(len, source.names))), list(accumulate(map(len, source.gone_names)))
     facts = list(accumulate(source.fact_sizes))
     sizes = [ends[-1] if ends else 0 for ends in (names, gone_names, facts)]
     rows, gone = len(source.names), len(source.gone_names)
-    header = _HEADER.pack(_MAGIC, source.dimensions, rows, gone, *sizes, estimates.spread)
-    yield from _sealed([header])
-    yield from _sealed([_bytes(centre, "<f4")])
+    yield from _sealed([_HEADER.pack(_MAGIC, source.dimensions, rows, gone, *sizes)])
+    yield from _sealed([_bytes(estimates.centre, "<f4")])
+    yield from _sealed([_bytes(estimates.spreads, "<f4")])
     yield from _sealed([_bytes(source.seqs, "<u8")])
     yield from _sealed([_bytes(_hashes(source.names), "<u8")])
     yield from _sealed([_bytes(source.times, "<i8")])
@@ -521,7 +541,8 @@ def _parts(source: _Source, centre: Floats, estimates: _Estimates) -> Iterator[b
     yield from _sealed([_bytes(_hashes(source.gone_names), "<u8")])
     yield from _sealed([_bytes(np.array(gone_names), "<u4")])
     yield from _sealed([b"".join(source.gone_names)])
-    yield from _sealed(_bytes(row, "<u8") for row in estimates.bits)
+    yield from _sealed(_bytes(row, "<u8") for row in estimates.signs)
+    yield from _sealed(_bytes(estimates.rests[rows.start : rows.stop], "<u8") for rows in source.blocks())
     yield from _sealed([_bytes(np.array(facts), "<u8")])
     yield from _sealed(b"".join(map(source.facts, rows)) for rows in source.blocks())
     yield from _sealed(_bytes(source.vectors(rows), "<u2") for rows in source.blocks())

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.search import index as index_module
+from shared.search import ranking
 from shared.search.entries import Entry
-from shared.search.index import Hit, Index
+from shared.search.index import Index
+from shared.search.ranking import Hit
 from shared.search.segment import Segment, merge, name_hash
 from tests.search.images import NAMES, START, cosine, entry, gone, newest, segment, vector
 
@@ -85,14 +87,16 @@ def assert_same(found: list[Hit], expected: list[Hit]) -> None:
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows take the way of many as well: with candidates, in several tasks, and a tail that is often folded."""
     if request.param == "estimates":
+        monkeypatch.setattr(index_module, "_TAIL", 20)
         for name, number in {
             "EXACT_ROWS": 3,
             "_DEPTH": 4,
             "_TASK_ROWS": 16,
-            "_TASK_CANDIDATES": 5,
-            "_TAIL": 20,
+            "_TASK_SHORTLIST": 5,
+            "_TASK_COSINES": 3,
+            "_BLOCK": 2,
         }.items():
-            monkeypatch.setattr(index_module, name, number)
+            monkeypatch.setattr(ranking, name, number)
 
 
 @pytest.mark.usefixtures("_either_way")
@@ -149,8 +153,8 @@ def test_the_pages_have_each_image_once_even_if_the_candidates_lack_some(
     entries = [entry(f"{number:03}", 1, vector(rng, DIMENSIONS)) for number in range(200)]
     query = vector(rng, DIMENSIONS)
     exact = Index([segment(entries, DIMENSIONS)], dimensions=DIMENSIONS).search(query, top=1000)
-    for name, number in {"EXACT_ROWS": 10, "_CANDIDATES": 30, "_DEPTH": 20}.items():
-        monkeypatch.setattr(index_module, name, number)
+    for name, number in {"EXACT_ROWS": 10, "_SHORTLIST": 50, "_CANDIDATES": 30, "_DEPTH": 20}.items():
+        monkeypatch.setattr(ranking, name, number)
     index = Index([segment(entries[:150], DIMENSIONS), segment(entries[150:], DIMENSIONS)], dimensions=DIMENSIONS)
     found = pages(index, query, top)
     assert sorted(found) == sorted(exact)
@@ -332,8 +336,8 @@ def test_one_core_searches_like_many(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(5)
     entries = [entry(f"{number:05}", 1, [rng.gauss(0, 1) for _ in range(64)]) for number in range(300)]
     index = Index([segment(entries, 64)], dimensions=64)
-    monkeypatch.setattr(index_module, "EXACT_ROWS", 10)
-    monkeypatch.setattr(index_module, "_CANDIDATES", 100)
+    for name, number in {"EXACT_ROWS": 10, "_SHORTLIST": 100, "_CANDIDATES": 20, "_TASK_ROWS": 64}.items():
+        monkeypatch.setattr(ranking, name, number)
     query = vector(rng, 64)
     several = index.search(query, top=10)
     monkeypatch.setattr("shared.search.scan.cores", lambda: 1)
@@ -344,8 +348,8 @@ def test_it_says_how_much_memory_it_holds() -> None:
     rng = np.random.default_rng(6)
     entries = [entry(str(number), 1, rng.standard_normal(1024).tolist()) for number in range(100)]
     index = Index([segment(entries, 1024)], dimensions=1024)
-    per_row = 1024 / 8 + 8 + 8 + 8 + 4 + 4 + 8 + 4 + 1
-    assert index.resident_bytes == 100 * per_row + 4 * 1024
+    per_row = 2 * 1024 / 8 + 8 + 8 + 8 + 4 + 4 + 8 + 4 + 1
+    assert index.resident_bytes == 100 * per_row + 2 * 4 * 1024
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["", *NAMES]))

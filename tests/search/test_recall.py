@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.audit.index.recall import recall
-from shared.search import index as index_module
+from shared.search import ranking
 from shared.search import reader as reader_module
 from shared.search.entries import Entry
 from shared.search.index import Index
@@ -25,8 +25,8 @@ NAMES = [f"{number:02}" for number in range(40)]
 @pytest.fixture
 def estimated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches of more than ten images compute exact cosines of so many of them."""
-    monkeypatch.setattr(index_module, "EXACT_ROWS", 10)
-    monkeypatch.setattr(index_module, "_CANDIDATES", request.param)
+    monkeypatch.setattr(ranking, "EXACT_ROWS", 10)
+    monkeypatch.setattr(ranking, "_CANDIDATES", request.param)
 
 
 def numbers(rng: random.Random) -> list[float]:
@@ -57,7 +57,7 @@ def test_recall_is_the_share_of_the_nearest_images_that_searches_find() -> None:
     index.add([*entries[230:], gone("gone", 1)])
     measured = recall(index)
     assert measured == pytest.approx(plainly(entries, index, 100))
-    everything = index_module.candidates_of(len(entries))
+    everything = ranking.candidates_of(len(entries))
     assert everything is not None
     assert (measured == 1) == (everything >= len(entries))
 
@@ -78,7 +78,7 @@ def test_an_audit_reports_it_and_warns_of_a_low_one(cloud: Cloud, level: int, ca
     cloud.compaction().run()
     index = audit(cloud).index
     assert index is not None
-    assert index.candidates == index_module._CANDIDATES
+    assert index.candidates == ranking._CANDIDATES
     assert index.recall is not None
     assert (index.recall < 0.99) == (level == logging.WARNING)
     logged_at, logged = line(caplog)

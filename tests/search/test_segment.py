@@ -54,15 +54,21 @@ def test_the_order_of_the_entries_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("dimensions", [1, 7, 8, 63, 64, 65, 100, 1024])
-def test_vectors_of_any_length_have_a_bit_for_each_number_and_no_more(dimensions: int) -> None:
+def test_vectors_of_any_length_have_two_bits_for_each_number_and_no_more(dimensions: int) -> None:
     rng = random.Random(dimensions)
     some = [entry(str(number), 1, [rng.gauss(0, 1) for _ in range(dimensions)]) for number in range(9)]
     one = Segment.open(
         b"".join(build(some, dimensions=dimensions, centre=np.zeros(dimensions, np.float32))), dimensions=dimensions
     )
-    bits = np.unpackbits(np.ascontiguousarray(one.bits.T).view(np.uint8), axis=1, bitorder="little")
-    assert np.array_equal(bits[:, :dimensions], one.vectors.view(np.float16) > 0)
-    assert not bits[:, dimensions:].any()
+    numbers = one.vectors.view(np.float16).astype(np.float32)
+    usual = 1.248 * np.abs(numbers).mean(axis=0)
+    for bits, expected in (
+        (np.ascontiguousarray(one.signs.T), numbers > 0),
+        (one.rests, numbers > np.where(numbers > 0, usual, -usual)),
+    ):
+        unpacked = np.unpackbits(bits.view(np.uint8), axis=1, bitorder="little")
+        assert np.array_equal(unpacked[:, :dimensions], expected)
+        assert not unpacked[:, dimensions:].any()
 
 
 def test_the_centre_is_the_mean_or_what_was_given() -> None:
@@ -71,7 +77,8 @@ def test_the_centre_is_the_mean_or_what_was_given() -> None:
     given = np.array([0.25, 1], np.float32)
     one = Segment.open(b"".join(build(some, dimensions=2, centre=given)), dimensions=2)
     assert one.centre.tolist() == [0.25, 1]
-    assert [one.bits[0, row] for row in (0, 1)] == [1, 0]
+    assert [one.signs[0, row] for row in (0, 1)] == [1, 0]
+    assert one.spreads.tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_it_may_be_empty_or_only_of_what_is_gone() -> None:
@@ -112,7 +119,8 @@ def test_a_segment_in_a_file_keeps_in_memory_what_every_search_needs(tmp_path: P
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     one = Segment.open(mapped, dimensions=DIMENSIONS)
     assert content(one) == stated(some)
-    assert all(array.base is None for array in (one.seqs, one.hashes, one.times, one.scales, one.centre))
+    assert all(array.base is None for array in (one.seqs, one.hashes, one.times, one.scales, one.centre, one.spreads))
+    assert not any(np.shares_memory(np.frombuffer(mapped, np.uint8), array) for array in (one.signs, one.rests))
     assert one.vectors.base is not None
 
 

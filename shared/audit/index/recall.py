@@ -41,7 +41,7 @@ def measure_recall(report: IndexReport, reader: Reader) -> None:
 
     Reads the index as a search does, and all its vectors once. What cannot be read or held stays without a recall.
     """
-    from shared.search.index import candidates_of
+    from shared.search.ranking import candidates_of
 
     report.candidates = candidates_of(report.images)
     if report.candidates is None:

@@ -1,7 +1,7 @@
 """One stack with pictures in it and one browser for all of these tests; each has a page of its own."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
