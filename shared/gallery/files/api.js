@@ -1,6 +1,7 @@
 // The routes of the app. The key goes into a header, and stays in this tab's sessionStorage.
 
 const BASE = new URL(".", document.baseURI.split("#")[0]);
+const KEY = "function-key";
 // What a path may do to such names on its way, a query string does not.
 const RISKY = /[\\%+]|\/\/|^\/|[./]$/;
 
@@ -12,9 +13,9 @@ export class ApiError extends Error {
   }
 }
 
-export const hasKey = () => sessionStorage.getItem("key") !== null;
-export const forgetKey = () => sessionStorage.removeItem("key");
-export const keepKey = (key) => sessionStorage.setItem("key", key.trim());
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+export const forgetKey = () => sessionStorage.removeItem(KEY);
+export const keepKey = (key) => sessionStorage.setItem(KEY, key.trim());
 
 /** Ask a route; the answer is its JSON. */
 export async function ask(route, options) {
@@ -37,7 +38,7 @@ async function request(route, { parameters = {}, signal, ...options } = {}) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
   const headers = new Headers(options.headers);
-  if (hasKey()) headers.set("x-functions-key", sessionStorage.getItem("key"));
+  if (hasKey()) headers.set("x-functions-key", sessionStorage.getItem(KEY));
   let answer;
   try {
     answer = await fetch(url, { ...options, headers, signal });

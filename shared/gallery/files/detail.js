@@ -30,6 +30,8 @@ export function listen({ more, folder, step, closed, link }) {
   });
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("close", () => {
+    // The event comes later, when another picture may be open already.
+    if (dialog.open) return;
     abort.abort();
     closed(shown);
   });

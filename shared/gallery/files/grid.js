@@ -191,10 +191,8 @@ export class Grid {
   }
 
   #focused(target) {
-    const at = Number(target.closest("li").dataset.at);
-    const before = this.#tiles.get(this.#current);
-    if (before) before.firstChild.tabIndex = -1;
-    this.#current = at;
+    this.#current = Number(target.closest("li").dataset.at);
+    this.#tiles.forEach((tile) => (tile.firstChild.tabIndex = -1));
     target.tabIndex = 0;
   }
 
