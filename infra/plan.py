@@ -65,7 +65,7 @@ QUERY_TOKENS = 10
 IMAGES_AN_APPEND = 7
 # What shared/search/reader.py lets an instance hold: this share of its memory, and files in its temp directory. Those
 # leave so many bytes free, and this share of them is in memory as well.
-MEMORY_SHARE, RESIDENT_SHARE, LEFT_FREE = 0.5, 0.1, 64 * 2**20
+MEMORY_SHARE, RESIDENT_SHARE, LEFT_FREE = 0.5, 0.12, 64 * 2**20
 # "Storage (temporary)" of Flex Consumption in Microsoft's service limits of Azure Functions (February 2025).
 TEMP_BYTES = 800_000_000
 

@@ -259,9 +259,9 @@ def _split(pieces: list[_Piece], positions: Rows) -> Iterator[tuple[_Piece, int,
 
 
 def _shares(count: int, size: int) -> Iterator[slice]:
-    """Equal shares of at most ``size``, as many for each core."""
+    """Equal shares of at most ``size``, as many for each core; none is empty."""
     shares = -(-count // size)
-    shares += -shares % cores()
+    shares = min(count, shares + -shares % cores())
     for number in range(shares):
         yield slice(number * count // shares, (number + 1) * count // shares)
 

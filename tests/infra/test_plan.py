@@ -24,6 +24,7 @@ from shared.search.segment import build
 from shared.uploads.records import entry_of
 from tests.conftest import Clock, Cloud
 from tests.drawing import picture
+from tests.functions import start_anew
 from tests.infra.deployments import INFRA, ROOT
 from tests.search.records import record, write
 
@@ -162,6 +163,7 @@ def test_the_storage_operations_of_a_search_are_those_that_the_code_makes(
     cloud.sync().upload("a.png")
     clock = Clock()
     monkeypatch.setattr(reader, "time", clock)
+    start_anew()
     function: Any = function_app.search
     # The first search reads what describes the space.
     for text in ("a blue bicycle", "a red bicycle"):
@@ -169,6 +171,7 @@ def test_the_storage_operations_of_a_search_are_those_that_the_code_makes(
         clock.pass_(3)
         body = json.dumps({"text": text}).encode()
         assert function(func.HttpRequest("POST", "/", body=body, params={}, headers={})).status_code == 200
+    start_anew()
     assert (made["reads"], made["writes"]) == (plan.SEARCH_READS, plan.SEARCH_WRITES)
 
 
