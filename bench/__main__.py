@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import audit, body, cold_start, command, indexing, latency, pictures, proxy, search, texts, uploads
+from bench import audit, body, cold_start, command, gallery, indexing, latency, pictures, proxy, search, texts, uploads
 from local.azurite import REPO_ROOT
 
 FIGURES = [
@@ -16,6 +16,7 @@ FIGURES = [
     *latency.FIGURES,
     *search.FIGURES,
     *indexing.FIGURES,
+    *gallery.FIGURES,
 ]
 
 if __name__ == "__main__":

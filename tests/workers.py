@@ -7,11 +7,19 @@ from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 # Whose tests share a stack. Elsewhere those of a file stay together.
-TOGETHER = ("reliability", "clients", "local/test_host")
+TOGETHER = ("reliability", "clients", "gallery/browser", "local/test_host")
 # Whose tests share nothing that takes long to make. They come last, one by one, so that all processes end together.
 APART = ("pictures",)
 # What takes longest, much of it waiting, in which the other processes get on.
-FIRST = ("reliability", "clients", "triggers/test_openapi", "local/test_stack", "test_end_to_end", "infra")
+FIRST = (
+    "reliability",
+    "clients",
+    "gallery/browser",
+    "triggers/test_openapi",
+    "local/test_stack",
+    "test_end_to_end",
+    "infra",
+)
 
 
 def processes(arguments: Sequence[str]) -> int:

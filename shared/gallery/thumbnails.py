@@ -47,8 +47,8 @@ class Thumbnails:
         self._max_bytes = settings.image_max_bytes
         self._max_pixels = settings.image_max_pixels
 
-    def make(self, name: str, request: ThumbnailRequest, is_known: Callable[[str], bool]) -> Thumbnail:
-        """The thumbnail of an image; ``is_known`` says of an ETag whether the caller has that version.
+    def make(self, name: str, request: ThumbnailRequest, is_known: Callable[[str], bool] | None) -> Thumbnail:
+        """The thumbnail of an image; ``is_known`` says of an ETag whether the caller has that version, if it has any.
 
         Raises :class:`~shared.errors.QueryError` if there is no such image (404) or it cannot be shown (422),
         :class:`~shared.errors.Busy`, and ``StorageError``.
@@ -56,19 +56,22 @@ class Thumbnails:
         check_name(name)
         return until_won(lambda: self._make(name, request.size, is_known))
 
-    def _make(self, name: str, size: int, is_known: Callable[[str], bool]) -> Thumbnail:
-        image = self._find(name)
-        etag = f"{image.etag}-{size}-{_VERSION}"
-        if is_known(etag):
-            return Thumbnail(etag, None)
+    def _make(self, name: str, size: int, is_known: Callable[[str], bool] | None) -> Thumbnail:
+        image = self._find(name, with_content=is_known is None)
         try:
+            etag = f"{image.etag}-{size}-{_VERSION}"
+            if is_known is not None and is_known(etag):
+                return Thumbnail(etag, None)
             return Thumbnail(etag, self._draw(image, size))
         except PictureError as error:
             raise QueryError(error.code, str(error), status=422, target="name") from error
+        finally:
+            image.forget()
 
-    def _find(self, name: str) -> Image:
+    def _find(self, name: str, *, with_content: bool) -> Image:
         try:
-            image = self._images.find(name, effort=BRIEF) if self._is_image(name) else None
+            is_image = self._is_image(name)
+            image = self._images.find(name, with_content=with_content, effort=BRIEF) if is_image else None
         except StorageError as error:
             # A name that no blob can have.
             if error.status != HTTPStatus.BAD_REQUEST:

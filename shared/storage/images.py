@@ -89,7 +89,7 @@ class Images:
 
         With ``with_content`` its bytes come in the same request, unless they are large, encoded, or too much for what
         the process holds already: then :meth:`download` fetches them. Call ``forget`` when the image is done with.
-        Without it, ``effort`` says how hard to try.
+        ``effort`` says how hard to try.
         """
         url = self.url_of(name)
         if not with_content:
@@ -115,7 +115,7 @@ class Images:
             release()
 
         try:
-            opened = self._rest.open(url, wants)
+            opened = self._rest.open(url, wants, effort=effort)
         except BaseException:
             release()
             raise

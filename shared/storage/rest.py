@@ -167,7 +167,7 @@ class Rest:
         return None if answer is None else answer.data
 
     def open(
-        self, url: str, wants: Callable[[Mapping[str, str]], bool]
+        self, url: str, wants: Callable[[Mapping[str, str]], bool], *, effort: Effort = FULL
     ) -> tuple[Mapping[str, str], bytes | None] | None:
         """A blob's headers, with its bytes if those headers say so (``wants``); ``None`` if there is no blob.
 
@@ -175,7 +175,7 @@ class Rest:
         """
         try:
             with _as_storage_errors("GET", url):
-                answer = self._request("GET", url, "", {}, None, FULL, preload=False)
+                answer = self._request("GET", url, "", {}, None, effort, preload=False)
                 try:
                     if answer.status >= HTTPStatus.BAD_REQUEST:
                         # Whatever breaks in the rest of it is not the error to report.

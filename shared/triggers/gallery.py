@@ -39,7 +39,8 @@ def thumbnail(request: func.HttpRequest, thumbnails: Thumbnails) -> func.HttpRes
     """A small JPEG of an image."""
 
     def answer() -> func.HttpResponse:
-        made = thumbnails.make(_name(request), _fields(request, ThumbnailRequest), _knows(request))
+        is_known = _knows(request) if "if-none-match" in request.headers else None
+        made = thumbnails.make(_name(request), _fields(request, ThumbnailRequest), is_known)
         headers = {**_PRIVATE, "etag": f'"{made.etag}"', "x-content-type-options": "nosniff"}
         if made.jpeg is None:
             return func.HttpResponse(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

@@ -122,5 +122,5 @@ def test_a_process_that_holds_too_many_pictures_asks_for_patience(
     images._budget = MemoryBudget(100)
     cloud.upload("a.png", picture())
     with images._budget.reserve(100), pytest.raises(Busy) as raised:
-        Thumbnails(cloud.settings, images).make("a.png", ThumbnailRequest(), lambda etag: False)
+        Thumbnails(cloud.settings, images).make("a.png", ThumbnailRequest(), None)
     assert raised.value.retry_after > 0

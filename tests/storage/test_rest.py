@@ -317,8 +317,8 @@ def test_the_room_of_bytes_that_did_not_arrive_is_given_back(cloud: Cloud, monke
     reader = cloud.image_reader()
     opens = Rest.open
 
-    def broken(self: Rest, *arguments: Any) -> Any:
-        headers, _ = opens(self, *arguments) or ({}, b"")
+    def broken(self: Rest, *arguments: Any, **more: Any) -> Any:
+        headers, _ = opens(self, *arguments, **more) or ({}, b"")
         return headers, None
 
     monkeypatch.setattr(Rest, "open", broken)
