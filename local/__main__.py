@@ -42,10 +42,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description="The whole app on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="run the stack until Ctrl-C")
-    serving.add_argument("--file", type=Path, default=STACK_FILE, help="the file that describes the running stack")
     demo = commands.add_parser("demo", help="run the demo")
     demo.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
     uploading = commands.add_parser("upload", help="upload pictures to the stack that `serve` runs")
+    for command in (serving, demo, uploading):
+        command.add_argument("--file", type=Path, default=STACK_FILE, help="the file that describes the running stack")
     for command in (demo, uploading):
         command.add_argument("folder", nargs="?", type=Path, help="a folder of your own pictures")
     for command in (serving, demo):
@@ -63,12 +64,12 @@ def main() -> int:
             from local.demo import main as run_demo  # the other commands do not need its imports
 
             signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
-            keep = partial(stay, STACK_FILE) if options.keep else None
+            keep = partial(stay, options.file) if options.keep else None
             return run_demo(options.folder, options.model, options.query_model, real, keep)
         case "upload":
             from local.upload import main as upload
 
-            return upload(STACK_FILE, options.folder)
+            return upload(options.file, options.folder)
         case _:
             print(json.dumps(CORE_TOOLS_SETTINGS, indent=2))
             return 0

@@ -1,14 +1,18 @@
 """`make demo` with a folder of one's own: what it prints where no terminal limits it."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
 from local.azurite import REPO_ROOT
+from tests.conftest import PATIENCE
 
 LONG = "holiday in the mountains with everybody from the old school " * 3
 DEEP = "/".join([f"{LONG}, folder {number}" for number in range(3)])
@@ -36,11 +40,23 @@ def demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder, file = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("stack") / "stack.json"
     write(folder)
-    done = demo(folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
+    command = [sys.executable, "-m", "local", "demo", "--keep", "--file", str(file), str(folder)]
+    with subprocess.Popen(command, cwd=REPO_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        output = list(iter(process.stdout.readline, "Press Ctrl-C to stop.\n"))
+        kept = json.loads(file.read_text())
+        page = httpx.get(f"{kept['functions_url']}/api/gallery", timeout=PATIENCE).raise_for_status()
+        assert "Gallery" in page.text
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors, file.exists()) == (0, "", False)
+    return [line.rstrip("\n") for line in output]
+
+
+def test_it_stays_up_if_it_is_asked_to_and_says_where_its_pictures_can_be_seen(lines: list[str]) -> None:
+    assert any("/api/gallery#key=" in line for line in lines)
 
 
 def test_every_picture_has_a_row_with_its_whole_name(lines: list[str]) -> None:

@@ -35,6 +35,16 @@ def test_a_route_parameter_query_body_and_headers_arrive_and_the_answer_comes_ba
     assert answer.json() == {"thing": "a ü", "query": {"q": "1 2"}, "bytes": list(range(256))}
 
 
+@pytest.mark.parametrize(
+    ("path", "rest"),
+    [("/a/b c/%23%25", "a/b c/#%"), ("/a%2Fb", "a%2Fb"), ("/%C3%A9//x", "\u00e9//x"), ("/", ""), ("", "")],
+)
+def test_a_parameter_for_the_rest_of_a_path_has_all_of_it_unescaped_but_for_slashes(
+    host: Host, path: str, rest: str
+) -> None:
+    assert host.http.get(f"/api/rest{path}").json() == rest
+
+
 @pytest.mark.parametrize("path", ["/", "/hello", "/api", "/api/nothing", "/api/things/a", "/admin/host/nothing"])
 def test_an_unknown_path_is_an_empty_404(host: Host, path: str) -> None:
     answer = host.http.post(path)

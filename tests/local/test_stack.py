@@ -206,7 +206,7 @@ def test_ctrl_c_stops_everything_quietly(serving: Serving) -> None:
     serving.process.send_signal(signal.SIGINT)
     output, errors = serving.process.communicate(timeout=PATIENCE)
     assert serving.process.returncode == 0
-    assert described["functions_url"] in output
+    assert f"{described['functions_url']}/api/gallery#key={described['functions_key']}\n" in output
     assert not errors
     assert not serving.file.exists()
     assert not Path(described["ca_file"]).exists()

@@ -53,6 +53,11 @@ def any_verb(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(req.method)
 
 
+@app.route("rest/{*path}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def rest(req: func.HttpRequest) -> func.HttpResponse:
+    return answer(req.route_params["path"])
+
+
 @app.route("things/{thing}/of", methods=["POST"])
 def things(req: func.HttpRequest) -> func.HttpResponse:
     given = {"thing": req.route_params["thing"], "query": dict(req.params), "bytes": list(req.get_body())}
