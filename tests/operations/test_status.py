@@ -33,6 +33,7 @@ def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
         "version": __version__,
         "model": "Cohere-embed-v3-english",
         "space": "Cohere-embed-v3-english",
+        "images_url": cloud.images.url,
         "index": {"segments": 0, "rows": 0, "log_bytes": 0, "room_for_images": None},
         "failures": {"total": 0, "by_code": {}, "complete": True},
         "dead_letters": {"requeued": 0, "unreadable": 0, "waiting": 0},
