@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve upload screenshot test bench proof soak fuzz lint format plan snapshots requirements clean
+.PHONY: demo serve upload screenshot test bench proof soak fuzz lint format plan openapi snapshots requirements clean
 
 # A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
 MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(QUERY_MODEL),--query-model "$(QUERY_MODEL)") \
@@ -61,6 +61,10 @@ format: .venv/ready
 plan: .venv/ready
 	@$(PY) -m infra.plan $(foreach option,IMAGES MODEL_NAME CAPACITY TPM RPM TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY SEARCHES,\
 	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
+
+# The routes in OpenAPI, for those who generate clients: after a change of a route or a version.
+openapi: .venv/ready
+	@$(PY) -m shared.triggers.openapi >.local/openapi.json && mv .local/openapi.json docs/openapi.json
 
 # What Bicep says of each deployment in infra/snapshots, after a change of a template or query. Needs `bicep` on PATH.
 snapshots: .venv/ready
