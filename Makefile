@@ -28,8 +28,9 @@ upload: .venv/ready
 screenshot: .venv/ready .venv/browser/ready
 	@$(PY) -m local.screenshot docs/gallery.png
 
-test: .venv/ready .venv/browser/ready
-	@$(PY) -m pytest $(ARGS)
+# All of them, or those that ARGS names: what they cover of the code says nothing then.
+test: .venv/ready .venv/browser/ready .venv/clients/ready
+	@$(PY) -m pytest $(if $(ARGS),--no-cov $(ARGS))
 
 # How fast and how lean: make bench, or make bench ONLY="prepare cold" for the figures whose names begin so
 bench: .venv/ready
@@ -77,7 +78,8 @@ requirements: .venv/ready
 	@$(COMPILE) --upgrade --output-file requirements.txt requirements.in
 	@$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 	@$(COMPILE) --upgrade --output-file requirements-lint.txt requirements-lint.in
-	@sed -i.bak '1i # Made by `make requirements`.' requirements*.txt && rm requirements*.bak
+	@$(COMPILE) --upgrade --output-file requirements-clients.txt requirements-clients.in
+	@for file in requirements*.txt; do { echo '# Made by `make requirements`.'; cat "$$file"; } >.local/pinned && cp .local/pinned "$$file"; done
 
 # Not local.settings.json: it may hold somebody's key.
 clean:
@@ -90,6 +92,13 @@ clean:
 
 .venv/browser/ready: .venv/ready
 	@local/browser.sh
+	@touch $@
+
+# In its own environment, because these clients pin what they like, and nothing but their tests needs them.
+.venv/clients/ready: requirements-clients.txt .venv/ready
+	@$(PY) -m venv .venv/clients
+	@.venv/clients/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-clients.txt \
+	  >.local/clients.log 2>&1 || (cat .local/clients.log >&2; exit 1)
 	@touch $@
 
 # In its own environment, because checkov pins other versions of packages that the tests use.
