@@ -88,7 +88,9 @@ def _newest_images() -> Json:
             "retry-after",
         ),
     }
-    return with_parameters(operation("newest_images", "List the images that were embedded last", answers), *_parameters(NewestRequest))
+    return with_parameters(
+        operation("newest_images", "List the images that were embedded last", answers), *_parameters(NewestRequest)
+    )
 
 
 def _failures() -> Json:
@@ -98,7 +100,9 @@ def _failures() -> Json:
         502: _UNREADABLE_SPACE,
         503: error("`storage_unavailable`.", "retry-after"),
     }
-    return with_parameters(operation("failures", "List the images that have no embedding, and why", answers), *_parameters(FailuresRequest))
+    return with_parameters(
+        operation("failures", "List the images that have no embedding, and why", answers), *_parameters(FailuresRequest)
+    )
 
 
 def _stored_record() -> Json:
@@ -110,7 +114,12 @@ def _stored_record() -> Json:
         502: _UNREADABLE_SPACE,
         503: error("`storage_unavailable`.", "retry-after"),
     }
-    return with_parameters(operation("stored_record", "Return the record of an image, or say why it has none", answers), *_NAME, *_parameters(RecordRequest), _IF_NONE_MATCH)
+    return with_parameters(
+        operation("stored_record", "Return the record of an image, or say why it has none", answers),
+        *_NAME,
+        *_parameters(RecordRequest),
+        _IF_NONE_MATCH,
+    )
 
 
 def _thumbnail() -> Json:
@@ -125,7 +134,12 @@ def _thumbnail() -> Json:
         ),
         503: error("`busy`: the app has too many pictures in hand; `storage_unavailable`.", "retry-after"),
     }
-    return with_parameters(operation("thumbnail", "Return a small JPEG of an image", answers), *_NAME, *_parameters(ThumbnailRequest), _IF_NONE_MATCH)
+    return with_parameters(
+        operation("thumbnail", "Return a small JPEG of an image", answers),
+        *_NAME,
+        *_parameters(ThumbnailRequest),
+        _IF_NONE_MATCH,
+    )
 
 
 def _gallery_file() -> Json:

@@ -1,6 +1,6 @@
 """Runs the examples of clients that are too large to install for the tests, and writes down what they send.
 
-    python -m tests.clients.record <python> [package …]
+    .venv/bin/python -m tests.clients.record <python> [package …]
 
 `<python>` is one that has the packages.
 """
@@ -69,7 +69,7 @@ class _Recorder(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_GET = do_POST = _pass_on  # noqa: N815
+    do_GET = do_POST = _pass_on  # noqa: N815 - so the library calls them
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
