@@ -1,10 +1,13 @@
 """What README, CONTRIBUTING and the release say can be done works as written, on the machines that they name."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from shared import USER_AGENT, __version__
 
 PAGES = {path.name: path.read_text() for path in [*REPO_ROOT.glob("*.md"), *(REPO_ROOT / "docs").glob("*.md")]}
 MAKEFILE = (REPO_ROOT / "Makefile").read_text()
-LOCKS = sorted(path.name for path in REPO_ROOT.glob("requirements*.txt"))
+DEMO = ("requirements.txt", "requirements-local.txt")
 
 
 def would_do(*arguments: str) -> str:
@@ -114,17 +117,41 @@ def test_the_demo_installs_nothing_that_only_tests_or_fuzzing_need() -> None:
     assert set(re.findall(r"requirements\S*\.txt", setup)) == {"requirements.txt", "requirements-local.txt"}
     [needs] = re.findall(r"^demo: (.+)$", MAKEFILE, re.MULTILINE)
     assert needs == ".venv/ready"
-    for lock in ("requirements.txt", "requirements-local.txt"):
-        packages = set(re.findall(r"^([\w-]+)==", (REPO_ROOT / lock).read_text(), re.MULTILINE))
-        assert packages & {"atheris", "pytest", "mypy", "hypothesis", "playwright", "openai"} == set()
+    for lock in DEMO:
+        assert pins(lock).keys() & {"atheris", "pytest", "mypy", "hypothesis", "playwright", "openai"} == set()
+
+
+def test_what_the_app_and_the_local_stack_import_is_installed_for_the_demo() -> None:
+    sources = [REPO_ROOT / "function_app.py", *(REPO_ROOT / "shared").rglob("*.py")]
+    # It pictures the gallery for the README.
+    sources += [path for path in (REPO_ROOT / "local").rglob("*.py") if path.name != "screenshot.py"]
+    imported = set()
+    for node in (node for source in sources for node in ast.walk(ast.parse(source.read_text()))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported.add(node.module.partition(".")[0])
+    locked = {name.lower().replace("_", "-") for lock in DEMO for name in pins(lock)}
+    distributions = packages_distributions()
+    missing = {
+        name
+        for name in imported - sys.stdlib_module_names - {"shared", "local", "function_app"}
+        if not {one.lower().replace("_", "-") for one in distributions[name]} & locked
+    }
+    assert missing == set()
 
 
 def test_the_locks_agree_on_what_goes_into_the_same_environment() -> None:
-    pins: dict[str, set[str]] = {}
-    for lock in ("requirements.txt", "requirements-local.txt", "requirements-dev.txt", "requirements-fuzz.txt"):
-        for name, version in re.findall(r"^([\w-]+)==(\S+)", (REPO_ROOT / lock).read_text(), re.MULTILINE):
-            pins.setdefault(name, set()).add(version)
-    assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
+    found: dict[str, set[str]] = {}
+    for lock in (*DEMO, "requirements-dev.txt", "requirements-fuzz.txt"):
+        for name, version in pins(lock).items():
+            found.setdefault(name, set()).add(version)
+    assert {name: versions for name, versions in found.items() if len(versions) > 1} == {}
+
+
+def pins(lock: str) -> dict[str, str]:
+    """The version of each package in a lock file."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (REPO_ROOT / lock).read_text(), re.MULTILINE))
 
 
 GNU_ONLY = re.compile(
