@@ -85,6 +85,7 @@ while ($env:UPLOAD_EVENTS -cne 'queue') {
 # A topic that others use, too, has names of theirs.
 $own = "/subscriptions/$env:AZURE_SUBSCRIPTION_ID/resourceGroups/$env:AZURE_RESOURCE_GROUP/"
 $namesBegin = if ($env:DATA_ACCOUNT_ID.StartsWith($own)) { '' } else { "$env:FUNCTION_APP_NAME-" }
+$topicName = Get-Name $env:EVENT_TOPIC_ID
 # Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue its
 # identity needs a role, which takes some minutes to take effect.
 $attempt = 1
@@ -93,7 +94,7 @@ while ($true) {
         --resource-group (Get-Group $env:EVENT_TOPIC_ID) --name "$env:FUNCTION_APP_NAME-events" `
         --template-file (Join-Path $here '../events.bicep') --output none --only-show-errors --parameters `
         functionAppName=$env:FUNCTION_APP_NAME functionAppSubscription=$env:AZURE_SUBSCRIPTION_ID `
-        functionAppGroup=$env:AZURE_RESOURCE_GROUP systemTopicName=$(Get-Name $env:EVENT_TOPIC_ID) dataAccountId=$env:DATA_ACCOUNT_ID `
+        functionAppGroup=$env:AZURE_RESOURCE_GROUP systemTopicName=$topicName dataAccountId=$env:DATA_ACCOUNT_ID `
         imagesContainer=$env:IMAGES_CONTAINER requestsQueue=$env:REQUESTS_QUEUE uploadEvents=$env:UPLOAD_EVENTS `
         namePrefix=$namesBegin mark=$mark 2>&1
     if ($LASTEXITCODE -eq 0) { break }
@@ -138,7 +139,8 @@ $end = (Get-Date).AddSeconds($limit)
 while (-not (Test-Well)) {
     if ((Get-Date) -ge $end) {
         [Console]::Error.WriteLine((Get-Readable ($said -join "`n")))
-        Stop-Here "`nThe app runs, but is not healthy: the answer above says why (status $status). Check again: curl $env:FUNCTION_APP_URL/api/health"
+        [Console]::Error.WriteLine()
+        Stop-Here "The app runs, but is not healthy: the answer above says why (status $status). Check again: curl $env:FUNCTION_APP_URL/api/health"
     }
     Write-Host 'Waiting for the app to be healthy (new roles take up to ten minutes to take effect) ...'
     Start-Sleep -Seconds $pause

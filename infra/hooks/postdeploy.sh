@@ -84,6 +84,7 @@ case $DATA_ACCOUNT_ID in
   "/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/"*) names_begin='' ;;
   *) names_begin="$FUNCTION_APP_NAME-" ;;
 esac
+topic_name=${EVENT_TOPIC_ID##*/}
 # Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue its
 # identity needs a role, which takes some minutes to take effect.
 attempt=1
@@ -91,7 +92,7 @@ while ! az deployment group create --subscription "$(subscription_of "$EVENT_TOP
   --resource-group "$(group_of "$EVENT_TOPIC_ID")" --name "$FUNCTION_APP_NAME-events" \
   --template-file "$here/../events.bicep" --output none --only-show-errors --parameters \
   functionAppName="$FUNCTION_APP_NAME" functionAppSubscription="$AZURE_SUBSCRIPTION_ID" \
-  functionAppGroup="$AZURE_RESOURCE_GROUP" systemTopicName="${EVENT_TOPIC_ID##*/}" dataAccountId="$DATA_ACCOUNT_ID" \
+  functionAppGroup="$AZURE_RESOURCE_GROUP" systemTopicName="$topic_name" dataAccountId="$DATA_ACCOUNT_ID" \
   imagesContainer="$IMAGES_CONTAINER" requestsQueue="$REQUESTS_QUEUE" uploadEvents="$UPLOAD_EVENTS" \
   namePrefix="$names_begin" mark="$mark" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
@@ -126,8 +127,8 @@ end=$(($(date +%s) + limit))
 until app_is_well; do
   if [ "$(date +%s)" -ge "$end" ]; then
     readable >&2
-    fail "
-The app runs, but is not healthy: the answer above says why (status $status). Check again: curl $FUNCTION_APP_URL/api/health"
+    echo >&2
+    fail "The app runs, but is not healthy: the answer above says why (status $status). Check again: curl $FUNCTION_APP_URL/api/health"
   fi
   echo "Waiting for the app to be healthy (new roles take up to ten minutes to take effect) ..."
   sleep "$pause"

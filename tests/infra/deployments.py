@@ -12,7 +12,8 @@ from shared.settings import read_settings
 INFRA = Path(__file__).parents[2] / "infra"
 ROOT = INFRA.parent
 HOOKS = INFRA / "hooks"
-HOOK_NAMES = ["preprovision", "postdeploy"]
+HOOK_NAMES = ["preprovision", "postdeploy", "predown", "postdown"]
+HOOK_SCRIPTS = sorted(path.relative_to(HOOKS).with_suffix("").as_posix() for path in HOOKS.rglob("*.sh"))
 SOURCES = {path: path.read_text() for path in sorted(INFRA.rglob("*.bicep"))}
 APPS = [
     path.stem for path in sorted((INFRA / "snapshots").glob("*.bicepparam")) if "'../main.bicep'" in path.read_text()

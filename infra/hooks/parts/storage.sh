@@ -94,8 +94,9 @@ check_topic() {
     [ -z "${EXISTING_EVENT_TOPIC_ID:-}" ] || set_in_azd EXISTING_EVENT_TOPIC_ID ''
     return 0
   fi
+  topic_subscription=$(subscription_of "$topic") topic_group=$(group_of "$topic")
   [ "$topic_identity" != - ] ||
-    refuse "The account has the system topic ${topic##*/}, and there can be only one. It has no identity, by which it could put events on the queue. Give it one: az eventgrid system-topic update --subscription $(subscription_of "$topic") --resource-group $(group_of "$topic") --name ${topic##*/} --identity systemassigned; then: azd provision."
+    refuse "The account has the system topic ${topic##*/}, and there can be only one. It has no identity, by which it could put events on the queue. Give it one: az eventgrid system-topic update --subscription $topic_subscription --resource-group $topic_group --name ${topic##*/} --identity systemassigned; then: azd provision."
   [ "${EXISTING_EVENT_TOPIC_ID:-}" = "$topic" ] || {
     set_in_azd EXISTING_EVENT_TOPIC_ID "$topic"
     echo "The account has the system topic ${topic##*/}, which the app will use: EXISTING_EVENT_TOPIC_ID is set to it."
