@@ -179,7 +179,7 @@ function Assert-Models {
     # The deployments of a resource that is there already are somebody else's matter.
     if ($existing) { return }
     Read-Catalogue
-    foreach ($each in @($model, $queryModel) -ne '') {
+    foreach ($each in @($model, $queryModel | Where-Object { $_ })) {
         Assert-Offer $each
         Assert-Purchase $each
     }
