@@ -247,7 +247,7 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
     storage.queue(UPLOADS_POISON).create()
     for prefix in {settings.get("QUEUE_PREFIX", "") for settings in options.apps}:
-        for queue in (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison"):
+        for queue in (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison", "embedding-waiting", "embedding-backlog"):
             storage.queue(prefix + queue).create()
     storage.create_container(DEAD_LETTERS)
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))

@@ -243,7 +243,7 @@ def audit_step(cloud: Cloud) -> AuditMessage:
 
 
 def test_a_message_says_whose_it_is(cloud: Cloud) -> None:
-    cloud.request_queue().put("a.png")
+    cloud.request_queue().send(EmbeddingRequest(name="a.png"))
     container = cloud.settings.images_container
     assert queued(cloud) == [{"container": container, "space": MODEL, "name": "a.png"}]
 
@@ -342,7 +342,7 @@ def test_a_message_that_no_app_takes_is_dropped_with_a_record_and_an_error(
 
 
 def test_a_prefix_gives_an_app_queues_of_its_own(cloud: Cloud, second_with_queues: Cloud) -> None:
-    second_with_queues.request_queue().put("a.png")
+    second_with_queues.request_queue().send(EmbeddingRequest(name="a.png"))
     assert [message["name"] for message in queued(second_with_queues)] == ["a.png"]
     assert queued(cloud) == []
     names = set(second_with_queues.queues().lengths())

@@ -32,7 +32,7 @@ def _backlog(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def waiting(cloud: Cloud) -> int:
-    return cloud.queues().waiting()
+    return cloud.queues().pending()
 
 
 def embed_some(cloud: Cloud, count: int) -> None:

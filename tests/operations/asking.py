@@ -19,6 +19,7 @@ def status(cloud: Cloud) -> Any:
             cloud.index_blobs() if cloud.settings.search == "on" else None,
             cloud.queues(),
             cloud.dead_letters(),
+            cloud.quota(),
         ).read()
     )
 

@@ -11,7 +11,6 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 from local.azurite import Azurite
 from shared.errors import StorageError
 from shared.operations.dead_letters import DeadLetterCounts
-from shared.operations.watch import Watch
 from shared.storage.blobs import JsonBlobs
 from tests.conftest import Cloud
 from tests.queue_messages import queued_names
@@ -155,7 +154,7 @@ def test_the_watch_requeues_dead_letters_and_logs_how_many(
     leave(container, "1", [event("a.png", cloud.settings.images_container)])
     leave(container, "2", b"<html>")
     found = cloud.dead_letters(container.container_name)
-    report = Watch(cloud.checks(), cloud.queues(), found, cloud.compaction())()
+    report = cloud.watch(dead_letters=found)()
     assert report.dead_letters == {"requeued": 1, "unreadable": 1}
     assert queued_names(cloud) == ["a.png"]
     assert json.loads(caplog.records[-1].getMessage())["dead_letters"] == {"requeued": 1, "unreadable": 1}
@@ -168,6 +167,6 @@ def test_dead_letters_that_the_app_may_not_read_are_a_problem_with_a_role_to_giv
         raise StorageError("403 AuthorizationPermissionMismatch", status=403)
 
     monkeypatch.setattr(JsonBlobs, "pages", refuse)
-    report = Watch(cloud.checks(), cloud.queues(), cloud.dead_letters(container.container_name), cloud.compaction())()
+    report = cloud.watch(dead_letters=cloud.dead_letters(container.container_name))()
     assert (report.outcome, report.problems) == ("misconfigured", ["dead_letters_out_of_reach"])
     assert "Storage Blob Data Contributor" in (report.message or "")

@@ -50,7 +50,7 @@ def test_the_status_has_queue_lengths_failures_and_the_last_audit(cloud: Cloud) 
     cloud.upload("empty.png", b"")
     cloud.sync().upload("empty.png")
     report = audit(cloud)
-    cloud.request_queue().put("b.png")
+    cloud.request_queue().send(EmbeddingRequest(name="b.png"))
     cloud.request_queue().put_later(EmbeddingRequest(name="c.png"), 60)
     state = status(cloud)
     assert state["queues"]["embedding-requests"] == 2
