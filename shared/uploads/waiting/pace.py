@@ -1,12 +1,13 @@
 """How fast what waits may call the model: arithmetic alone, shared by the threads of one dispatcher.
 
 Calls are spread evenly, since a quota is enforced in windows that nobody names. How many a second it takes, the service
-says along with its answers, or it is counted: as many as it answered between two refusals. After a while more are
-tried, ever later if the same number is found again.
+says along with its answers, or it is found out: as many as there were before it refused one, over that time and the
+wait. After a while more are tried, ever later if the same number is found again.
 """
 
 import threading
 import time
+from bisect import bisect_right
 
 from shared.model.wire_format import Stated
 
@@ -14,14 +15,22 @@ from shared.model.wire_format import Stated
 _FIRST_RATE = 4.0
 # Seconds after which twice what was found is tried: at first, and at most.
 _FIRST_PATIENCE, _MOST_PATIENCE = 20.0, 1200.0
+_WINDOWS = 8
+# More is tried once so many calls went well.
+_ENOUGH_CALLS = 3
 # Found again: within this share of what was found before.
 _SAME = 0.15
-# Seconds of calls that count: a quota may change.
-_REMEMBERED = 60.0
-# Seconds between two refusals that are too few to tell a rate by.
+# A rate is that of the last so many seconds, or as many as the wait has; and no more are remembered than a minute, in
+# which quotas are counted.
+_RECENT, _REMEMBERED = 10.0, 60.0
+# Waits are named in whole seconds, the last of them begun.
+_ROUNDED_UP = 1.0
+# Seconds that are too few to tell a rate by.
 _TOO_SHORT = 2.0
 # Seconds of calls that are made up for when nobody was free to make them: more at once would overrun the window.
 _BURST = 1.0
+# One, but for what floats lose.
+_ONE_CALL = 1 - 1e-6
 _MINUTE = 60.0
 
 
@@ -36,8 +45,9 @@ class Pace:
         self.rate, self.patience = rate, patience or _FIRST_PATIENCE
         self._share = share
         self._since = self._refused_at = self._filled_at = self._opens_at = time.monotonic()
-        self._made = self._tokens = self._missed = 0.0
+        self._calls: list[float] = []
         self._budget = 1.0
+        self._missed = self._tokens = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -53,17 +63,17 @@ class Pace:
             if now < self._opens_at:
                 return self._opens_at - now
             self._fill(now)
-            if self._budget < 1:
+            if self._budget < _ONE_CALL:
                 return (1 - self._budget) / self._speed(now)
             self._budget -= self._cost(backlog)
-            self._made += 1
+            self._calls.append(now)
             return 0.0
 
     def give_back(self, *, backlog: bool) -> None:
         """A call that was taken was not made."""
         with self._lock:
             self._budget += self._cost(backlog)
-            self._made -= 1
+            del self._calls[-1:]
 
     def answered(self, tokens: int, stated: Stated | None) -> None:
         """The model answered a call that took so many tokens, and said this of the quota."""
@@ -83,16 +93,18 @@ class Pace:
     def refused(self, seconds: float) -> None:
         """A call was refused, by whichever process, because the quota is spent for so long."""
         with self._lock:
-            opens_at = time.monotonic() + seconds
-            passed = opens_at - self._since
+            now = time.monotonic()
+            before = min(max(_RECENT, seconds), now - self._since)
+            passed = before + max(0.0, seconds - _ROUNDED_UP)
             if passed >= _TOO_SHORT:
-                found = max(self._made, 0.5) / passed
+                found = max(1, self._made(now, before)) / passed
                 again = self.rate and abs(found / self.rate - 1) <= _SAME
-                self.patience = min(_MOST_PATIENCE, 2 * self.patience) if again else _FIRST_PATIENCE
+                patience = 2 * self.patience if again else _FIRST_PATIENCE
+                # A long wait is that of a long window, which too much of a pace uses up long before it ends.
+                self.patience = min(_MOST_PATIENCE, max(patience, _WINDOWS * seconds))
                 self.rate = found
-            self._since = self._refused_at = opens_at
-            self._made = 0.0
-            self._close(opens_at)
+            self._since = self._refused_at = now + seconds
+            self._close(now + seconds)
 
     def close(self, seconds: float) -> None:
         """Make no call for so long."""
@@ -109,20 +121,25 @@ class Pace:
     def moved(self, calls: int) -> None:
         """So many calls will be made by other processes."""
         with self._lock:
-            self._made += calls
+            self._calls += [time.monotonic()] * calls
 
     def _speed(self, now: float) -> float:
-        doubled = max(_FIRST_RATE, 2 * self._made / max(1.0, now - self._since))
+        recent = min(_RECENT, max(1.0, now - self._since))
+        doubled = max(_FIRST_RATE, 2 * self._made(now, recent) / recent)
         if not self.rate:
             return doubled
-        grown = self.rate * (1 + (max(0.0, now - self._refused_at) / self.patience) ** 2)
+        clean = now - self._refused_at
+        if clean <= 0 or self._made(now, clean) < _ENOUGH_CALLS:
+            return self.rate
         # No more is tried than is used.
-        return min(grown, max(self.rate, doubled))
+        return min(self.rate * (1 + (clean / self.patience) ** 2), max(self.rate, doubled))
+
+    def _made(self, now: float, seconds: float) -> int:
+        """How many calls were taken in the last so many seconds, as far as they are remembered."""
+        return len(self._calls) - bisect_right(self._calls, now - seconds)
 
     def _fill(self, now: float) -> None:
-        if now - self._since > _REMEMBERED:
-            self._since += (now - self._since) / 2
-            self._made /= 2
+        del self._calls[: bisect_right(self._calls, now - _REMEMBERED)]
         speed = self._speed(now)
         filled = self._budget + speed * max(0.0, now - max(self._filled_at, self._opens_at))
         self._budget = min(filled, max(1.0, _BURST * speed))
