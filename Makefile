@@ -48,7 +48,7 @@ format: .venv/ready
 
 # How long a backlog takes and what it costs: make plan IMAGES=1000000 CAPACITY=300, or MODEL_NAME=Cohere-Embed-V5-Pro
 plan: .venv/ready
-	@$(PY) -m infra.plan $(foreach option,IMAGES MODEL_NAME CAPACITY TPM RPM TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY,\
+	@$(PY) -m infra.plan $(foreach option,IMAGES MODEL_NAME CAPACITY TPM RPM DEPLOYMENTS SHARE TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY,\
 	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
 
 # What Bicep says of each deployment in infra/snapshots, after a change of a template or query. Needs `bicep` on PATH.

@@ -100,7 +100,7 @@ class Queues:
         self._rest.send("POST", url, query, headers=headers, content=content)
 
     def take(self, queue: str, most: int, *, hidden_seconds: int) -> list[Taken]:
-        """Take up to ``most`` (1 to 32) visible messages off a queue; each comes back after so many seconds."""
+        """Take up to ``most`` (1 to 32) visible messages off a queue; each is back after so many seconds (from 1)."""
         query = f"numofmessages={most}&visibilitytimeout={hidden_seconds}"
         answer = self._rest.send("GET", f"{self._account}/{queue}/messages", query)
         root = ET.fromstring(answer.data)  # noqa: S314 - XML from storage itself

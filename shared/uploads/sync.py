@@ -25,6 +25,7 @@ from shared.errors import (
     ModelRefused,
     ModelUnavailable,
     NotSent,
+    Paused,
     PictureCode,
     PictureError,
     RefusalCode,
@@ -359,6 +360,8 @@ def _deferral(error: Exception) -> str | None:
     match error:
         case BlobHeld():
             return error.reason
+        case Paused():
+            return "paused"
         case ModelUnavailable(status=HTTPStatus.TOO_MANY_REQUESTS):
             return "quota_spent"
         case ModelUnavailable():

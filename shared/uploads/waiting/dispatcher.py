@@ -166,8 +166,8 @@ class Dispatcher:
                 return msgspec.structs.replace(state, due=0.0)
             return msgspec.structs.replace(state, turn=number + 1, due=time.time() + _TURN_SECONDS, idle=False)
 
-        state, _ = self._quota.change(claimed)
-        return state if state.turn == number + 1 else None
+        state, is_claimed = self._quota.change(claimed)
+        return state if is_claimed and state.due else None
 
     def _work_all(self, turn: _Turn) -> None:
         with ThreadPoolExecutor(self._threads) as threads:
