@@ -27,7 +27,8 @@ from shared.storage.images import Images
 from shared.storage.listing import LISTABLE
 from shared.storage.names import image_names, is_addressable, space_of
 from shared.storage.queues import Queues
-from shared.uploads.record_store import RecordStore
+from shared.uploads.metadata import ImageMetadata
+from shared.uploads.record_store import METADATA_KEYS, RecordStore
 from shared.uploads.requests import RequestQueue
 
 # Well below Azure's limit for HTTP responses (230 s) and that for an invocation (5 minutes, host.json).
@@ -98,6 +99,7 @@ class Reconcile:
         self._container, self._space = settings.images_container, space_of(settings)
         self._is_image = image_names(settings)
         self._preparation = Limits.of(settings).preparation
+        self._metadata = ImageMetadata(settings)
         self._images = images
         self._records = records
         self._reports = reports
@@ -249,13 +251,16 @@ class Reconcile:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
             records = listings.enter_context(closing(self._records.list_records(prefix, cursor.records)))
             failures = listings.enter_context(closing(self._records.list_failures(prefix, cursor.failures)))
-            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, folder=self._records.folder())
+            folder = self._records.folder()
+            merge = Merge(
+                images, records, failures, cursor=cursor, order=audit.order, folder=folder, mark=self._metadata.mark
+            )
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
                 if index is not None and found.record is not None:
                     index.see(found.record, workers)
-                if found.image is not None and not self._is_image(found.image[0]):
+                if found.image is not None and not self._is_image(found.image.name):
                     audit.report.excluded += 1
                     if found.record is None and found.failure is None:
                         continue
@@ -269,7 +274,7 @@ class Reconcile:
         audit.report.requested += 1
         if audit.report.dry_run:
             return
-        name = found.image[0] if found.image else self._records.name_of(found.key(self._records.folder()))
+        name = found.image.name if found.image else self._records.name_of(found.key(self._records.folder()))
         if name is not None:
             workers.submit(self._requests.put, name, refresh=audit.report.refresh)
 
@@ -335,17 +340,18 @@ def classify(found: Found, audit: Audit, preparation: int) -> bool:
     if image is None:
         report.orphaned += 1
         return True
-    name, etag = image
+    name, etag, metadata_keys = image
     report.images += 1
     if record is not None and record.metadata.get("etag") == etag:
-        outdated = record.metadata.get("preparation") != str(preparation)
+        otherwise_prepared = record.metadata.get("preparation") != str(preparation)
+        outdated = otherwise_prepared or record.metadata.get(METADATA_KEYS, "") != metadata_keys
         report.current += not outdated
         report.outdated += outdated
         report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
         refreshed = outdated and report.refresh
-        audit.calls += refreshed
+        audit.calls += refreshed and otherwise_prepared
         return refreshed or failure is not None
     if failure is not None and _is_current_failure(failure.metadata, etag, preparation):
         code = failure.metadata.get("code", "")
