@@ -1,10 +1,10 @@
-# demo, serve, upload, screenshot, test, bench, proof, soak, fuzz, lint, plan, snapshots: see the README. Each installs what is missing first.
+# demo, serve, upload, screenshot, test, bench, proof, soak, fuzz, lint, plan, snapshots, schemas: see the README. Each installs what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve upload screenshot test bench proof soak fuzz lint format plan snapshots requirements clean
+.PHONY: demo serve upload screenshot test bench proof soak fuzz lint format plan snapshots schemas requirements clean
 
 # A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
 MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(QUERY_MODEL),--query-model "$(QUERY_MODEL)") \
@@ -28,11 +28,11 @@ upload: .venv/ready
 screenshot: .venv/ready .venv/browser/ready
 	@$(PY) -m local.screenshot docs/gallery.png
 
-test: .venv/ready .venv/browser/ready
+test: .venv/ready .venv/browser/ready .venv/readers/ready
 	@$(PY) -m pytest $(ARGS)
 
 # How fast and how lean: make bench, or make bench ONLY="prepare cold" for the figures whose names begin so
-bench: .venv/ready
+bench: .venv/ready .venv/readers/ready
 	@$(PY) -m bench $(if $(ONLY),--only "$(ONLY)")
 
 # What must never be lost, under quotas, faults, kills, races and wrong settings: make proof, or make proof ONLY=quota
@@ -66,6 +66,10 @@ plan: .venv/ready
 snapshots: .venv/ready
 	@$(PY) -m infra.bicep snapshots
 
+# The JSON Schemas of what is stored, in docs/schemas, after a change of a shape.
+schemas: .venv/ready
+	@$(PY) -m local.schemas
+
 # Pins the packages in the .in files to exact versions, with hashes.
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -73,6 +77,7 @@ requirements: .venv/ready
 	@$(COMPILE) --upgrade --output-file requirements.txt requirements.in
 	@$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 	@$(COMPILE) --upgrade --output-file requirements-lint.txt requirements-lint.in
+	@$(COMPILE) --upgrade --output-file requirements-readers.txt requirements-readers.in
 	@sed -i.bak '1i # Made by `make requirements`.' requirements*.txt && rm requirements*.bak
 
 # Not local.settings.json: it may hold somebody's key.
@@ -93,4 +98,11 @@ clean:
 	@$(PY) -m venv .venv/checkov
 	@.venv/checkov/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-lint.txt \
 	  >.local/checkov.log 2>&1 || (cat .local/checkov.log >&2; exit 1)
+	@touch $@
+
+# In its own environment, because nothing but the tests of exports needs these libraries, which are large.
+.venv/readers/ready: requirements-readers.txt .venv/ready
+	@$(PY) -m venv .venv/readers
+	@.venv/readers/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-readers.txt \
+	  >.local/readers.log 2>&1 || (cat .local/readers.log >&2; exit 1)
 	@touch $@

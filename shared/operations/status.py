@@ -9,6 +9,8 @@ from shared import __version__
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
 from shared.audit.running import is_over
+from shared.exports.export import Exports
+from shared.exports.report import ExportReport
 from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
@@ -75,6 +77,8 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     index: IndexStatus | None
     last_audit: AuditReport | None
     running_audit: AuditReport | None
+    last_export: ExportReport | None
+    running_export: ExportReport | None
     spaces: list[SpaceStatus]
 
 
@@ -87,6 +91,7 @@ class Status:
         blobs: JsonBlobs,
         records: RecordStore,
         reports: ReportStore,
+        exports: Exports,
         index: IndexBlobs | None,
         reader: Reader | None,
         queues: Queues,
@@ -98,6 +103,7 @@ class Status:
         self._blobs = blobs
         self._records = records
         self._reports = reports
+        self._exports = exports
         self._index = index
         self._reader = reader
         self._queues = queues
@@ -112,6 +118,7 @@ class Status:
         running = self._reports.find(self._space, "running")
         if running is not None and is_over(running, queues[self._queues.requests] or 0):
             running = None
+        last_export, running_export = self._exports.find()
         return AppStatus(
             version=__version__,
             model=self._model,
@@ -123,6 +130,8 @@ class Status:
             index=self._read_index(),
             last_audit=self._reports.find(self._space, "latest"),
             running_audit=running,
+            last_export=last_export,
+            running_export=running_export,
             spaces=[self._read_space(space) for space in self._blobs.folders()],
         )
 

@@ -174,6 +174,10 @@ class RecordStore:
             self._tell(entry_of(record, seq))
         return seq != known
 
+    def load_record(self, name: str) -> EmbeddingRecord | None:
+        """The image's embedding record, or ``None``; raises ``UnreadableBlob`` for one that cannot be read."""
+        return self._blobs.read(self._record(name), EmbeddingRecord)
+
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""
         return self._read(self._failure(name), FailureRecord)

@@ -69,8 +69,12 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an image has no embedding. ``status`` is the model's HTTP status if the model rejected it."""
+    """Why an image has no embedding. ``status`` is the model's HTTP status if the model rejected it.
 
+    Older records have no ``schema``.
+    """
+
+    schema: int = 1
     name: str
     etag: str
     code: FailureCode
