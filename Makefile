@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve upload screenshot test bench proof soak fuzz lint format plan snapshots schemas requirements clean
+.PHONY: demo serve upload screenshot test readers bench proof soak fuzz lint format plan snapshots schemas requirements clean
 
 # A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
 MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(QUERY_MODEL),--query-model "$(QUERY_MODEL)") \
@@ -30,6 +30,11 @@ screenshot: .venv/ready .venv/browser/ready
 
 test: .venv/ready .venv/browser/ready .venv/readers/ready
 	@$(PY) -m pytest $(ARGS)
+
+# Every example of docs/reading.md with 2,000 pictures, also those of libraries that are too large for each test run.
+# pgvector's needs PostgreSQL with that extension: DATABASE=postgresql://user:password@host/name
+readers: .venv/ready .venv/readers/ready .venv/readers-more/ready
+	@ALL_READERS=1 $(PY) -m pytest --no-cov -n0 tests/exports/test_reading.py
 
 # How fast and how lean: make bench, or make bench ONLY="prepare cold" for the figures whose names begin so
 bench: .venv/ready .venv/readers/ready
@@ -78,6 +83,7 @@ requirements: .venv/ready
 	@$(COMPILE) --upgrade --output-file requirements-dev.txt requirements-dev.in
 	@$(COMPILE) --upgrade --output-file requirements-lint.txt requirements-lint.in
 	@$(COMPILE) --upgrade --output-file requirements-readers.txt requirements-readers.in
+	@$(COMPILE) --upgrade --output-file requirements-readers-more.txt requirements-readers-more.in
 	@sed -i.bak '1i # Made by `make requirements`.' requirements*.txt && rm requirements*.bak
 
 # Not local.settings.json: it may hold somebody's key.
@@ -100,9 +106,9 @@ clean:
 	  >.local/checkov.log 2>&1 || (cat .local/checkov.log >&2; exit 1)
 	@touch $@
 
-# In its own environment, because nothing but the tests of exports needs these libraries, which are large.
-.venv/readers/ready: requirements-readers.txt .venv/ready
-	@$(PY) -m venv .venv/readers
-	@.venv/readers/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-readers.txt \
-	  >.local/readers.log 2>&1 || (cat .local/readers.log >&2; exit 1)
+# In environments of their own, because nothing but the tests of exports needs these libraries, which are large.
+.venv/%/ready: requirements-%.txt .venv/ready
+	@$(PY) -m venv .venv/$*
+	@.venv/$*/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-$*.txt \
+	  >.local/$*.log 2>&1 || (cat .local/$*.log >&2; exit 1)
 	@touch $@

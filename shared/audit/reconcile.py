@@ -19,7 +19,7 @@ from shared.audit.running import RunningAudit
 from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
-from shared.errors import FailureCode, HeldCode
+from shared.errors import FailureCode, HeldCode, QueryError
 from shared.log import Report
 from shared.pictures.limits import Limits
 from shared.settings import Settings
@@ -29,7 +29,7 @@ from shared.storage.names import image_names, is_addressable, space_of
 from shared.storage.queues import Queues
 from shared.uploads.metadata import ImageMetadata
 from shared.uploads.record_store import METADATA_KEYS, RecordStore
-from shared.uploads.requests import RequestQueue
+from shared.uploads.requests import ImageName, RequestQueue
 
 # Well below Azure's limit for HTTP responses (230 s) and that for an invocation (5 minutes, host.json).
 _STEP_SECONDS = 100.0
@@ -46,11 +46,13 @@ _KEEP_LEFTOVERS = timedelta(days=7)
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to audit: images whose names start with ``prefix``. With ``dry_run`` they are only counted.
 
-    ``retry_failures`` lists the codes of failures to retry, or is true for all of them. ``refresh`` embeds the images
-    whose records are outdated again.
+    With ``names`` these images are synced, whatever is known of them, and nothing is compared. ``retry_failures`` lists
+    the codes of failures to retry, or is true for all of them. ``refresh`` embeds the images whose records are outdated
+    again.
     """
 
     prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=LISTABLE)] = ""
+    names: Annotated[list[ImageName], msgspec.Meta(max_length=1000)] = []
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
     refresh: bool = False
@@ -113,8 +115,11 @@ class Reconcile:
         """Audit for as long as one invocation may take; further steps go through the queue.
 
         Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. That is the report of the
-        running audit if there is one that does the same. Raises ``StorageError`` where storage fails.
+        running audit if there is one that does the same. Raises ``StorageError`` where storage fails, and
+        :class:`~shared.errors.QueryError` for a request that makes no sense.
         """
+        if request.names:
+            return self._request_names(request)
         report = AuditReport(
             id=uuid.uuid4().hex,
             started_at=now(),
@@ -158,6 +163,22 @@ class Reconcile:
         if self._running.end(audit.report) or not audit.report.is_full:
             self._log(audit.report, "error", audit.step)
         self._reports.clear(audit.report.id)
+
+    def _request_names(self, request: ReconcileRequest) -> AuditReport:
+        """Have these images synced."""
+        if request.prefix:
+            message = "The request has both names and prefix: send one of them."
+            raise QueryError("invalid_request", message, target="names")
+        names = dict.fromkeys(request.names)
+        report = AuditReport(id=uuid.uuid4().hex, started_at=now(), dry_run=request.dry_run, refresh=request.refresh)
+        if not request.dry_run:
+            with Workers() as workers:
+                for name in names:
+                    workers.submit(self._requests.put, name, refresh=request.refresh)
+        report.images = report.requested = len(names)
+        report.finished_at = report.progressed_at = now()
+        self._log(report, "finished", 0)
+        return report
 
     def _read(self, step: Audit | str) -> Audit | None:
         """The audit that a message holds or names; ``None`` if it has ended, which removes what it has stored."""
