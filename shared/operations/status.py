@@ -12,6 +12,7 @@ from shared.audit.running import is_over
 from shared.exports.export import Exports
 from shared.exports.report import ExportReport
 from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
+from shared.operations.progress import Progress, measure
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
 from shared.settings import Settings
@@ -75,6 +76,7 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: DeadLetterCounts
     failures: Failures
     index: IndexStatus | None
+    progress: Progress
     last_audit: AuditReport | None
     running_audit: AuditReport | None
     last_export: ExportReport | None
@@ -119,6 +121,8 @@ class Status:
         if running is not None and is_over(running, queues[self._queues.requests] or 0):
             running = None
         last_export, running_export = self._exports.find()
+        failures, last_audit = self._failures(), self._reports.find(self._space, "latest")
+        audits = [report.images for report in (last_audit, running) if report is not None and not report.prefix]
         return AppStatus(
             version=__version__,
             model=self._model,
@@ -126,9 +130,10 @@ class Status:
             images_url=self._images_url,
             queues=queues,
             dead_letters=self._dead_letters.count(),
-            failures=self._failures(),
+            failures=failures,
             index=self._read_index(),
-            last_audit=self._reports.find(self._space, "latest"),
+            progress=measure(self._index, max(audits, default=None), queues, failures.total),
+            last_audit=last_audit,
             running_audit=running,
             last_export=last_export,
             running_export=running_export,
