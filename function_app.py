@@ -76,6 +76,12 @@ def text_embeddings(req: func.HttpRequest) -> func.HttpResponse:
     return routes.text_embeddings(req, application().settings, application().queries)
 
 
+@api.route("models", methods=["GET"])
+def models(req: func.HttpRequest) -> func.HttpResponse:
+    """List the deployments that a request may name, in the shape of OpenAI's API."""
+    return routes.models(application().settings)
+
+
 @api.route("models/info", methods=["GET"])
 def model_info(req: func.HttpRequest) -> func.HttpResponse:
     """Return the name of the deployed model."""
@@ -152,12 +158,14 @@ def thumbnail(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route("gallery", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@http.identified
 def gallery(req: func.HttpRequest) -> func.HttpResponse:
     """Return the page of the gallery, which holds no data and asks for a key."""
     return gallery_routes.file(req, INDEX)
 
 
 @app.route("gallery/{file}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@http.identified
 def gallery_file(req: func.HttpRequest) -> func.HttpResponse:
     """Return a script, style sheet or icon of that page."""
     return gallery_routes.file(req, req.route_params.get("file", ""))
@@ -170,6 +178,7 @@ def openapi_document(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@http.identified
 def health(req: func.HttpRequest) -> func.HttpResponse:
     """Return whether the app works and, if not, what to fix."""
     try:

@@ -1,10 +1,23 @@
 // Subscribes the app to events of new and deleted images. It is deployed after the app, apart from main.bicep: the Functions
 // host makes the key of its webhook when it first runs, and Event Grid calls the webhook before it subscribes it. By then
 // the topic's identity has had its roles for some minutes, too, which delivery to the queue needs.
+//
+// It is deployed where the topic is, which may be another group than the app's.
 param functionAppName string
+param functionAppSubscription string = subscription().subscriptionId
+param functionAppGroup string = resourceGroup().name
 param systemTopicName string
-param dataAccountName string
+
+@description('Resource id of the account with the images, the queues and undelivered events.')
+param dataAccountId string
+
 param imagesContainer string
+
+@description('What the names of the subscriptions begin with, on a topic that others use, too.')
+param namePrefix string = ''
+
+@description('By which azd down finds the subscriptions again.')
+param mark string = ''
 
 @description('How uploads reach the app: webhook (Event Grid calls it, with a key) or queue (no key, no call).')
 @allowed(['webhook', 'queue'])
@@ -14,11 +27,8 @@ param deadLetterContainer string = 'dead-letter-events'
 param requestsQueue string = 'embedding-requests'
 
 resource app 'Microsoft.Web/sites@2025-03-01' existing = {
+  scope: resourceGroup(functionAppSubscription, functionAppGroup)
   name: functionAppName
-}
-
-resource account 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
-  name: dataAccountName
 }
 
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
@@ -42,12 +52,13 @@ var toWebhook = {
 var images = '/blobServices/default/containers/${imagesContainer}/blobs/'
 var retries = { maxDeliveryAttempts: 30, eventTimeToLiveInMinutes: 1440 }
 var identity = { type: 'SystemAssigned' }
+var labels = empty(mark) ? [] : [mark]
 // What cannot be delivered within a day, or at all, is kept: the app takes it from there.
 var deadLetters = {
   identity: identity
   deadLetterDestination: {
     endpointType: 'StorageBlob'
-    properties: { resourceId: account.id, blobContainerName: deadLetterContainer }
+    properties: { resourceId: dataAccountId, blobContainerName: deadLetterContainer }
   }
 }
 // Straight to the queue, with the topic's own identity: no webhook, no key.
@@ -56,7 +67,7 @@ var toQueue = {
   destination: {
     endpointType: 'StorageQueue'
     properties: {
-      resourceId: account.id
+      resourceId: dataAccountId
       queueName: requestsQueue
       // For ever: an app that is off for weeks still learns of everything.
       queueMessageTimeToLiveInSeconds: -1
@@ -78,9 +89,10 @@ var unsafeEndings = ['/', '/.', '/..']
 
 resource uploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic
-  name: 'uploads'
+  name: '${namePrefix}uploads'
   properties: {
     eventDeliverySchema: 'EventGridSchema'
+    labels: labels
     destination: uploadEvents == 'webhook' ? toWebhook : null
     deliveryWithResourceIdentity: uploadEvents == 'queue' ? toQueue : null
     filter: {
@@ -109,9 +121,10 @@ resource unsafeUploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025
     }
   ]: {
     parent: topic
-    name: item.name
+    name: '${namePrefix}${item.name}'
     properties: {
       eventDeliverySchema: 'EventGridSchema'
+      labels: labels
       deliveryWithResourceIdentity: toQueue
       filter: {
         includedEventTypes: ['Microsoft.Storage.BlobCreated']
@@ -128,9 +141,10 @@ resource unsafeUploads 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025
 // to a whole folder. Other accounts never send these.
 resource renames 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic
-  name: 'renames'
+  name: '${namePrefix}renames'
   properties: {
     eventDeliverySchema: 'EventGridSchema'
+    labels: labels
     deliveryWithResourceIdentity: toQueue
     filter: {
       includedEventTypes: [
@@ -147,9 +161,10 @@ resource renames 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
 
 resource deletions 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
   parent: topic
-  name: 'deletions'
+  name: '${namePrefix}deletions'
   properties: {
     eventDeliverySchema: 'EventGridSchema'
+    labels: labels
     deliveryWithResourceIdentity: toQueue
     filter: {
       includedEventTypes: ['Microsoft.Storage.BlobDeleted']

@@ -14,12 +14,25 @@ param location string
 @description('The resource group, created if it does not exist. Empty: rg-<environmentName>.')
 param resourceGroupName string = ''
 
+@maxLength(2000)
+@description('Tags of everything that is created, such as owner=team-a, cost-center=42.')
+param tags string = ''
+
 @description('Object id of a person, group or pipeline who may upload images and read embeddings. Empty: nobody but the app.')
 param principalId string = ''
 
 @description('What principalId is.')
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param principalType string = 'User'
+
+@description('Resource id of an existing storage account that holds the images, in any group or subscription of the tenant. Records and queues are added to it. Empty: a new one is created.')
+param existingStorageAccountId string = ''
+
+@description('Names of containers and queues that are in the existing account already, and are left as they are. With azd a hook sets it.')
+param alreadyInStorage array = []
+
+@description('Resource id of the Event Grid system topic that the existing account has already, since there can be only one. With azd a hook sets it.')
+param existingEventTopicId string = ''
 
 @description('Resource id of an existing Foundry (Azure AI services) resource with a deployment of each model. Empty: a new one is created.')
 param existingFoundryResourceId string = ''
@@ -148,6 +161,9 @@ param queryRetentionDays int = 90
 @allowed(['on', 'off'])
 param search string = 'on'
 
+@description('Azure AI Search over the embeddings: basic (a new service), or the resource id of an existing one. Empty: none.')
+param searchService string = ''
+
 @maxLength(99)
 @description('Spaces (names of folders in the embeddings container) whose blobs storage deletes. Not the one that the app writes to.')
 param retiredSpaces array = []
@@ -204,25 +220,65 @@ param alertEmail string = ''
 @description('Days for which logs are kept.')
 param logRetentionDays int = 30
 
+@description('Resource id of an existing Log Analytics workspace, whose own settings decide how long logs are kept. Empty: a new one is created.')
+param existingLogWorkspaceId string = ''
+
 @description('Price of a million tokens of the model in your currency, for the estimate in the workbook. Empty: that of modelName in US dollars.')
 param tokenPrice string = ''
 
-var groupName = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
-var tags = { 'azd-env-name': environmentName }
+var chosenGroup = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
+var chosenGroupId = toLower('${subscription().id}/resourceGroups/${chosenGroup}/')
+var endangered = filter(
+  [existingStorageAccountId, existingLogWorkspaceId, searchService],
+  id => startsWith(toLower(id), chosenGroupId)
+)
+var wouldBeDeleted = 'The resource group ${chosenGroup}, which azd down deletes with all that is in it, holds ${join(endangered, ', ')}: set RESOURCE_GROUP to another name, with azd env set.'
+var groupName = empty(endangered) ? chosenGroup : fail(wouldBeDeleted)
+var tagPairs = filter(split(tags, ','), pair => !empty(trim(pair)))
+var notATag = 'tags (TAGS) is ${tags}: give pairs such as owner=team-a, cost-center=42, with azd env set.'
+var tagsRight = empty(filter(tagPairs, pair => !contains(pair, '=')))
+var chosenTags = toObject(
+  tagsRight ? tagPairs : fail(notATag),
+  pair => trim(split(pair, '=')[0]),
+  pair => trim(join(skip(split(pair, '='), 1), '='))
+)
+// azd finds by its tag what it has deployed.
+var allTags = union(chosenTags, { 'azd-env-name': environmentName })
+// What is added to things that were there before carries this mark, by which azd down finds it again: infra/hooks/down.sh.
+var mark = 'image-embeddings/${subscription().subscriptionId}/${environmentName}'
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 // Names are made here and given to every module, instead of being read from the module that uses them first. So what a
 // deployment will make, and who may do what with it, is known before it runs (infra/snapshots).
 var appName = 'func-${token}'
-var topicName = 'events-${token}'
 var hostAccountName = 'sthost${token}'
-var dataAccountName = 'stdata${token}'
+var makesStorage = empty(existingStorageAccountId)
+// /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.Storage/storageAccounts/<8>
+var storageParts = split(existingStorageAccountId, '/')
+var dataSubscription = makesStorage ? subscription().subscriptionId : storageParts[2]
+var dataGroup = makesStorage ? groupName : storageParts[4]
+var dataAccountName = makesStorage ? 'stdata${token}' : last(storageParts)
 var applicationInsightsName = 'appi-${token}'
 var packageContainer = 'app-package'
 var deadLetterContainer = 'dead-letter-events'
+var containers = [imagesContainer, embeddingsContainer, deadLetterContainer]
 // The queues that the triggers of function_app.py read. The poison queues are created here, not by the platform at the
 // first failure, so that roles can be assigned on them.
 var requestsQueue = '${queuePrefix}embedding-requests'
 var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
+// Event Grid allows one system topic for each account. One that is there already serves its owner, too.
+var makesTopic = empty(existingEventTopicId)
+var topicParts = split(existingEventTopicId, '/')
+var topicSubscription = makesTopic ? dataSubscription : topicParts[2]
+var topicGroup = makesTopic ? dataGroup : topicParts[4]
+var topicName = makesTopic ? 'events-${token}' : last(topicParts)
+var notASearchService = 'searchService (SEARCH_SERVICE) is ${searchService}: set it to basic, to the resource id of a search service, or to nothing, with azd env set.'
+var isSearchId = contains(toLower(searchService), '/providers/microsoft.search/searchservices/')
+var makesSearch = searchService == 'basic'
+var searches = makesSearch || isSearchId ? true : empty(searchService) ? false : fail(notASearchService)
+var searchParts = split(searchService, '/')
+var searchSubscription = isSearchId ? searchParts[2] : subscription().subscriptionId
+var searchGroup = isSearchId ? searchParts[4] : groupName
+var searchName = isSearchId ? last(searchParts) : 'srch-${token}'
 var models = loadJsonContent('models.json')
 var model = models[modelName]
 var deploymentName = empty(modelDeploymentName) ? modelName : modelDeploymentName
@@ -251,8 +307,11 @@ var queryDeployment = {
 var space = embeddingDimensions == 0 ? deploymentName : '${deploymentName}-${embeddingDimensions}'
 var spaceInUse = 'retiredSpaces (RETIRED_SPACES) has ${space}, which the app writes to: its embeddings would be deleted. Take it off the list, with azd env set.'
 var notASpace = 'retiredSpaces (RETIRED_SPACES) has an empty name, or one with a slash: give names of folders in the embeddings container, with azd env set.'
+var notInYourAccount = 'retiredSpaces (RETIRED_SPACES) needs a rule of the whole storage account, and the one of existingStorageAccountId (EXISTING_STORAGE_ACCOUNT_ID) is left as it is: set RETIRED_SPACES to [], with azd env set, and delete the folders as docs/operations.md says.'
+var mayRetire = makesStorage || empty(retiredSpaces)
 var retiredNamesRight = !contains(retiredSpaces, '') && !contains(string(retiredSpaces), '/')
-var retired = contains(retiredSpaces, space) ? fail(spaceInUse) : retiredNamesRight ? retiredSpaces : fail(notASpace)
+var deletable = mayRetire ? retiredSpaces : fail(notInYourAccount)
+var retired = contains(deletable, space) ? fail(spaceInUse) : retiredNamesRight ? deletable : fail(notASpace)
 // These offer Flex Consumption, but no zone-redundant storage.
 var regionsWithoutZones = [
   'australiasoutheast'
@@ -280,15 +339,21 @@ var foundryName = makesFoundry ? 'ai-${token}' : last(foundryParts)
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: groupName
   location: location
-  tags: tags
+  tags: allTags
 }
+
+// The hooks look at these, in whichever group they are.
+var topicId = resourceId(topicSubscription, topicGroup, 'Microsoft.EventGrid/systemTopics', topicName)
+var dataAccountId = resourceId(dataSubscription, dataGroup, 'Microsoft.Storage/storageAccounts', dataAccountName)
+var searchId = resourceId(searchSubscription, searchGroup, 'Microsoft.Search/searchServices', searchName)
+var foundryId = resourceId(foundrySubscription, foundryGroup, 'Microsoft.CognitiveServices/accounts', foundryName)
 
 module identity 'modules/identity.bicep' = {
   scope: group
   params: {
     name: 'id-${token}'
     location: location
-    tags: tags
+    tags: allTags
   }
 }
 
@@ -297,7 +362,7 @@ module hostStorage 'modules/storage.bicep' = {
   params: {
     name: hostAccountName
     location: location
-    tags: tags
+    tags: allTags
     redundancy: 'Standard_LRS'
     containers: [packageContainer]
     softDeleteDays: softDeleteDays
@@ -305,14 +370,14 @@ module hostStorage 'modules/storage.bicep' = {
   }
 }
 
-module dataStorage 'modules/storage.bicep' = {
+module dataStorage 'modules/storage.bicep' = if (makesStorage) {
   scope: group
   params: {
     name: dataAccountName
     location: location
-    tags: tags
+    tags: allTags
     redundancy: empty(dataRedundancy) ? defaultRedundancy : dataRedundancy
-    containers: [imagesContainer, embeddingsContainer, deadLetterContainer]
+    containers: containers
     queues: queues
     softDeleteDays: softDeleteDays
     // Event Grid puts events on the queue, and what it cannot deliver into a container, as a trusted service: a firewall can
@@ -322,7 +387,19 @@ module dataStorage 'modules/storage.bicep' = {
   }
 }
 
-module retiredSpacesRule 'modules/retired-spaces.bicep' = {
+// An account that is there already gets what is missing in it, and nothing of its own is changed.
+module storageAdditions 'modules/storage-additions.bicep' = if (!makesStorage) {
+  scope: resourceGroup(dataSubscription, dataGroup)
+  params: {
+    accountName: dataAccountName
+    imagesContainer: imagesContainer
+    containers: filter(containers, name => !contains(alreadyInStorage, name))
+    queues: filter(queues, name => !contains(alreadyInStorage, name))
+    mark: mark
+  }
+}
+
+module retiredSpacesRule 'modules/retired-spaces.bicep' = if (makesStorage) {
   scope: group
   params: {
     accountName: dataAccountName
@@ -337,7 +414,7 @@ module newFoundry 'modules/foundry.bicep' = if (makesFoundry) {
   params: {
     name: foundryName
     location: empty(foundryLocation) ? location : foundryLocation
-    tags: tags
+    tags: allTags
     modelVersion: modelVersion
     deployments: queriesApart ? [modelDeployment, queryDeployment] : [modelDeployment]
     publicAccess: !vnetEnabled
@@ -350,6 +427,7 @@ module foundryRole 'modules/foundry-role.bicep' = {
   params: {
     name: foundryName
     principalId: identity.outputs.principalId
+    mark: mark
   }
   dependsOn: [newFoundry]
 }
@@ -358,6 +436,7 @@ module moreFoundry 'modules/more-foundry.bicep' = if (!empty(additionalFoundryRe
   params: {
     resourceIds: additionalFoundryResourceIds
     principalId: identity.outputs.principalId
+    mark: mark
     apiPath: apiPath
   }
 }
@@ -366,9 +445,10 @@ module monitoring 'modules/monitoring.bicep' = {
   scope: group
   params: {
     workspaceName: 'log-${token}'
+    existingWorkspaceId: existingLogWorkspaceId
     applicationInsightsName: applicationInsightsName
     location: location
-    tags: tags
+    tags: allTags
     retentionDays: logRetentionDays
   }
 }
@@ -378,16 +458,56 @@ module roles 'modules/roles.bicep' = {
   params: {
     principalId: identity.outputs.principalId
     hostAccountName: hostAccountName
-    dataAccountName: dataAccountName
+    applicationInsightsName: applicationInsightsName
+  }
+  dependsOn: [hostStorage, monitoring]
+}
+
+module dataRoles 'modules/data-roles.bicep' = {
+  scope: resourceGroup(dataSubscription, dataGroup)
+  params: {
+    principalId: identity.outputs.principalId
+    accountName: dataAccountName
     imagesContainer: imagesContainer
     embeddingsContainer: embeddingsContainer
     deadLetterContainer: deadLetterContainer
     queues: queues
-    applicationInsightsName: applicationInsightsName
     personId: principalId
     personType: principalType
+    mark: mark
   }
-  dependsOn: [hostStorage, dataStorage, monitoring]
+  dependsOn: [dataStorage, storageAdditions]
+}
+
+module newSearch 'modules/search.bicep' = if (makesSearch) {
+  scope: group
+  params: {
+    name: searchName
+    location: location
+    tags: allTags
+  }
+}
+
+module searchRoles 'modules/search-roles.bicep' = if (searches) {
+  scope: resourceGroup(searchSubscription, searchGroup)
+  params: {
+    name: searchName
+    personId: principalId
+    personType: principalType
+    mark: mark
+  }
+  dependsOn: [newSearch]
+}
+
+module recordsRole 'modules/records-role.bicep' = if (searches) {
+  scope: resourceGroup(dataSubscription, dataGroup)
+  params: {
+    accountName: dataAccountName
+    embeddingsContainer: embeddingsContainer
+    principalId: searchRoles!.outputs.principalId
+    mark: mark
+  }
+  dependsOn: [dataRoles]
 }
 
 module network 'modules/network.bicep' = if (vnetEnabled) {
@@ -395,8 +515,10 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
   params: {
     name: token
     location: location
-    tags: tags
+    tags: allTags
     hostAccountName: hostAccountName
+    dataSubscription: dataSubscription
+    dataGroup: dataGroup
     dataAccountName: dataAccountName
     foundrySubscription: foundrySubscription
     foundryGroup: foundryGroup
@@ -437,7 +559,7 @@ module app 'modules/app.bicep' = {
     name: appName
     planName: 'plan-${token}'
     location: location
-    tags: tags
+    tags: allTags
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
     hostAccountName: hostAccountName
@@ -454,7 +576,7 @@ module app 'modules/app.bicep' = {
     publicAccess: !closed
   }
   // Roles come first, so that the first start of the app finds them.
-  dependsOn: [roles]
+  dependsOn: [roles, dataRoles]
 }
 
 module privateEndpoint 'modules/private-app.bicep' = if (closed) {
@@ -462,7 +584,7 @@ module privateEndpoint 'modules/private-app.bicep' = if (closed) {
   params: {
     name: token
     location: location
-    tags: tags
+    tags: allTags
     appName: appName
     networkId: network!.outputs.networkId
     subnetId: network!.outputs.endpointSubnetId
@@ -470,32 +592,43 @@ module privateEndpoint 'modules/private-app.bicep' = if (closed) {
   dependsOn: [app]
 }
 
-module topic 'modules/topic.bicep' = {
-  scope: group
+module topic 'modules/topic.bicep' = if (makesTopic) {
+  scope: resourceGroup(dataSubscription, dataGroup)
   params: {
     name: topicName
-    location: location
-    tags: tags
+    // Where the events come from.
+    location: makesStorage ? location : storageAdditions!.outputs.location
+    tags: makesStorage ? allTags : union(allTags, { 'image-embeddings': mark })
     dataAccountName: dataAccountName
   }
   dependsOn: [dataStorage]
 }
 
-module topicRoles 'modules/topic-roles.bicep' = {
-  scope: group
+module givenTopic 'modules/given-topic.bicep' = if (!makesTopic) {
+  scope: resourceGroup(topicSubscription, topicGroup)
   params: {
-    principalId: topic.outputs.principalId
+    name: topicName
+  }
+}
+
+module topicRoles 'modules/topic-roles.bicep' = {
+  scope: resourceGroup(dataSubscription, dataGroup)
+  params: {
+    principalId: makesTopic ? topic!.outputs.principalId : givenTopic!.outputs.principalId
     dataAccountName: dataAccountName
     requestsQueue: requestsQueue
     deadLetterContainer: deadLetterContainer
+    mark: mark
   }
+  // After containers and queues, whoever has made them.
+  dependsOn: [dataRoles]
 }
 
 module alerts 'modules/alerts.bicep' = {
   scope: group
   params: {
     location: location
-    tags: tags
+    tags: allTags
     applicationInsightsName: applicationInsightsName
     alertEmail: alertEmail
   }
@@ -507,7 +640,7 @@ module workbook 'modules/workbook.bicep' = {
   params: {
     name: 'Image embeddings (${environmentName})'
     location: location
-    tags: tags
+    tags: allTags
     applicationInsightsName: applicationInsightsName
     tokenPrice: empty(tokenPrice) ? model.price : tokenPrice
   }
@@ -520,7 +653,8 @@ output FUNCTION_APP_NAME string = appName
 output FUNCTION_APP_URL string = app.outputs.url
 output PRIVATE_APP string = closed ? 'true' : 'false'
 output UPLOAD_EVENTS string = uploadEvents
-output EVENT_TOPIC_NAME string = topicName
+output EVENT_TOPIC_ID string = topicId
+output DATA_ACCOUNT_ID string = dataAccountId
 output DATA_ACCOUNT_NAME string = dataAccountName
 output IMAGES_CONTAINER string = imagesContainer
 output EMBEDDINGS_CONTAINER string = embeddingsContainer
@@ -528,3 +662,10 @@ output EMBEDDING_SPACE string = space
 // What an index of the vectors has to know, of a model that infra/models.json knows.
 output VECTOR_LENGTH string = string(embeddingDimensions == 0 ? model.dimensions : embeddingDimensions)
 output REQUESTS_QUEUE string = requestsQueue
+output SEARCH_SERVICE_ID string = searches ? searchId : ''
+// What an estimate of a backlog has to know.
+output FOUNDRY_RESOURCE_ID string = foundryId
+output FOUNDRY_MODEL string = deploymentName
+output IMAGE_TOKENS string = string(model.tokens)
+output MILLION_TOKENS_COST string = empty(tokenPrice) ? model.price : tokenPrice
+output ADDITIONS_MARK string = mark

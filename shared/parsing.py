@@ -16,6 +16,7 @@ _CHOICES = {
     "retry_failures": "It must be false or a list of failure codes such as damaged_image.",
 }
 
+_MAX_KIND = 100
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # An escaped surrogate that no other one follows or precedes, after anything else; no part is looked at twice.
 _LONE_SURROGATE = re.compile(
@@ -68,6 +69,23 @@ def read_json(body: bytes) -> object:
         raise QueryError("invalid_json", f"The body is not JSON: {error}.") from error
 
 
+def read_json_body(body: bytes, content_type: str, *, others: str = "") -> object:
+    """The decoded JSON of a body, whatever its content-type; ``others`` says what else the route takes.
+
+    Raises :class:`~shared.errors.QueryError`: status 415 for what is no JSON and does not claim to be.
+    """
+    try:
+        return read_json(body)
+    except QueryError as error:
+        kind = content_type.partition(";")[0].strip().lower()[:_MAX_KIND]
+        if _is_meant_as_json(body, kind):
+            hints = [f"Its content-type is {kind}."] if kind and "json" not in kind else []
+            hints += [f"Send JSON{others}."] if hints or others else []
+            raise QueryError(error.code, " ".join([str(error), *hints])) from error
+        message = f"The body is no JSON, and its content-type is {kind}. Send JSON{others}."
+        raise QueryError("unsupported_media_type", message, status=415, target="content-type") from error
+
+
 def convert[Shape](content: object, shape: type[Shape], *, strict: bool = True) -> Shape:
     """``content`` as ``shape``, or :class:`~shared.errors.QueryError`. Unless ``strict``, numbers may be strings."""
     try:
@@ -86,6 +104,12 @@ def split_path(error: msgspec.ValidationError) -> tuple[str, str]:
     """
     message, _, path = str(error).partition(" - at `$")
     return _QUOTED_VALUE.sub(r"\1", message), path.rstrip("`")
+
+
+def _is_meant_as_json(body: bytes, kind: str) -> bool:
+    """Whether it claims to be JSON, or looks like it: curl calls everything a form unless it is told otherwise."""
+    looks = body.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] in {b"", b"{", b"["} or _other_encoding(body) is not None
+    return not kind or "json" in kind or looks
 
 
 def _other_encoding(body: bytes) -> str | None:

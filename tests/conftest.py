@@ -329,7 +329,8 @@ class Cloud:
 
     def upload(self, name: str, data: bytes, **metadata: str) -> str:
         """Upload an image; returns its ETag without quotes."""
-        etag: str = self.images.upload_blob(name, data, overwrite=True, metadata=metadata).get_blob_properties().etag
+        blob = self.images.get_blob_client(name)
+        etag: str = blob.upload_blob(data, overwrite=True, metadata=metadata)["etag"]
         return etag.strip('"')
 
     @property

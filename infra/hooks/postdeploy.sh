@@ -1,38 +1,29 @@
 #!/bin/sh
 # After `azd deploy`: wait until the app runs, subscribe it to the events of its images, and check its health. With
-# UPLOAD_EVENTS=queue there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here.
+# UPLOAD_EVENTS=queue there is no webhook to wait for, and with PRIVATE_APP=true no way to the app from here. Then put the
+# index on the search service, if there is one, and offer to embed the images that were there before.
 # Safe to run again at any time: azd hooks run postdeploy
 set -eu
-
-limit=${POSTDEPLOY_TIMEOUT:-900} # seconds for each of the two waits
-pause=${POSTDEPLOY_PAUSE:-10}    # seconds between two checks
 here=$(cd "$(dirname "$0")" && pwd)
-said=$(mktemp) # what az or curl complained of
-body=$(mktemp) # what the app answered
-trap 'rm -f "$said" "$body"' EXIT
-
-fail() {
-  echo "$*" >&2
-  exit 1
-}
-
-# What az says may contain the webhook's address with its key, and what answers in the app's place may be a page, or no text.
-readable() {
-  LC_ALL=C tr -d '\000-\010\013-\037\177' <"$said" | sed -E 's/code(=|%3[Dd])[^&" ]*/code=(not shown)/g' | head -c 2000
-}
-in_one_line() {
-  readable | tr -s '\n\t ' ' ' | head -c 400
-}
+limit=${POSTDEPLOY_TIMEOUT:-900} # seconds for each wait
+pause=${POSTDEPLOY_PAUSE:-10}    # seconds between two checks
+# shellcheck source=parts/azure.sh
+. "$here/parts/azure.sh"
+# shellcheck source=parts/search.sh
+. "$here/parts/search.sh"
+# shellcheck source=parts/index.sh
+. "$here/parts/index.sh"
+# shellcheck source=parts/backfill.sh
+. "$here/parts/backfill.sh"
 
 for name in AZURE_SUBSCRIPTION_ID AZURE_RESOURCE_GROUP FUNCTION_APP_NAME FUNCTION_APP_URL PRIVATE_APP UPLOAD_EVENTS \
-  EVENT_TOPIC_NAME DATA_ACCOUNT_NAME IMAGES_CONTAINER EMBEDDINGS_CONTAINER EMBEDDING_SPACE \
-  REQUESTS_QUEUE; do
+  EVENT_TOPIC_ID DATA_ACCOUNT_ID DATA_ACCOUNT_NAME IMAGES_CONTAINER EMBEDDINGS_CONTAINER EMBEDDING_SPACE \
+  REQUESTS_QUEUE ADDITIONS_MARK VECTOR_LENGTH FOUNDRY_RESOURCE_ID FOUNDRY_MODEL IMAGE_TOKENS MILLION_TOKENS_COST; do
   eval "value=\${$name:-}"
-  [ -n "$value" ] || fail "$name is not set. Run this with: azd hooks run postdeploy"
+  [ -n "$value" ] || fail "$name is not set. Run this after azd provision, with: azd hooks run postdeploy"
 done
-command -v az >/dev/null 2>&1 || fail "The Azure CLI is needed: https://aka.ms/install-az"
-az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/null ||
-  fail "The Azure CLI is not signed in to subscription $AZURE_SUBSCRIPTION_ID. Sign in: az login"
+mark=$ADDITIONS_MARK
+needs_az
 [ "$PRIVATE_APP" = true ] || command -v curl >/dev/null 2>&1 || fail "curl is needed to check the app's health."
 
 # Without a host: az adds that of its cloud.
@@ -88,14 +79,22 @@ while [ "$UPLOAD_EVENTS" != queue ]; do
   sleep "$pause"
 done
 
+# A topic that others use, too, has names of theirs.
+case $DATA_ACCOUNT_ID in
+  "/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/$AZURE_RESOURCE_GROUP/"*) names_begin='' ;;
+  *) names_begin="$FUNCTION_APP_NAME-" ;;
+esac
+topic_name=${EVENT_TOPIC_ID##*/}
 # Event Grid calls the webhook before it subscribes it, and a host that has just started may miss that. For the queue its
 # identity needs a role, which takes some minutes to take effect.
 attempt=1
-while ! az deployment group create --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
-  --name image-embeddings-events --template-file "$here/../events.bicep" --output none --only-show-errors \
-  --parameters functionAppName="$FUNCTION_APP_NAME" systemTopicName="$EVENT_TOPIC_NAME" \
-  dataAccountName="$DATA_ACCOUNT_NAME" imagesContainer="$IMAGES_CONTAINER" \
-  requestsQueue="$REQUESTS_QUEUE" uploadEvents="$UPLOAD_EVENTS" >"$said" 2>&1; do
+while ! az deployment group create --subscription "$(subscription_of "$EVENT_TOPIC_ID")" \
+  --resource-group "$(group_of "$EVENT_TOPIC_ID")" --name "$FUNCTION_APP_NAME-events" \
+  --template-file "$here/../events.bicep" --output none --only-show-errors --parameters \
+  functionAppName="$FUNCTION_APP_NAME" functionAppSubscription="$AZURE_SUBSCRIPTION_ID" \
+  functionAppGroup="$AZURE_RESOURCE_GROUP" systemTopicName="$topic_name" dataAccountId="$DATA_ACCOUNT_ID" \
+  imagesContainer="$IMAGES_CONTAINER" requestsQueue="$REQUESTS_QUEUE" uploadEvents="$UPLOAD_EVENTS" \
+  namePrefix="$names_begin" mark="$mark" >"$said" 2>&1; do
   if [ "$attempt" -ge 5 ]; then
     readable >&2
     fail "The event subscriptions could not be created. Once the reason above is fixed: azd hooks run postdeploy"
@@ -117,22 +116,26 @@ app_is_well() {
 }
 
 if [ "$PRIVATE_APP" = true ]; then
+  offer_search
   echo "The app is private, so it cannot be checked from here. From a machine in its network: curl $FUNCTION_APP_URL/api/health"
   echo "If that says ok, upload a picture:"
   echo "  az storage blob upload --auth-mode login --account-name $DATA_ACCOUNT_NAME -c $IMAGES_CONTAINER -f a.jpg -n a.jpg"
+  echo "Images that were there before are embedded once you call $FUNCTION_APP_URL/api/reconcile from there."
   exit 0
 fi
 end=$(($(date +%s) + limit))
 until app_is_well; do
   if [ "$(date +%s)" -ge "$end" ]; then
     readable >&2
-    fail "
-The app runs, but is not healthy: the answer above says why (status $status). Check again: curl $FUNCTION_APP_URL/api/health"
+    echo >&2
+    fail "The app runs, but is not healthy: the answer above says why (status $status). Check again: curl $FUNCTION_APP_URL/api/health"
   fi
   echo "Waiting for the app to be healthy (new roles take up to ten minutes to take effect) ..."
   sleep "$pause"
 done
 
+offer_search
 echo "The app is healthy. Upload a picture:"
 echo "  az storage blob upload --auth-mode login --account-name $DATA_ACCOUNT_NAME -c $IMAGES_CONTAINER -f a.jpg -n a.jpg"
 echo "Its embedding will be $EMBEDDING_SPACE/images/a.jpg.json in the container $EMBEDDINGS_CONTAINER."
+offer_backfill

@@ -2,6 +2,9 @@
 param name string
 param principalId string
 
+@description('By which azd down finds the assignment again.')
+param mark string
+
 var cognitiveServicesUser = 'a97b65f3-24c7-4388-baec-2e87135dc908' // Cognitive Services User
 
 resource foundry 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = {
@@ -17,6 +20,7 @@ resource callModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
+    description: mark
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', cognitiveServicesUser)
   }
 }

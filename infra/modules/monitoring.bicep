@@ -1,11 +1,15 @@
-// Where logs go: Application Insights on a workspace. Both take only tokens.
+// Where logs go: Application Insights on a workspace. What is made here takes only tokens.
 param workspaceName string
+
+@description('Resource id of a workspace that is there already. Empty: one is made.')
+param existingWorkspaceId string
+
 param applicationInsightsName string
 param location string
 param tags object
 param retentionDays int
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = if (empty(existingWorkspaceId)) {
   name: workspaceName
   location: location
   tags: tags
@@ -23,7 +27,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
   kind: 'web'
   properties: {
     Application_Type: 'web'
-    WorkspaceResourceId: workspace.id
+    WorkspaceResourceId: empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
     DisableLocalAuth: true
   }
 }

@@ -4,6 +4,9 @@ targetScope = 'subscription'
 param resourceIds array
 param principalId string
 
+@description('By which azd down finds the assignments again.')
+param mark string
+
 @description('The path of the API on which the models are asked.')
 param apiPath string
 
@@ -14,6 +17,7 @@ module role 'foundry-role.bicep' = [
     params: {
       name: last(split(id, '/'))
       principalId: principalId
+      mark: mark
     }
   }
 ]

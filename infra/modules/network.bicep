@@ -4,6 +4,8 @@ param name string
 param location string
 param tags object
 param hostAccountName string
+param dataSubscription string
+param dataGroup string
 param dataAccountName string
 param foundrySubscription string
 param foundryGroup string
@@ -42,6 +44,7 @@ resource hostAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
 }
 
 resource dataAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
+  scope: resourceGroup(dataSubscription, dataGroup)
   name: dataAccountName
 }
 

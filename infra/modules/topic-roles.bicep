@@ -5,6 +5,9 @@ param dataAccountName string
 param requestsQueue string
 param deadLetterContainer string
 
+@description('By which azd down finds these again.')
+param mark string
+
 var queueSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a' // Storage Queue Data Message Sender
 var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe' // Storage Blob Data Contributor
 var definitions = 'Microsoft.Authorization/roleDefinitions'
@@ -36,6 +39,7 @@ resource sendEvents 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
+    description: mark
     roleDefinitionId: subscriptionResourceId(definitions, queueSender)
   }
 }
@@ -47,6 +51,7 @@ resource keepDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'
+    description: mark
     roleDefinitionId: subscriptionResourceId(definitions, blobContributor)
   }
 }

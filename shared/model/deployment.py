@@ -8,6 +8,7 @@ from ssl import SSLContext
 
 import httpx
 
+from shared import USER_AGENT
 from shared.errors import IdentityError, ModelMisconfigured, ModelTimedOut, ModelUnavailable
 from shared.identity import Identity
 from shared.model.rate_limiter import RateLimiter
@@ -61,7 +62,7 @@ class Deployment:
         self._identity = identity
         # HTTP/2 costs ten times the CPU on uploads of megabytes, and httpcore's pool is quadratic in connections.
         limits = httpx.Limits(max_connections=32, max_keepalive_connections=32, keepalive_expiry=60.0)
-        self._client = httpx.Client(limits=limits, verify=tls)
+        self._client = httpx.Client(headers={"user-agent": USER_AGENT}, limits=limits, verify=tls)
 
     def call(self, inputs: Sequence[Input], options: ModelOptions, deadline: float) -> list[ModelAnswer]:
         """Embed the inputs by one request, in a place that the rate limiter gave; their vectors are not checked.

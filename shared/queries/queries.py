@@ -1,6 +1,7 @@
 """Queries: validate each, look it up in the cache, embed what is new, store the answer."""
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,15 @@ from shared.storage.space import Space
 
 # The maximum of Cohere's own API in one call ("Embed" API reference).
 MAX_QUERIES = 96
+# The maximum of OpenAI's API ("Create embeddings"), which clients in its format count on.
+MAX_TEXTS = 2048
+# Of more than MAX_QUERIES texts so many are embedded at a time, by four calls: their vectors take 25 MB as Python's
+# floats (65 kB for 2,048 numbers), and other requests get their turn at the pool in between.
+_TEXTS_AT_ONCE = 4 * MAX_QUERIES
+# What such requests may hold of answers in all. 2,048 vectors of 2,048 numbers take 180 MB in JSON, as its parts and as
+# their whole, and 45 MB in base64.
+_MAX_LONG_ANSWERS = 384 * 2**20
+_BYTES_OF_VECTOR = {"float": 90_000, "base64": 22_000}
 
 # The pictures of a request are prepared before any call, so that nothing is charged for a request with a wrong input.
 # So many bytes of them are kept in the process.
@@ -141,6 +151,7 @@ class Queries:
         # The one for queries speaks the same format.
         self._limits = Limits.of(settings)
         self._kept_pictures = MemoryBudget(_MAX_KEPT_BYTES)
+        self._long_answers = MemoryBudget(_MAX_LONG_ANSWERS)
         # Threads start as they are needed; the model client has an in-flight limit of its own.
         self._pool = ThreadPoolExecutor(settings.foundry_concurrency, thread_name_prefix="queries")
 
@@ -151,6 +162,36 @@ class Queries:
         :class:`~shared.errors.ModelError` if the model returns no embedding for one of them. What it returned for the
         others stays in the cache.
         """
+        _check_number(queries)
+        return self._answer(queries, options, report)
+
+    def answer_in_turns(
+        self, queries: Sequence[Query], options: QueryOptions, report: QueryReport
+    ) -> Iterator[list[Answer]]:
+        """As :meth:`answer`, but for up to :data:`MAX_TEXTS` texts: the answers in order, some at a time.
+
+        Whoever encodes them as they come holds the vectors of no more than these.
+        """
+        if len(queries) <= MAX_QUERIES:
+            yield self.answer(queries, options, report)
+            return
+        _check_number(queries, MAX_TEXTS if all(query.image is None for query in queries) else MAX_QUERIES)
+        wrong = [error for query in queries if (error := _wrong_text(query))]
+        if wrong:
+            raise QueryError.of_all(wrong)
+        size = len(queries) * _BYTES_OF_VECTOR.get(options.model.encoding_format, _BYTES_OF_VECTOR["base64"])
+        try:
+            with self._long_answers.reserve(size, deadline=options.deadline):
+                for some in itertools.batched(queries, _TEXTS_AT_ONCE, strict=False):
+                    yield self._answer(some, options, report)
+        except TimeoutError as error:
+            message = (
+                "The time of the request (FOUNDRY_TIMEOUT) was over before there was room in memory for so long an"
+                " answer. Send fewer texts at once, or ask for the encoding_format base64."
+            )
+            raise ModelUnavailable(message, status=504) from error
+
+    def _answer(self, queries: Sequence[Query], options: QueryOptions, report: QueryReport) -> list[Answer]:
         with self._validated(queries, options, report) as validated:
             wrong = [one for one in validated if isinstance(one, QueryError)]
             if wrong:
@@ -171,6 +212,7 @@ class Queries:
 
         Raises :class:`~shared.errors.QueryError` only for a wrong number of queries.
         """
+        _check_number(queries)
         with self._validated(queries, options, report) as validated:
             valid = [one for one in validated if isinstance(one, _ValidQuery)]
             answers = iter(self._embed_all(valid, options, report, stop_at_error=False) if valid else [])
@@ -185,9 +227,6 @@ class Queries:
         self, queries: Sequence[Query], options: QueryOptions, report: QueryReport
     ) -> Iterator[list[_ValidQuery | Failure]]:
         """Each query with what it needs, for the block; or what is wrong with it."""
-        if not 1 <= len(queries) <= MAX_QUERIES:
-            message = f"The request has {len(queries)} inputs; send 1 to {MAX_QUERIES}."
-            raise QueryError("invalid_request", message, target="input", status=413 if queries else 400)
 
         def validate(query: Query) -> _ValidQuery | Failure | _Unexpected:
             try:
@@ -235,8 +274,9 @@ class Queries:
         outcomes = [self._outcome(*found[query.key], options) for query in queries]
         answers = {outcome.record.id: outcome for outcome in outcomes if isinstance(outcome, Answer)}.values()
         report.inputs += len(queries)
-        report.cache = cache_use(list(answers))
-        report.total_tokens = sum(answer.record.total_tokens or 0 for answer in answers if not answer.cached)
+        report.cache = _together(report.cache, cache_use(list(answers)))
+        spent = sum(answer.record.total_tokens or 0 for answer in answers if not answer.cached)
+        report.total_tokens = (report.total_tokens or 0) + spent
         return outcomes
 
     def _batches(self, queries: list[_ValidQuery], options: QueryOptions) -> list[list[_ValidQuery]]:
@@ -267,7 +307,8 @@ class Queries:
         """Check the query and look it up, then prepare its image if a model call is due; raises ``QueryError``."""
         self._check_time(options.deadline)
         if query.image is None:
-            _check_text(query.text or "", query.target)
+            if error := _wrong_text(query):
+                raise error
             key = self._key(None, query.text, options)
             return _ValidQuery(query, key, None, None, self._find(key, options))
         with query.open_image(options.deadline) as image:
@@ -427,11 +468,29 @@ def cache_use(answers: Sequence[Answer]) -> Cache | None:
     return "hit" if hits == len(answers) else "mixed" if hits else "miss"
 
 
-def _check_text(text: str, target: str) -> None:
+def _together(before: Cache | None, now_: Cache | None) -> Cache | None:
+    return now_ if before in (None, now_) else before if now_ is None else "mixed"
+
+
+def _check_number(queries: Sequence[Query], most: int = MAX_QUERIES) -> None:
+    if not 1 <= len(queries) <= most:
+        of_texts = f" ({MAX_TEXTS:,} if all are texts)" if most < MAX_TEXTS else ""
+        message = f"The request has {len(queries):,} inputs; send 1 to {most:,}{of_texts}."
+        raise QueryError("invalid_request", message, target="input", status=413 if queries else 400)
+
+
+def _wrong_text(query: Query) -> QueryError | None:
+    """What is wrong with a query that has no image."""
+    text = query.text or ""
     if not text.strip():
-        raise QueryError("invalid_request", "The text is empty.", target=target)
-    if text.lstrip()[:11].lower() == "data:image/":
+        return QueryError("invalid_request", "The text is empty.", target=query.target)
+    if is_image_url(text):
         # The model would embed the base64 as words, and return a useless vector.
-        raise QueryError(
-            "invalid_request", "The text is the data URL of an image; POST it to images/embeddings.", target=target
-        )
+        message = "The text is the data URL of an image; send it as an image."
+        return QueryError("invalid_request", message, target=query.target)
+    return None
+
+
+def is_image_url(text: str) -> bool:
+    """Whether a text is the data URL of an image."""
+    return text.lstrip()[:11].lower() == "data:image/"

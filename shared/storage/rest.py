@@ -21,6 +21,7 @@ from urllib.parse import quote
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
+from shared import USER_AGENT
 from shared.errors import BlobHeld, Conflict, HeldCode, IdentityError, StorageError
 from shared.identity import Identity
 from shared.settings import StorageSettings
@@ -204,7 +205,7 @@ class Rest:
 
         credential = self._signature() or self._identity.credential
         try:
-            with BlobClient.from_blob_url(url, credential=credential, **effort.parts) as blob:
+            with BlobClient.from_blob_url(url, credential=credential, user_agent=USER_AGENT, **effort.parts) as blob:
                 return blob.download_blob(
                     etag=quoted(etag),
                     match_condition=MatchConditions.IfNotModified,
@@ -253,7 +254,7 @@ class Rest:
         return answer
 
     def _headers(self, fresh: bool) -> dict[str, str]:
-        headers = {"x-ms-version": _API_VERSION, "x-ms-date": formatdate(usegmt=True)}
+        headers = {"user-agent": USER_AGENT, "x-ms-version": _API_VERSION, "x-ms-date": formatdate(usegmt=True)}
         if not self._connection_string:
             headers["authorization"] = f"Bearer {self._identity.token(STORAGE_SCOPE, fresh=fresh)}"
         return headers

@@ -3,6 +3,8 @@
 import functools
 import logging
 import math
+import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from shared.errors import (
     SettingError,
     StorageError,
 )
-from shared.log import MESSAGE_LIMIT, Report
+from shared.log import MESSAGE_LIMIT, Report, of_request
 
 # The Retry-After of responses when the model named no wait, in seconds.
 DEFAULT_RETRY_AFTER = 5
@@ -32,6 +34,8 @@ MAX_BODY_BYTES = 20 * 2**20
 # The codings of RFC 9110 and the newer ones; what else people put into the header means nothing.
 _COMPRESSED = {"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"}
 _GZIP = b"\x1f\x8b"  # no JSON and no picture begins so
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:/+=-]")
+_MAX_CLIENT_ID = 128
 
 
 class ErrorBody(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -61,7 +65,25 @@ class Routes:
     def route(self, route: str, *, methods: Sequence[str]) -> Callable[[_Function], Any]:
         """Make a function one of them; it raises :class:`~shared.errors.SettingError` where it needs the settings."""
         register = self.blueprint.route(route, methods=methods)
-        return lambda function: register(_answering_bad_settings(function))
+        return lambda function: register(identified(_answering_bad_settings(function)))
+
+
+def identified(function: _Function) -> _Function:
+    """A function whose answers and log lines name the request: by an id of ours, and by the caller's if it sent one."""
+
+    @functools.wraps(function)
+    def answer(req: func.HttpRequest) -> func.HttpResponse:
+        ids = {"request_id": str(uuid.uuid4())}
+        # It goes into a header and a log.
+        if client_id := _UNSAFE.sub("", req.headers.get("x-ms-client-request-id", ""))[:_MAX_CLIENT_ID]:
+            ids["client_request_id"] = client_id
+        with of_request(ids):
+            response = function(req)
+        for name, value in ids.items():
+            response.headers[f"x-ms-{name.replace('_', '-')}"] = value
+        return response
+
+    return answer
 
 
 def _answering_bad_settings(function: _Function) -> _Function:
@@ -79,7 +101,10 @@ def read_body(request: func.HttpRequest) -> bytes:
     """The bytes of the body; raises :class:`~shared.errors.QueryError` for too many (413) or compressed ones."""
     body: bytes = request.get_body()
     if len(body) > MAX_BODY_BYTES:
-        message = f"The body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,}."
+        message = (
+            f"The body has {len(body):,} bytes; the limit is {MAX_BODY_BYTES:,} (20 MiB). In base64 that is 15 MiB of"
+            " images: an image that is the body itself takes a quarter less."
+        )
         raise QueryError("request_too_large", message, status=413)
     named = {name.strip().lower() for name in request.headers.get("content-encoding", "").split(",")}
     encodings = sorted(named & _COMPRESSED) or ["gzip"] * body.startswith(_GZIP)

@@ -1,6 +1,8 @@
 """The OpenAPI 3.1 document of the app's routes, generated from the types that read requests and write answers."""
 
 import functools
+import json
+import sys
 from typing import get_args
 
 from shared import __version__
@@ -11,22 +13,29 @@ from shared.model.foundry import EmbeddingsAnswer
 from shared.operations.status import AppStatus
 from shared.queries.azure_ai_search import MAX_RECORDS, WebApiAnswer, WebApiRequest, WebApiVector
 from shared.queries.formats.foundry_api import (
+    DeploymentList,
     EmbeddingsOptions,
     ImageEmbeddingsRequest,
     ModelInfo,
     TextEmbeddingsRequest,
 )
 from shared.queries.formats.search_api import SearchAnswer, SearchRequest
-from shared.queries.queries import MAX_QUERIES
+from shared.queries.queries import MAX_QUERIES, MAX_TEXTS
+from shared.queries.records import QueryRecord
 from shared.triggers import openapi_gallery
 from shared.triggers.http import ErrorAnswer
 from shared.triggers.openapi_parts import (
+    CLIENT_REQUEST_ID,
     EXTRA_PARAMETERS,
     FRESH,
     HEADERS,
+    IMAGE_BODIES,
+    INPUT_TYPE,
+    SECURITY_SCHEMES,
     Json,
     also_from_host,
     answer,
+    answer_of,
     error,
     image_form,
     in_query,
@@ -35,8 +44,10 @@ from shared.triggers.openapi_parts import (
     shapes_of,
     too_large,
     with_optional,
+    with_parameters,
     without_null,
 )
+from shared.uploads.records import FailureRecord
 
 # 64 red pixels, so that the document's example works as it is.
 _RED = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mP8z4AdMDEMKQkAzUEBD7t4NqoAAAAASUVORK5CYII="
@@ -45,6 +56,11 @@ _IMAGE = (
     "A data URL (`data:image/jpeg;base64,…`) or bare base64, in any format of the README. Line breaks, missing padding,"
     " the URL-safe alphabet and, in a data URL, percent-encoding are taken. Links are not followed."
 )
+_TEXTS = (
+    "Texts, none of them blank; a data URL of an image is that image, and so is an object with an `image`. Up to"
+    f" {MAX_TEXTS:,} if all are texts, else {MAX_QUERIES}. Token numbers are not taken."
+)
+_NOT_BLANK = r"\S"
 _EXTRAS = "Other fields are rejected, unless the header `extra-parameters` is `drop` or `pass-through`."
 
 _BAD_QUERY = ", ".join(f"`{code}`" for code in ("invalid_json", "invalid_request", "unknown_model"))
@@ -66,10 +82,11 @@ def document() -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/api"}],
-        "security": [{"header": []}, {"query": []}],
+        "security": [{"header": []}, {"query": []}, {"header": [], "entra": []}],
         "paths": {
             "/models/images/embeddings": {"post": _image_embeddings()},
             "/models/embeddings": {"post": _text_embeddings()},
+            "/models": {"get": _models()},
             "/models/info": {"get": _model_info()},
             "/search": {"post": _search()},
             **openapi_gallery.paths(),
@@ -81,14 +98,16 @@ def document() -> Json:
             "/openapi.json": {"get": _openapi_document()},
         },
         "components": {
-            "schemas": {**_requests(), **_answers()},
+            "schemas": {**_requests(), **_answers(), **_records()},
             "headers": HEADERS,
-            "securitySchemes": {
-                "header": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
-                "query": {"type": "apiKey", "in": "query", "name": "code"},
-            },
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
+
+
+def text() -> str:
+    """The document as ``docs/openapi.json`` has it."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
 # Routes
@@ -98,11 +117,11 @@ def _image_embeddings() -> Json:
     options = shapes_of(EmbeddingsOptions)["EmbeddingsOptions"]["properties"]
     beside_an_image = {
         "text": {"type": "string"},
-        **{name: without_null(schema) for name, schema in options.items() if name != "extras"},
+        **{name: without_null(schema) for name, schema in options.items() if name not in {"extras", "user"}},
     }
+    made = operation("image_embeddings", "Embed images, each with or without a text", _embeddings())
     return {
-        **operation("image_embeddings", "Embed images, each with or without a text", _embeddings()),
-        "parameters": [EXTRA_PARAMETERS, FRESH, *in_query(beside_an_image)],
+        **with_parameters(made, EXTRA_PARAMETERS, FRESH, *in_query(beside_an_image)),
         "requestBody": {
             "description": "JSON in the API's shape; or one image, with its text and the options in the query string;"
             " or a form with one file, and the rest in its fields or in the query string.",
@@ -112,8 +131,7 @@ def _image_embeddings() -> Json:
                     ImageEmbeddingsRequest,
                     example={"input": [{"image": f"data:image/png;base64,{_RED}", "text": "a red square"}]},
                 ),
-                "image/*": {},
-                "application/octet-stream": {},
+                **IMAGE_BODIES,
                 "multipart/form-data": image_form(beside_an_image),
             },
         },
@@ -121,14 +139,19 @@ def _image_embeddings() -> Json:
 
 
 def _text_embeddings() -> Json:
+    made = operation("text_embeddings", "Embed texts into the space of the images", _embeddings())
     return {
-        **operation("text_embeddings", "Embed texts into the space of the images", _embeddings()),
-        "parameters": [EXTRA_PARAMETERS, FRESH],
+        **with_parameters(made, EXTRA_PARAMETERS, FRESH, INPUT_TYPE),
         "requestBody": {
             "required": True,
             "content": json_of(TextEmbeddingsRequest, example={"input": ["a red bicycle", "a blue door"]}),
         },
     }
+
+
+def _models() -> Json:
+    listed = answer("The deployments, as OpenAI's API lists models. The first is that of queries.", DeploymentList)
+    return operation("models", "List the deployments that a request may name", {200: listed})
 
 
 def _model_info() -> Json:
@@ -140,7 +163,6 @@ def _search() -> Json:
     answers = {
         **_embeddings(),
         200: with_optional(
-            "x-embedding-cache",
             answer(
                 "The images, best first: those with equal scores by name. `usage` counts only a call made to the model."
                 " The headers are there if an image or a text was searched for.",
@@ -148,6 +170,7 @@ def _search() -> Json:
                 "x-embedding-cache",
                 "x-embedding-record",
             ),
+            "x-embedding-cache",
         ),
         400: error(
             f"`target` is the field at fault: `invalid_json`, `invalid_request`, {_BAD_PICTURE}; or the model's"
@@ -168,17 +191,16 @@ def _search() -> Json:
     fields = shapes_of(SearchRequest)["SearchRequest"]["properties"]
     names = ("text", "top", "prefix", "min_score", "since", "after")
     beside_an_image = {name: without_null(fields[name]) for name in names}
+    made = operation("search", "Find the images nearest to an image, a text, a vector or a stored image", answers)
     return {
-        **operation("search", "Find the images nearest to an image, a text, a vector or a stored image", answers),
-        "parameters": [FRESH, *in_query(beside_an_image)],
+        **with_parameters(made, FRESH, *in_query(beside_an_image)),
         "requestBody": {
             "description": "JSON; or one image, with the rest in the query string; or a form with one file, and the"
             " rest in its fields or in the query string.",
             "required": True,
             "content": {
                 **json_of(SearchRequest, example={"text": "a red bicycle", "top": 3}),
-                "image/*": {},
-                "application/octet-stream": {},
+                **IMAGE_BODIES,
                 "multipart/form-data": image_form(beside_an_image),
             },
         },
@@ -249,14 +271,15 @@ def _status() -> Json:
 
 
 def _health() -> Json:
-    properties = {"status": {"const": "ok"}, "dimensions": {"type": ["integer", "null"]}}
+    properties = {"status": {"type": "string", "const": "ok"}, "dimensions": {"type": ["integer", "null"]}}
     healthy = {"type": "object", "properties": properties, "required": ["status"]}
     return {
         "operationId": "health",
         "summary": "Say whether the app works, and if not, what to fix",
         "security": [],
+        "parameters": [CLIENT_REQUEST_ID],
         "responses": {
-            "200": {"description": "The app works.", "content": {"application/json": {"schema": healthy}}},
+            "200": answer_of("The app works.", healthy),
             "503": error(
                 "`bad_settings`: the message names each setting to fix; the other routes say the same. Or a problem of"
                 " the deployment: `no_identity`, `missing_container`, `missing_queue`, `missing_role`, `unreachable`,"
@@ -268,7 +291,7 @@ def _health() -> Json:
 
 
 def _openapi_document() -> Json:
-    itself = {"description": "This document.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    itself = answer_of("This document.", {"type": "object"})
     return operation("openapi_document", "Describe these routes in OpenAPI 3.1", {200: itself})
 
 
@@ -278,7 +301,7 @@ def _openapi_document() -> Json:
 def _requests() -> Json:
     """The schemas of request bodies, with the limits that ``Queries`` and ``AzureAISearch`` check."""
     shapes = shapes_of(ImageEmbeddingsRequest, TextEmbeddingsRequest, ReconcileRequest, WebApiRequest, SearchRequest)
-    for name in ("ImageEmbeddingsRequest", "TextEmbeddingsRequest"):
+    for name, most in (("ImageEmbeddingsRequest", MAX_QUERIES), ("TextEmbeddingsRequest", MAX_TEXTS)):
         shape = shapes[name]
         fields = shape["properties"]
         del fields["extras"]
@@ -286,10 +309,16 @@ def _requests() -> Json:
         shape["additionalProperties"] = False
         _allow_null(fields, "input_type", "encoding_format")
         [several] = [one for one in (fields["input"], *fields["input"].get("anyOf", [])) if one.get("type") == "array"]
-        several.update(minItems=1, maxItems=MAX_QUERIES)
-    image = shapes["ImageInput"]
-    image["additionalProperties"] = False
-    image["properties"]["image"]["description"] = _IMAGE
+        several.update(minItems=1, maxItems=most)
+    texts = shapes["TextEmbeddingsRequest"]["properties"]["input"]
+    texts["description"] = _TEXTS
+    [of_several] = [one["items"] for one in texts["anyOf"] if one.get("type") == "array"]
+    for one in (*texts["anyOf"], *of_several["anyOf"]):
+        if one.get("type") == "string":
+            one["pattern"] = _NOT_BLANK
+    for name in ("ImageInput", "TextOrImage"):
+        shapes[name]["additionalProperties"] = False
+        shapes[name]["properties"]["image"]["description"] = _IMAGE
     shapes["WebApiRequest"]["properties"]["values"]["maxItems"] = MAX_RECORDS
     search = shapes["SearchRequest"]["properties"]
     _allow_null(search, "top", "prefix")
@@ -308,11 +337,16 @@ def _allow_null(fields: Json, *names: str) -> None:
 
 def _answers() -> Json:
     """The schemas of answers. Except in errors, ``WebApiVector`` and records, every field is always present."""
-    ours = (EmbeddingsAnswer, ModelInfo, AuditReport, AppStatus, WebApiAnswer, SearchAnswer)
+    ours = (EmbeddingsAnswer, DeploymentList, ModelInfo, AuditReport, AppStatus, WebApiAnswer, SearchAnswer)
     shapes = shapes_of(*ours, *openapi_gallery.SHAPES)
     for shape in shapes.values():
         shape["required"] = list(shape["properties"])
     return {**shapes, **shapes_of(ErrorAnswer, WebApiVector), **openapi_gallery.record_shape()}
+
+
+def _records() -> Json:
+    """The schemas of what is stored, for those who read the container instead of a route."""
+    return shapes_of(FailureRecord, QueryRecord)
 
 
 def _embeddings() -> dict[int, Json]:
@@ -325,7 +359,10 @@ def _embeddings() -> dict[int, Json]:
             "x-embedding-record",
         ),
         400: error(f"`target` is the field at fault: {_BAD_QUERY}, {_BAD_PICTURE}; or the model's {_REFUSED}."),
-        413: too_large(f"`request_too_large`, `too_many_bytes`, `too_many_pixels`, over {MAX_QUERIES} inputs."),
+        413: too_large(
+            f"`request_too_large`, `too_many_bytes`, `too_many_pixels`, over {MAX_QUERIES} inputs, or"
+            f" {MAX_TEXTS:,} texts."
+        ),
         415: error(f"The model's {_REFUSED}."),
         422: error(f"`parameter_not_supported` by the model; or the model's {_REFUSED}."),
         429: error("`too_many_requests`.", "retry-after"),
@@ -333,3 +370,7 @@ def _embeddings() -> dict[int, Json]:
         503: error("`model_unavailable`.", "retry-after"),
         504: error("`model_timeout`."),
     }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

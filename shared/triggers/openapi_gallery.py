@@ -11,6 +11,8 @@ from shared.gallery.newest import NewestAnswer, NewestRequest
 from shared.gallery.stored import RecordRequest
 from shared.gallery.thumbnails import ThumbnailRequest
 from shared.triggers.openapi_parts import (
+    CLIENT_REQUEST_ID,
+    FILE,
     Json,
     also_from_host,
     answer,
@@ -18,6 +20,7 @@ from shared.triggers.openapi_parts import (
     operation,
     shapes_of,
     with_headers,
+    with_parameters,
     without_null,
 )
 from shared.uploads.records import EmbeddingRecord
@@ -85,10 +88,9 @@ def _newest_images() -> Json:
             "retry-after",
         ),
     }
-    return {
-        **operation("newest_images", "List the images that were embedded last", answers),
-        "parameters": _parameters(NewestRequest),
-    }
+    return with_parameters(
+        operation("newest_images", "List the images that were embedded last", answers), *_parameters(NewestRequest)
+    )
 
 
 def _failures() -> Json:
@@ -98,10 +100,9 @@ def _failures() -> Json:
         502: _UNREADABLE_SPACE,
         503: error("`storage_unavailable`.", "retry-after"),
     }
-    return {
-        **operation("failures", "List the images that have no embedding, and why", answers),
-        "parameters": _parameters(FailuresRequest),
-    }
+    return with_parameters(
+        operation("failures", "List the images that have no embedding, and why", answers), *_parameters(FailuresRequest)
+    )
 
 
 def _stored_record() -> Json:
@@ -113,14 +114,16 @@ def _stored_record() -> Json:
         502: _UNREADABLE_SPACE,
         503: error("`storage_unavailable`.", "retry-after"),
     }
-    return {
-        **operation("stored_record", "Return the record of an image, or say why it has none", answers),
-        "parameters": [*_NAME, *_parameters(RecordRequest), _IF_NONE_MATCH],
-    }
+    return with_parameters(
+        operation("stored_record", "Return the record of an image, or say why it has none", answers),
+        *_NAME,
+        *_parameters(RecordRequest),
+        _IF_NONE_MATCH,
+    )
 
 
 def _thumbnail() -> Json:
-    jpeg: Json = {"description": "A JPEG, upright and without metadata.", "content": {"image/jpeg": {}}}
+    jpeg: Json = {"description": "A JPEG, upright and without metadata.", "content": {"image/jpeg": FILE}}
     answers = {
         200: with_headers(jpeg, "etag"),
         304: with_headers(_KNOWN, "etag"),
@@ -131,10 +134,12 @@ def _thumbnail() -> Json:
         ),
         503: error("`busy`: the app has too many pictures in hand; `storage_unavailable`.", "retry-after"),
     }
-    return {
-        **operation("thumbnail", "Return a small JPEG of an image", answers),
-        "parameters": [*_NAME, *_parameters(ThumbnailRequest), _IF_NONE_MATCH],
-    }
+    return with_parameters(
+        operation("thumbnail", "Return a small JPEG of an image", answers),
+        *_NAME,
+        *_parameters(ThumbnailRequest),
+        _IF_NONE_MATCH,
+    )
 
 
 def _gallery_file() -> Json:
@@ -142,7 +147,7 @@ def _gallery_file() -> Json:
         "name": "file",
         "in": "path",
         "required": True,
-        "schema": {"enum": sorted(page.files())},
+        "schema": {"type": "string", "enum": sorted(page.files())},
         "example": page.INDEX,
     }
     made = _public("gallery_file", "A file of that page", "*/*")
@@ -153,12 +158,12 @@ def _gallery_file() -> Json:
 
 def _public(name: str, summary: str, media_type: str) -> Json:
     """A route that answers anyone, with a file that holds no data."""
-    file: Json = {"description": "The file.", "content": {media_type: {}}}
+    file: Json = {"description": "The file.", "content": {media_type: FILE}}
     return {
         "operationId": name,
         "summary": summary,
         "security": [],
-        "parameters": [_IF_NONE_MATCH],
+        "parameters": [CLIENT_REQUEST_ID, _IF_NONE_MATCH],
         "responses": {"200": with_headers(file, "etag"), "304": with_headers(_KNOWN, "etag")},
     }
 

@@ -4,16 +4,27 @@ from typing import Any, get_args
 
 import msgspec
 
+from shared.model.wire_format import InputType
 from shared.queries.queries import Cache
 from shared.triggers.http import ErrorAnswer
 
 type Json = dict[str, Any]
 
 HEADERS: Json = {
+    "x-ms-request-id": {
+        "description": "The id of this request. The app's log line has it.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "x-ms-client-request-id": {
+        "description": "The header of this name of the request: its first 128 characters of letters, digits and"
+        " `._:/+=-`. Missing if there were none.",
+        "schema": {"type": "string", "maxLength": 128},
+    },
     "x-embedding-cache": {
         "description": "Whether the answers came from the cache.",
         "required": True,
-        "schema": {"enum": list(get_args(Cache))},
+        "schema": {"type": "string", "enum": list(get_args(Cache))},
     },
     "x-embedding-record": {
         "description": "The blobs that hold the embeddings, separated by `, `. Missing if none are kept.",
@@ -39,7 +50,7 @@ EXTRA_PARAMETERS: Json = {
     "name": "extra-parameters",
     "in": "header",
     "description": "What to do with fields that the API does not have: reject, ignore, or send them to the model.",
-    "schema": {"enum": ["error", "drop", "pass-through"], "default": "error"},
+    "schema": {"type": "string", "enum": ["error", "drop", "pass-through"], "default": "error"},
 }
 FRESH: Json = {
     "name": "cache-control",
@@ -47,14 +58,58 @@ FRESH: Json = {
     "description": "`no-cache` calls the model even if the answer is cached.",
     "schema": {"type": "string"},
 }
+INPUT_TYPE: Json = {
+    "name": "input_type",
+    "in": "query",
+    "description": "If the body has no such field: for clients that cannot send it.",
+    "schema": {"type": "string", "enum": list(get_args(InputType)), "default": "query"},
+}
+CLIENT_REQUEST_ID: Json = {
+    "name": "x-ms-client-request-id",
+    "in": "header",
+    "description": "An id of the caller's own, which the answer and the app's log line repeat.",
+    "schema": {"type": "string"},
+}
+# Every answer of the app, and none of the host, names the request.
+_IDS = ("x-ms-request-id", "x-ms-client-request-id")
+SECURITY_SCHEMES: Json = {
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-functions-key",
+        "description": "A function key of the app.",
+    },
+    "query": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "code",
+        "description": "The same key in the URL, for callers that can set no header. URLs are kept in logs, histories"
+        " and proxies, and so is a key in one.",
+    },
+    "entra": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of Entra for `api://<app name>`, where the operator has switched on App Service"
+        " authentication. It is checked before the app sees the request, and comes on top of the key.",
+    },
+}
 
 
 def in_query(fields: Json) -> list[Json]:
     """Fields of the JSON body, for a body that is an image. A query string has no null."""
     description = "If the body is an image or a form; otherwise it is a field of the JSON body."
     return [
-        {"name": name, "in": "query", "description": description, "schema": schema} for name, schema in fields.items()
+        INPUT_TYPE | {"schema": schema}
+        if name == INPUT_TYPE["name"]
+        else {"name": name, "in": "query", "description": description, "schema": schema}
+        for name, schema in fields.items()
     ]
+
+
+# A body that is a file. OpenAPI 3.1 needs no schema of one, but generators of clients do.
+FILE: Json = {"schema": {"type": "string", "format": "binary"}}
+IMAGE_BODIES: Json = {"image/*": FILE, "application/octet-stream": FILE}
 
 
 def image_form(fields: Json) -> Json:
@@ -74,6 +129,8 @@ def without_null(schema: Json) -> Json:
 def operation(name: str, summary: str, answers: dict[int, Json]) -> Json:
     """An operation that needs a key, with the answers that the host adds, none of which has a body."""
     unavailable = answers[503]["description"] if 503 in answers else ""
+    if 413 in answers:
+        answers = {**answers, 415: _unsupported(answers)}
     all_answers = {
         404: {"description": "No such route or method. No body."},
         **answers,
@@ -82,7 +139,17 @@ def operation(name: str, summary: str, answers: dict[int, Json]) -> Json:
         500: {"description": "An unexpected error in the app, which is in its log. No body."},
     }
     responses = {str(status): all_answers[status] for status in sorted(all_answers)}
-    return {"operationId": name, "summary": summary, "responses": responses}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [CLIENT_REQUEST_ID],
+        "responses": responses,
+    }
+
+
+def with_parameters(made: Json, *parameters: Json) -> Json:
+    """The operation, with more parameters."""
+    return {**made, "parameters": [*made["parameters"], *parameters]}
 
 
 def answer(description: str, shape: type[msgspec.Struct], *headers: str) -> Json:
@@ -91,15 +158,19 @@ def answer(description: str, shape: type[msgspec.Struct], *headers: str) -> Json
 
 
 def with_headers(made: Json, *headers: str) -> Json:
-    """The answer with headers of :data:`HEADERS`."""
-    if not headers:
-        return made
-    return {**made, "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers}}
+    """The answer with headers of :data:`HEADERS`, and those that every answer of the app has."""
+    return {**made, "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in (*_IDS, *headers)}}
 
 
-def with_optional(header: str, made: Json) -> Json:
-    """The answer, in which this header may be missing."""
-    return {**made, "headers": {**made["headers"], header: {**HEADERS[header], "required": False}}}
+def answer_of(description: str, schema: Json) -> Json:
+    """An answer in JSON of this schema."""
+    return with_headers({"description": description, "content": {"application/json": {"schema": schema}}})
+
+
+def with_optional(made: Json, *headers: str) -> Json:
+    """The answer, in which these headers may be missing."""
+    optional = {name: {**HEADERS[name], "required": False} for name in headers}
+    return {**made, "headers": {**made["headers"], **optional}}
 
 
 def error(description: str, *headers: str) -> Json:
@@ -109,12 +180,19 @@ def error(description: str, *headers: str) -> Json:
 
 def too_large(description: str) -> Json:
     """The error for a body that is too large."""
-    return also_from_host(f"{description} The host rejects much larger requests, without a body.")
+    limit = "A body may have 20 MiB, which is 15 MiB of images in base64."
+    return also_from_host(f"{description} {limit} The host rejects much larger requests, without a body.")
 
 
 def also_from_host(description: str) -> Json:
     """An error of the app; or one of the host, which has no code and no body."""
-    return with_optional("x-ms-error-code", error(description))
+    return with_optional(error(description), "x-ms-error-code", "x-ms-request-id")
+
+
+def _unsupported(answers: dict[int, Json]) -> Json:
+    """The error of every route that reads a body, beside what it may mean on some."""
+    of_the_model = f" Or: {answers[415]['description']}" if 415 in answers else ""
+    return error(f"`unsupported_media_type`: the body is nothing that the route takes.{of_the_model}")
 
 
 def json_of(shape: type[msgspec.Struct], example: object = None) -> Json:
@@ -128,4 +206,15 @@ def json_of(shape: type[msgspec.Struct], example: object = None) -> Json:
 def shapes_of(*shapes: type[msgspec.Struct]) -> Json:
     """The schemas of these types and of all types they contain, by name."""
     _, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    _name_types(components)
     return components
+
+
+def _name_types(schema: object) -> None:
+    """Say of every choice of strings that it is one: generators of clients make a class of it, and else of nothing."""
+    if isinstance(schema, dict):
+        if "enum" in schema and all(isinstance(one, str) for one in schema["enum"]):
+            schema.setdefault("type", "string")
+        schema = list(schema.values())
+    for part in schema if isinstance(schema, list) else ():
+        _name_types(part)

@@ -12,12 +12,12 @@ from shared.audit.report import AuditReport
 from shared.errors import IndexUnavailable, ModelError, QueryError, StorageError
 from shared.model.wire_format import ModelOptions
 from shared.operations.checks import Problem
-from shared.parsing import convert, read_json
+from shared.parsing import convert, read_json_body
 from shared.queries.azure_ai_search import WebApiAnswer, WebApiRequest
 from shared.queries.formats import foundry_api
 from shared.queries.formats.foundry_api import ParsedRequest
 from shared.queries.formats.search_api import read_search
-from shared.queries.queries import Answer, Queries, QueryOptions, QueryReport
+from shared.queries.queries import Queries, QueryOptions, QueryReport
 from shared.queries.search import Search, SearchReport
 from shared.settings import Settings
 from shared.triggers.http import (
@@ -32,7 +32,6 @@ from shared.triggers.http import (
 )
 
 _MAX_HEADER = 4096
-_MAX_KIND = 100
 
 
 def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
@@ -46,10 +45,10 @@ def image_embeddings(request: func.HttpRequest, settings: Settings, queries: Que
 
 
 def text_embeddings(request: func.HttpRequest, settings: Settings, queries: Queries) -> func.HttpResponse:
-    """Embed texts: the body is JSON in the API's shape."""
+    """Embed texts, or images in the shapes of OpenAI's clients: the body is JSON."""
 
     def read() -> ParsedRequest:
-        return foundry_api.read_texts(_read_json(request), _extra_parameters(request))
+        return foundry_api.read_texts(_read_json(request), request.params, _extra_parameters(request))
 
     return _answer_queries(read, request, settings, queries)
 
@@ -64,7 +63,8 @@ def search(request: func.HttpRequest, settings: Settings, use: Search | None) ->
         asked = read_search(read_body(request), request.headers.get("content-type", ""), request.params)
         model = ModelOptions(input_type="query", dimensions=settings.embedding_dimensions)
         found = use.find(asked, QueryOptions(model, deadline, _wants_fresh(request)), report)
-        headers = {} if found.embedded is None else _cache_headers([found.embedded], report)
+        embedded = found.embedded
+        headers = {} if embedded is None else _cache_headers([embedded.path] if embedded.path else [], report)
         return json_response(found.answer, headers=headers)
 
     return _logged(answer, SearchReport(), "search")
@@ -79,6 +79,11 @@ def azure_ai_search(
         QueryReport(),
         "query",
     )
+
+
+def models(settings: Settings) -> func.HttpResponse:
+    """List the deployments, as OpenAI's API does."""
+    return json_response(foundry_api.model_list(settings))
 
 
 def model_info(settings: Settings) -> func.HttpResponse:
@@ -125,18 +130,18 @@ def _answer_queries(
         deadline = time.monotonic() + settings.foundry_timeout
         parsed = read()
         options = foundry_api.query_options(parsed.options, settings, deadline=deadline, fresh=_wants_fresh(request))
-        answers = queries.answer(parsed.queries, options, report)
-        return json_response(
-            foundry_api.write_answers(answers, parsed.options), headers=_cache_headers(answers, report)
-        )
+        writer = foundry_api.AnswerWriter(parsed.options.encoding_format)
+        for answers in queries.answer_in_turns(parsed.queries, options, report):
+            writer.add(answers)
+        return json_response(writer.body(), headers=_cache_headers(writer.paths, report))
 
     return _logged(answer, QueryReport(), "query")
 
 
-def _cache_headers(answers: Sequence[Answer], report: QueryReport) -> dict[str, str]:
+def _cache_headers(paths: Sequence[str], report: QueryReport) -> dict[str, str]:
     headers: dict[str, str] = {"x-embedding-cache": report.cache or "miss"}
-    if records := [answer.path for answer in answers if answer.path]:
-        headers["x-embedding-record"] = _shortened(records)
+    if paths:
+        headers["x-embedding-record"] = _shortened(paths)
     return headers
 
 
@@ -167,13 +172,7 @@ def _read_json(request: func.HttpRequest, *, default: object = None) -> object:
     body = read_body(request)
     if not body and default is not None:
         return default
-    try:
-        return read_json(body)
-    except QueryError as error:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip()[:_MAX_KIND]
-        if not kind or "json" in kind.lower():
-            raise
-        raise QueryError(error.code, f"{error} Its content-type is {kind}; send JSON.") from error
+    return read_json_body(body, request.headers.get("content-type", ""))
 
 
 def _extra_parameters(request: func.HttpRequest) -> str:
@@ -186,7 +185,7 @@ def _shortened(records: Sequence[str]) -> str:
     shown = ", ".join(records)
     if len(shown) <= _MAX_HEADER:
         return shown
-    kept = shown[: _MAX_HEADER - len(", and 95 more")].rpartition(", ")[0]
+    kept = shown[: _MAX_HEADER - len(", and 2047 more")].rpartition(", ")[0]
     return f"{kept}, and {len(records) - kept.count(', ') - 1} more"
 
 

@@ -53,8 +53,8 @@ def embedding(answer: httpx.Response) -> list[float]:
     return vector
 
 
-def error(answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 400, answer.text
+def error(answer: httpx.Response, status: int = 400) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
     found: dict[str, Any] = answer.json()["error"]
     assert found["code"] == answer.headers["x-ms-error-code"]
     return found
@@ -144,9 +144,9 @@ def test_what_is_no_such_integer_is_refused(http: httpx.Client, dimensions: str)
 
 
 def test_the_fields_of_other_clients_are_refused_by_a_message_that_names_the_header(http: httpx.Client) -> None:
-    body = {"input": ["red"], "user": "u-1"}
+    body = {"input": ["red"], "user": "u-1", "truncate": "END"}
     found = error(http.post(TEXTS, json=body))
-    assert found["target"] == "user"
+    assert found["target"] == "truncate"
     assert "extra-parameters" in found["message"]
     assert embedding(http.post(TEXTS, json=body, headers={"extra-parameters": "drop"}))
 
@@ -186,8 +186,36 @@ def test_a_body_that_is_nothing_of_all_this_is_told_what_may_be_sent(http: httpx
     assert found["code"] == "invalid_json"
     for way in ("Send JSON", "multipart/form-data", "image/jpeg"):
         assert way in found["message"]
-    found = error(http.post(TEXTS, content=PNG, headers={"content-type": "image/png"}))
-    assert "content-type is image/png; send JSON" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("route", "kind", "body"),
+    [
+        (TEXTS, "image/png", PNG),
+        (TEXTS, "multipart/form-data; boundary=x", b"--x--"),
+        (TEXTS, "text/plain; charset=utf-8", b"a red bicycle"),
+        (IMAGES, "application/x-www-form-urlencoded", b"input=red"),
+        (IMAGES, "text/plain", b"a red bicycle"),
+        ("/../search", "text/html", b"<p>"),
+        ("/../reconcile", "application/xml", b"<a/>"),
+        ("/../skill", "text/csv", b"a,b"),
+    ],
+)
+def test_what_no_route_takes_is_415_with_what_it_takes(http: httpx.Client, route: str, kind: str, body: bytes) -> None:
+    found = error(http.post(route, content=body, headers={"content-type": kind}), 415)
+    assert (found["code"], found["target"]) == ("unsupported_media_type", "content-type")
+    assert f"content-type is {kind.partition(';')[0]}. Send JSON" in found["message"]
+    assert ("the image itself" in found["message"]) == (route in {IMAGES, "/../search"})
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+def test_json_is_taken_whatever_the_content_type_says_and_broken_json_is_called_that(
+    http: httpx.Client, kind: str
+) -> None:
+    assert embedding(http.post(TEXTS, content=b' {"input": "red"}', headers={"content-type": kind}))
+    found = error(http.post(TEXTS, content=b'{"input": "red"', headers={"content-type": kind}))
+    assert found["code"] == "invalid_json"
+    assert f"Its content-type is {kind}. Send JSON." in found["message"]
 
 
 # Forms

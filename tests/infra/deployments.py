@@ -12,10 +12,15 @@ from shared.settings import read_settings
 INFRA = Path(__file__).parents[2] / "infra"
 ROOT = INFRA.parent
 HOOKS = INFRA / "hooks"
-HOOK_NAMES = ["preprovision", "postdeploy"]
+HOOK_NAMES = ["preprovision", "postdeploy", "predown", "postdown"]
+HOOK_SCRIPTS = sorted(path.relative_to(HOOKS).with_suffix("").as_posix() for path in HOOKS.rglob("*.sh"))
 SOURCES = {path: path.read_text() for path in sorted(INFRA.rglob("*.bicep"))}
+# Deployments of main.bicep, and those of them into an account that is there already.
 APPS = [
     path.stem for path in sorted((INFRA / "snapshots").glob("*.bicepparam")) if "'../main.bicep'" in path.read_text()
+]
+EXISTING = [
+    name for name in APPS if "param existingStorageAccountId" in (INFRA / f"snapshots/{name}.bicepparam").read_text()
 ]
 
 IDENTITY = "11111111-1111-1111-1111-111111111111"
@@ -43,6 +48,14 @@ def made(deployment: str, kind: str) -> list[dict[str, Any]]:
 def names(deployment: str, kind: str) -> list[str]:
     """The last parts of their names: an account's container without the account."""
     return [resource["name"].rpartition("/")[2] for resource in made(deployment, kind)]
+
+
+def already(deployment: str) -> list[str]:
+    """The containers and queues that an account of somebody else has, in this deployment."""
+    given = re.search(
+        r"^param alreadyInStorage = \[(.*)\]$", (INFRA / f"snapshots/{deployment}.bicepparam").read_text(), re.M
+    )
+    return re.findall("'([^']*)'", given[1]) if given else []
 
 
 def app_settings(deployment: str = "defaults") -> dict[str, str]:

@@ -22,14 +22,17 @@ DERIVED = {
 }
 # For emulators and for endpoints without Entra: a deployment has no key.
 NEVER_DEPLOYED = {"FOUNDRY_API_KEY", "ImageStorage"}
-# Where azd's name is not the parameter's in capitals: it sets the first five itself.
+# Where azd's name is not the parameter's in capitals.
 AZD = {
     "environmentName": "AZURE_ENV_NAME",
     "location": "AZURE_LOCATION",
     "principalId": "AZURE_PRINCIPAL_ID",
     "principalType": "AZURE_PRINCIPAL_TYPE",
-    "resourceGroupName": "AZURE_RESOURCE_GROUP",
+    "resourceGroupName": "RESOURCE_GROUP",
 }
+
+# What is passed on otherwise: in a deployed environment azd has this name, and in an older one somebody has set it.
+PASSED = {"resourceGroupName": "${RESOURCE_GROUP=${AZURE_RESOURCE_GROUP}}"}
 
 # The settings that are names of deployments.
 DEPLOYMENTS = {"modelDeploymentName": "FOUNDRY_MODEL", "queryModelDeploymentName": "FOUNDRY_QUERY_MODEL"}
@@ -134,7 +137,7 @@ def test_azd_passes_on_every_parameter_with_the_templates_default() -> None:
     assert {name: options["value"] for name, options in passed.items()} == {
         name: f"${{{azd_name(name)}{'=' + default if default else ''}}}"
         for name, default in ((name, in_json(options)) for name, options in parameters().items())
-    }
+    } | PASSED
 
 
 def in_json(parameter: dict[str, Any]) -> str:

@@ -17,9 +17,11 @@ from shared.storage.names import space_of
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from tests.infra.deployments import (
     APPS,
+    EXISTING,
     IDENTITY,
     INFRA,
     ROOT,
+    already,
     app_settings,
     known_settings,
     made,
@@ -97,8 +99,10 @@ def test_every_deployed_setting_is_known_to_the_code_or_the_platform(deployment:
 @pytest.mark.parametrize("deployment", APPS)
 def test_the_accounts_that_the_settings_name_are_those_that_are_made(deployment: str) -> None:
     settings = app_settings(deployment)
-    accounts = names(deployment, "Microsoft.Storage/storageAccounts")
-    for connection, account in zip(("AzureWebJobsStorage", "ImageStorage"), accounts, strict=True):
+    host, *own = names(deployment, "Microsoft.Storage/storageAccounts")
+    data = snapshot(deployment)["outputs"]["DATA_ACCOUNT_NAME"]
+    assert own == ([] if deployment in EXISTING else [data])
+    for connection, account in {"AzureWebJobsStorage": host, "ImageStorage": data}.items():
         for service in ("blob", "queue"):
             uri = settings[f"{connection}__{service}ServiceUri"]
             assert uri == f"https://{account}.{service}.core.windows.net"
@@ -108,7 +112,8 @@ def test_the_accounts_that_the_settings_name_are_those_that_are_made(deployment:
 def test_every_container_that_the_code_uses_is_created(deployment: str) -> None:
     settings = read_settings(app_settings(deployment))
     containers = names(deployment, "Microsoft.Storage/storageAccounts/blobServices/containers")
-    assert containers == ["app-package", settings.images_container, settings.embeddings_container, DEAD_LETTERS]
+    needed = ["app-package", settings.images_container, settings.embeddings_container, DEAD_LETTERS]
+    assert containers == [name for name in needed if name not in already(deployment)]
     [app] = made(deployment, "Microsoft.Web/sites")
     assert "'app-package'" in app["properties"]["functionAppConfig"]["deployment"]["storage"]["value"]
 
@@ -135,14 +140,16 @@ def test_soft_delete_is_decided_by_the_template_alone() -> None:
 def test_every_queue_that_the_code_uses_is_created_and_no_other(deployment: str) -> None:
     queues = names(deployment, "Microsoft.Storage/storageAccounts/queueServices/queues")
     prefix = read_settings(app_settings(deployment)).queue_prefix
-    assert sorted(queues) == sorted([prefix + QUEUE, prefix + REQUESTS_POISON, UPLOADS_POISON])
+    needed = {prefix + QUEUE, prefix + REQUESTS_POISON, UPLOADS_POISON}
+    assert sorted(queues) == sorted(needed - set(already(deployment)))
 
 
 def deleted(deployment: str) -> list[str]:
     """The beginnings of paths (container/name) that storage is told to delete, in any account."""
     policies = made(deployment, "Microsoft.Storage/storageAccounts/managementPolicies")
     rules = [rule for policy in policies for rule in policy["properties"]["policy"]["rules"]]
-    assert rules, "without a rule, one of an earlier deployment would stay"
+    # The rules of an account that is there already are its owner's.
+    assert bool(rules) == (deployment not in EXISTING), "without a rule, one of an earlier deployment would stay"
     return [prefix for rule in rules if rule["enabled"] for prefix in rule["definition"]["filters"]["prefixMatch"]]
 
 
@@ -252,6 +259,11 @@ def test_the_workbook_estimates_with_the_price_of_the_model(deployment: str, pri
 def test_the_hooks_are_given_the_names_of_what_is_made() -> None:
     outputs = snapshot("defaults")["outputs"]
     assert outputs["FUNCTION_APP_NAME"] in names("defaults", "Microsoft.Web/sites")
-    assert outputs["EVENT_TOPIC_NAME"] in names("defaults", "Microsoft.EventGrid/systemTopics")
+    [topic] = made("defaults", "Microsoft.EventGrid/systemTopics")
+    assert outputs["EVENT_TOPIC_ID"] == topic["id"]
+    assert outputs["DATA_ACCOUNT_ID"] == topic["properties"]["source"]
+    [foundry] = made("defaults", "Microsoft.CognitiveServices/accounts")
+    assert outputs["FOUNDRY_RESOURCE_ID"] == foundry["id"]
+    assert outputs["FOUNDRY_MODEL"] in names("defaults", "Microsoft.CognitiveServices/accounts/deployments")
     assert outputs["DATA_ACCOUNT_NAME"] in names("defaults", "Microsoft.Storage/storageAccounts")
     assert outputs["AZURE_RESOURCE_GROUP"] in names("defaults", "Microsoft.Resources/resourceGroups")

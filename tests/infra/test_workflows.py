@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.deployments import INFRA, ROOT, made
+from tests.infra.deployments import HOOK_NAMES, INFRA, ROOT, made
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
@@ -40,7 +40,7 @@ def test_everybody_has_the_same_bicep() -> None:
 
 def test_the_deployment_gives_azd_every_name_that_its_parameters_ask_for() -> None:
     asked = re.findall(r"\$\{(\w+)", (INFRA / "main.parameters.json").read_text())
-    given = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["env"]
+    given = read(".github/workflows/azure-dev.yml")["jobs"]["deploy"]["env"]
     assert all(value == f"${{{{ vars.{name} }}}}" for name, value in given.items())
     # azd finds out by itself who it is signed in as.
     assert set(asked) - set(given) == {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"}
@@ -50,7 +50,7 @@ def test_the_deployment_gives_azd_every_name_that_its_parameters_ask_for() -> No
 
 
 def test_nothing_is_deployed_that_has_not_passed_the_checks() -> None:
-    jobs = read(".github/workflows/deploy.yml")["jobs"]
+    jobs = read(".github/workflows/azure-dev.yml")["jobs"]
     assert jobs["checks"]["uses"] == "./.github/workflows/ci.yml"
     assert jobs["deploy"]["needs"] == "checks"
     # YAML takes the key `on` for true.
@@ -58,7 +58,7 @@ def test_nothing_is_deployed_that_has_not_passed_the_checks() -> None:
 
 
 def test_the_docs_make_the_credential_of_the_environment_that_the_workflow_deploys_to() -> None:
-    environment = read(".github/workflows/deploy.yml")["jobs"]["deploy"]["environment"]
+    environment = read(".github/workflows/azure-dev.yml")["jobs"]["deploy"]["environment"]
     docs = (ROOT / "docs/deploy.md").read_text()
     assert f"repo:<owner>/<repository>:environment:{environment}" in docs
 
@@ -77,7 +77,7 @@ def test_azd_deploys_this_folder_to_the_site_with_its_tag() -> None:
 
 def test_the_hooks_that_azd_runs_are_there() -> None:
     hooks = read("azure.yaml")["hooks"]
-    assert hooks.keys() == {"preprovision", "postdeploy"}
+    assert list(hooks) == HOOK_NAMES
     for name, ways in hooks.items():
         assert {way: options["run"] for way, options in ways.items()} == {
             "posix": f"infra/hooks/{name}.sh",
@@ -87,8 +87,8 @@ def test_the_hooks_that_azd_runs_are_there() -> None:
         assert (INFRA / f"hooks/{name}.ps1").is_file()
 
 
-def test_an_azd_that_is_too_old_to_build_on_the_server_is_refused() -> None:
-    assert read("azure.yaml")["requiredVersions"] == {"azd": ">= 1.23.5"}
+def test_an_azd_that_deletes_groups_of_others_is_refused() -> None:
+    assert read("azure.yaml")["requiredVersions"] == {"azd": ">= 1.24.1"}
 
 
 def test_the_package_holds_the_app_and_nothing_else(tmp_path: Path) -> None:

@@ -58,6 +58,24 @@ def test_96_texts_are_one_call_answered_in_order_and_stored_as_if_each_were_alon
 
 
 @pytest.mark.either_format
+def test_more_texts_than_a_call_takes_are_several_calls_answered_in_order(cloud: Cloud) -> None:
+    status, headers, together = call(function_app.text_embeddings, {"input": [*words(500), "red 0"]})
+    assert (status, sizes(cloud), headers["x-embedding-cache"]) == (200, [96, 96, 96, 96, 96, 20], "mixed")
+    assert [item["index"] for item in together["data"]] == list(range(501))
+    assert together["usage"]["total_tokens"] == sum(len(word.split()) for word in words(500))
+    assert headers["x-embedding-record"].endswith(" more")
+    assert len(headers["x-embedding-record"]) <= 4096
+    for index in (0, 383, 384, 499):
+        assert vectors(texts(words(500)[index])[1]) == [vectors(together)[index]]
+    assert vectors(together)[500] == vectors(together)[0]
+
+
+def test_of_many_texts_a_wrong_one_costs_no_call(cloud: Cloud) -> None:
+    status, body = texts(*words(500), " ")
+    assert (status, body["error"]["target"], cloud.model.calls()) == (400, "input[500]", [])
+
+
+@pytest.mark.either_format
 def test_the_tokens_of_a_call_are_shared_out_and_add_up(cloud: Cloud) -> None:
     _, body = texts(*words(7))
     charged = sum(len(word.split()) for word in words(7))

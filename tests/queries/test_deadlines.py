@@ -15,7 +15,7 @@ from shared.model.wire_format import ModelOptions
 from shared.queries.cache import Failure, QueryCache
 from shared.queries.queries import Query, QueryOptions, QueryReport
 from shared.queries.records import QueryRecord
-from tests.conftest import PATIENCE, Cloud
+from tests.conftest import PATIENCE, Clock, Cloud
 from tests.drawing import picture
 from tests.queries.single_flight import waiting_callers
 
@@ -51,6 +51,40 @@ def test_pictures_that_do_not_fit_into_memory_are_prepared_again_when_their_turn
     answers = queries.answer(asked, options(PATIENCE), QueryReport())
     assert len({tuple(answer.record.embedding) for answer in answers}) == 3
     assert all(answer.record.preparation for answer in answers)
+
+
+def words(number: int) -> list[Query]:
+    return [Query(f"input[{index}]", text=f"red {index}") for index in range(number)]
+
+
+def test_many_texts_whose_time_is_over_keep_what_was_embedded(cloud: Cloud, clock: Clock) -> None:
+    queries = cloud.queries()
+    turns = queries.answer_in_turns(
+        words(1000), QueryOptions(ModelOptions("query"), clock.monotonic() + 90), QueryReport()
+    )
+    assert [len(next(turns)), len(next(turns))] == [384, 384]
+    clock.pass_(100)
+    with pytest.raises(ModelUnavailable, match="before this input's turn"):
+        next(turns)
+    cloud.model.reset()
+    again = QueryOptions(ModelOptions("query"), clock.monotonic() + 90)
+    assert [len(turn) for turn in queries.answer_in_turns(words(1000), again, QueryReport())] == [384, 384, 232]
+    assert sum(call["inputs"] for call in cloud.model.calls()) == 232
+
+
+def test_many_texts_wait_for_the_room_that_their_answer_takes(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.queries.queries._MAX_LONG_ANSWERS", 12_000_000)
+    queries = cloud.queries()
+    first = queries.answer_in_turns(words(100), options(PATIENCE), QueryReport())
+    next(first)
+    with pytest.raises(ModelUnavailable, match="encoding_format base64"):
+        next(queries.answer_in_turns(words(100), options(-1), QueryReport()))
+    assert (
+        len(next(queries.answer_in_turns(words(100), options(PATIENCE, encoding_format="base64"), QueryReport())))
+        == 100
+    )
+    assert list(first) == []
+    assert len(next(queries.answer_in_turns(words(100), options(PATIENCE), QueryReport()))) == 100
 
 
 @pytest.mark.either_format

@@ -293,6 +293,6 @@ def test_a_field_nested_too_deep_to_be_passed_through_is_refused_or_sent_and_rai
 def test_the_error_for_a_wrong_choice_does_not_repeat_the_value() -> None:
     wrong = {"input": ["red"], "input_type": f"data:image/png;base64,{'QUJD' * 1000}"}
     with pytest.raises(QueryError, match="one of text, query and document") as raised:
-        foundry_api.read_texts(wrong, "error")
+        foundry_api.read_texts(wrong, {}, "error")
     assert "QUJD" not in str(raised.value)
     assert raised.value.target == "input_type"

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.errors import QueryError
-from shared.parsing import read_json
+from shared.parsing import read_json_body
+
+_OTHERS = ", a form with one file (multipart/form-data), or the image itself with its content-type, such as image/jpeg"
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,7 @@ def read_body(body: bytes, content_type: str, parameters: Mapping[str, str]) -> 
         return _image_body(form.name, form.image, {**parameters, **form.fields})
     if kind.startswith("image/") or kind == "application/octet-stream" or _is_picture(body):
         return _image_body("body", body, parameters)
-    try:
-        return read_json(body)
-    except QueryError as error:
-        message = (
-            f"{error} Send JSON, a form with one file (multipart/form-data), or the image itself with its content-type,"
-            " such as image/jpeg."
-        )
-        raise QueryError(error.code, message) from error
+    return read_json_body(body, content_type, others=_OTHERS)
 
 
 def _image_body(name: str, image: bytes, fields: Mapping[str, str]) -> ImageBody:

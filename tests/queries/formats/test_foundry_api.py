@@ -6,6 +6,7 @@ import logging
 import struct
 from typing import Any
 
+import azure.functions as func
 import pytest
 
 import function_app
@@ -23,6 +24,31 @@ def text_query(body: object) -> tuple[int, dict[str, str], Any]:
 
 
 # The wire format
+
+
+@pytest.mark.either_format
+def test_texts_and_images_come_on_one_route_as_openai_s_clients_send_them(cloud: Cloud) -> None:
+    red, blue = data_url(picture("red")), data_url(picture("blue"))
+    inputs = ["a red thing", red, {"image": blue}, {"image": blue, "text": "a blue thing"}, {"text": "blue"}]
+    status, _, body = text_query({"input": inputs, "user": "somebody"})
+    assert (status, [item["index"] for item in body["data"]]) == (200, [0, 1, 2, 3, 4])
+    vectors = [item["embedding"] for item in body["data"]]
+    assert vectors[4] == text_query({"input": "blue"})[2]["data"][0]["embedding"]
+    _, _, as_images = image_query({"input": [{"image": red}, *inputs[2:4]]})
+    assert vectors[1:4] == [item["embedding"] for item in as_images["data"]]
+    assert cloud.wire_format.image_route in [call["route"] for call in cloud.model.calls()]
+
+
+def test_the_kind_of_input_may_come_in_the_query_string_and_a_field_counts_before_it(cloud: Cloud) -> None:
+    function: Any = function_app.text_embeddings
+    for text, said in (("red", {}), ("blue", {"input_type": "text"}), ("green", {"input_type": None})):
+        content = json.dumps({"input": [text], **said}).encode()
+        asked = func.HttpRequest(method="POST", url="/", params={"input_type": "document"}, body=content)
+        assert function(asked).status_code == 200
+    assert [call["input_type"] for call in cloud.model.calls()] == ["document", "text", "document"]
+    wrong = func.HttpRequest(method="POST", url="/", params={"input_type": "search_query"}, body=b'{"input": "red"}')
+    answer = function(wrong)
+    assert (answer.status_code, json.loads(answer.get_body())["error"]["target"]) == (400, "input_type")
 
 
 @pytest.mark.either_format
@@ -224,7 +250,13 @@ def test_a_bad_image_query_is_400_and_names_the_field(
     [
         ({"input": []}, "input", "1 to 96"),
         ({"input": ["red", " "]}, "input[1]", "empty"),
-        ({"input": "data:image/png;base64,AAAA"}, "input[0]", "images/embeddings"),
+        ({"input": "data:image/png;base64,AAAA"}, "input[0]", "not a picture"),
+        ({"input": [{"image": "https://example.com/a.png"}]}, "input[0].image", "links are not followed"),
+        ({"input": ["red", {}]}, "input[1]", "neither a text nor an image"),
+        ({"input": {"text": ""}}, "input[0].text", "empty"),
+        ({"input": {"image": "AAAA", "type": "image"}}, "input[0].type", "not allowed"),
+        ({"input": ["red", [15, 17]]}, "input[1]", "check_embedding_ctx_length=False"),
+        ({"input": [15, 17]}, "input[0]", "check_embedding_ctx_length=False"),
         ({"input": "red", "model": "embed-v-4-0"}, "model", "Unknown model: embed-v-4-0"),
     ],
 )
@@ -237,8 +269,14 @@ def test_a_bad_text_query_is_400_and_names_the_field(cloud: Cloud, body: object,
 
 
 def test_too_many_inputs_or_too_many_bytes_are_413(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, _, answer = text_query({"input": ["x"] * 97})
-    assert (status, answer["error"]["target"]) == (413, "input")
+    for route, inputs in (
+        (text_query, ["x"] * 2049),
+        (text_query, [*["x"] * 96, {"image": "AAAA"}]),
+        (image_query, [{"image": "AAAA"}] * 97),
+    ):
+        status, _, answer = route({"input": inputs})
+        assert (status, answer["error"]["target"]) == (413, "input")
+        assert "send 1 to" in answer["error"]["message"]
     monkeypatch.setattr("shared.triggers.http.MAX_BODY_BYTES", 1000)
     status, _, answer = text_query({"input": ["x" * 1000]})
     assert (status, answer["error"]["code"]) == (413, "request_too_large")
@@ -292,6 +330,7 @@ def test_each_query_logs_one_line_without_its_text(cloud: Cloud, caplog: pytest.
     text_query({"input": "a private thing"})
     text_query({"input": [" "]})
     answered, rejected = (json.loads(record.message) for record in caplog.records if "query" in record.message)
+    assert answered.pop("request_id") != rejected.pop("request_id")
     assert set(answered.pop("ms")) == {"prepare", "embed", "total"}
     assert answered == {
         "event": "query",
