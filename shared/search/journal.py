@@ -22,8 +22,9 @@ _MAX_BLOCK = 2**20
 _NOT_THERE = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 # Each failed append finds another log. More than a few in a row are no race.
 _MAX_LOGS = 5
-# While a log is too long, and so about to be replaced, a writer asks so often for the next one.
-_LOOK_SECONDS = 1.0
+# While a log is too long, and so about to be replaced, a writer asks so often for the next one; and so often at other
+# times: somebody may have deleted the manifest, and then nobody reads this log.
+_LOOK_SECONDS, _LOOK_ANYWAY_SECONDS = 1.0, 60.0
 
 
 class Journal:
@@ -90,7 +91,7 @@ class Journal:
 
     def _append(self, content: bytes) -> int:
         if self._log is None:
-            self._log = self._index.read().manifest.newest or self._index.next_log(None)
+            self._log = self._look() or self._index.next_log(None)
         for _ in range(_MAX_LOGS):
             try:
                 return self._index.append(self._log, content)
@@ -106,7 +107,11 @@ class Journal:
     def _after_append(self, end: int, size: int) -> None:
         if end // LARGE_LOG > (end - size) // LARGE_LOG:
             self._ask()
-        if end > LARGE_LOG and time.monotonic() - self._looked_at > _LOOK_SECONDS:
-            # Whoever empties this log can only finish once nobody appends to it.
-            self._looked_at = time.monotonic()
-            self._log = self._index.read().manifest.newest
+        # Whoever empties a long log can only finish once nobody appends to it.
+        if time.monotonic() - self._looked_at > (_LOOK_SECONDS if end > LARGE_LOG else _LOOK_ANYWAY_SECONDS):
+            self._log = self._look()
+
+    def _look(self) -> str | None:
+        """The newest log of the manifest as it is now."""
+        self._looked_at = time.monotonic()
+        return self._index.read().manifest.newest

@@ -13,7 +13,10 @@ from tests.conftest import Cloud
 
 @pytest.fixture(autouse=True)
 def _few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands for another process shares the connections of the first: each of its own costs 30 ms."""
+    """What stands for another process shares the connections of the first: each of its own costs 30 ms.
+
+    It also shares what that knows of the space, which each would read for itself.
+    """
     made: dict[tuple[str, int], tuple[Cloud, Any]] = {}
 
     def shared(name: str) -> Callable[[Cloud], Any]:
@@ -28,7 +31,7 @@ def _few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return get
 
-    for name in ("rest", "model_clients"):
+    for name in ("rest", "model_clients", "space"):
         monkeypatch.setattr(Cloud, name, shared(name))
 
 

@@ -3,6 +3,7 @@
 import random
 from datetime import UTC, datetime
 
+from shared.errors import Conflict
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import EmbeddingRecord
 from tests.conftest import Cloud
@@ -14,7 +15,11 @@ def write(cloud: Cloud, *names: str, etag: str = "0x1", process: RecordStore | N
     """Write a record of each of these images, for this version of it."""
     store = process or cloud.record_store()
     for name in names:
-        store.write_record(record(name, etag, cloud.settings.images_container), store.find_record(name))
+        new = record(name, etag, cloud.settings.images_container)
+        try:
+            store.write_record(new, None)
+        except Conflict:
+            store.write_record(new, store.find_record(name))
 
 
 def remove(cloud: Cloud, *names: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.search.upkeep.compaction import Compaction
 from shared.uploads.record_store import RecordStore
 from tests.audit.audits import audit, drain, later
 from tests.conftest import Cloud
@@ -53,10 +54,17 @@ def stored(cloud: Cloud) -> dict[str, str]:
 
 
 def wrong_after(
-    cloud: Cloud, change: Callable[[Cloud, str], None], mend: Callable[[str], object], patch: pytest.MonkeyPatch
+    cloud: Cloud,
+    change: Callable[[Cloud, str], None],
+    mend: Callable[[Cloud, list[str]], object],
+    patch: pytest.MonkeyPatch,
 ) -> list[str]:
-    """The writes of a sync that was killed right before them, after which the index was wrong for all the mending."""
+    """The writes before which a sync was killed, each of an image of its own, and after which the index stays wrong.
+
+    ``mend`` is given the names of all these images.
+    """
     names = iter("abcdefghijkl")
+    died_before: dict[str, str] = {}
     name = ""
 
     def prepare() -> None:
@@ -64,22 +72,36 @@ def wrong_after(
         name = next(names)
         change(cloud, name)
 
-    wrong, unsent = [], []
     for write_ in at_each_write(patch, prepare, lambda: cloud.sync().upload(name)):
-        unsent.append(write_)
-        mend(name)
-        found = searched(cloud)
-        if found != stored(cloud) or (name in found) != (change in {new, overwritten}):
-            wrong.append(write_)
-    assert any("/index/logs/" in write_ for write_ in unsent)
-    return wrong
+        died_before[name] = write_
+    assert any("/index/logs/" in write_ for write_ in died_before.values())
+    mend(cloud, list(died_before))
+    seen, kept = searched(cloud), stored(cloud)
+    return [
+        write_
+        for name, write_ in died_before.items()
+        if seen.get(name) != kept.get(name) or (name in seen) != (change in {new, overwritten})
+    ]
+
+
+def redeliver(cloud: Cloud, names: list[str]) -> None:
+    """The events of these images come again."""
+    sync = cloud.sync()
+    for name in names:
+        sync.upload(name)
+
+
+def mend_by_audit(cloud: Cloud, names: list[str]) -> None:
+    """No event comes again."""
+    audit(cloud)
+    drain(cloud)
 
 
 @pytest.mark.parametrize("change", [new, overwritten, broken, deleted])
 def test_a_writer_that_dies_before_any_write_is_mended_by_the_redelivery_of_its_event(
     cloud: Cloud, change: Callable[[Cloud, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert wrong_after(cloud, change, lambda name: cloud.sync().upload(name), monkeypatch) == []
+    assert wrong_after(cloud, change, redeliver, monkeypatch) == []
 
 
 @pytest.mark.parametrize("change", [new, broken, deleted])
@@ -87,7 +109,7 @@ def test_it_would_not_be_if_a_sync_that_finds_nothing_to_do_told_the_index_nothi
     cloud: Cloud, change: Callable[[Cloud, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RecordStore, "tell_again", lambda *_: None)
-    wrong = wrong_after(cloud, change, lambda name: cloud.sync().upload(name), monkeypatch)
+    wrong = wrong_after(cloud, change, redeliver, monkeypatch)
     assert any("/index/logs/" in write_ for write_ in wrong)
 
 
@@ -110,32 +132,32 @@ def test_what_has_been_as_it_is_for_an_hour_is_not_told_again(
 def test_the_next_audit_mends_it_where_no_event_comes_again(
     cloud: Cloud, change: Callable[[Cloud, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mend(name: str) -> None:
-        audit(cloud)
-        drain(cloud)
-
-    assert wrong_after(cloud, change, mend, monkeypatch) == []
+    assert wrong_after(cloud, change, mend_by_audit, monkeypatch) == []
 
 
 @pytest.mark.usefixtures("_small_logs")
 def test_a_compactor_that_dies_before_any_write_loses_nothing_and_the_next_one_finishes(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("shared.search.upkeep.compaction._OBSOLETE_SHARE", 0)
     write(cloud, *"abcd")
+    done: list[str] = []
+    for step in ("_empty", "_merge", "_reduce"):
+        noted(step, done, monkeypatch)
 
     def prepare() -> None:
-        write(cloud, "a", etag=f"0x{len(unsent)}")
+        write(cloud, "a", f"new {len(unsent)}", etag=f"0x{len(unsent)}")
         remove(cloud, "b")
         cloud.index_blobs().next_log(cloud.index_blobs().read().manifest.newest)
         write(cloud, "b")
 
     unsent: list[str] = []
-    for write_ in at_each_write(monkeypatch, prepare, lambda: cloud.compaction().run()):
+    for write_ in at_each_write(monkeypatch, prepare, lambda: cloud.compaction().run(clean=True)):
         unsent.append(write_.split("/")[-2])
         assert searched(cloud) == stored(cloud), f"it died before {write_}"
     assert searched(cloud) == stored(cloud)
     assert {"logs", "segments", "index"} <= set(unsent)
-    cloud.compaction().run()
+    assert set(done) == {"_empty", "_merge", "_reduce"}
     later_audit(cloud, monkeypatch)
     manifest = cloud.index_blobs().read().manifest
     listed = {f"index/logs/{log.id}" for log in manifest.logs}
@@ -143,6 +165,17 @@ def test_a_compactor_that_dies_before_any_write_loses_nothing_and_the_next_one_f
     blobs = {name.partition("/")[2] for name in cloud.embeddings.list_blob_names() if "/index/" in name}
     assert blobs == {"index/manifest.json"} | listed
     assert searched(cloud) == stored(cloud)
+
+
+def noted(step: str, done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Note each time that a compactor takes this step."""
+    original = getattr(Compaction, step)
+
+    def take(*arguments: object) -> None:
+        done.append(step)
+        original(*arguments)
+
+    monkeypatch.setattr(Compaction, step, take)
 
 
 def later_audit(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,18 +210,18 @@ def test_an_audit_that_dies_before_any_write_is_followed_by_one_that_mends_the_r
 def test_a_process_that_is_killed_again_and_again_loses_nothing(cloud: Cloud) -> None:
     """It syncs in several threads, and compacts meanwhile; what it had in hand is delivered again."""
     chance = random.Random(0)
-    names = [f"{number:02}.png" for number in range(40)]
+    names = [f"{number:02}.png" for number in range(16)]
     for name in names:
         new(cloud, name)
     sync = cloud.sync()
-    for name in names[:10]:
+    for name in names[:4]:
         sync.upload(name)
         cloud.images.delete_blob(name)
-    for _ in range(3):
+    for _ in range(2):
         kill(cloud.settings.images_container, chance.sample(names, len(names)), after=chance.randint(5, 25))
     for name in names:
         sync.upload(name)
-    assert set(searched(cloud)) == set(names[10:])
+    assert set(searched(cloud)) == set(names[4:])
     assert searched(cloud) == stored(cloud)
     cloud.compaction().run()
     assert searched(cloud) == stored(cloud)

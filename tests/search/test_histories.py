@@ -1,5 +1,9 @@
-"""Whatever the order of requests, and whoever dies before any of them, the index says in the end what is stored."""
+"""Whatever the order of requests, and whoever dies before any of them, the index says in the end what is stored.
 
+``HISTORIES=500`` in the environment has so many of them made up, in place of two.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +14,10 @@ from shared.search.reader import Reader
 from shared.search.scan import Mask
 from shared.search.upkeep.obsolete import Entries
 from shared.uploads.record_store import RecordStore
-from tests.conftest import Cloud
 from tests.search.memory import MemoryBlobs
 from tests.search.worlds import World
 
-SEEDS = range(4)
+SEEDS = range(int(os.environ.get("HISTORIES", "2")))
 ROUNDS = 25
 
 type Wrong = dict[str, tuple[str | None, str | None]]
@@ -41,26 +44,24 @@ def history(world: World, *, audited: bool = False, clean: bool = False) -> Iter
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_missing_stale_or_left_over_once_every_event_was_delivered(
-    cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(cloud.settings, seed, monkeypatch)
+    world = World(seed, monkeypatch)
     assert list(history(world, clean=seed % 2 == 0)) == []
     assert min(world.deaths, world.count("segments"), world.count("logs")) > 10
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_clocks_differ_or_entries_come_late_an_audit_mends_the_rest(
-    cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(cloud.settings, seed, monkeypatch, skew_ms=5000)
+    world = World(seed, monkeypatch, skew_ms=5000)
     assert list(history(world, audited=True, clean=seed % 2 == 0)) == []
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2])
-def test_what_the_dead_left_is_removed_and_compacting_ends(
-    cloud: Cloud, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(cloud.settings, seed, monkeypatch)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_the_dead_left_is_removed_and_compacting_ends(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(seed, monkeypatch)
     list(history(world, clean=seed % 2 == 0))
     world.mortality = 0
     world.compaction().run()
@@ -118,10 +119,14 @@ def forgotten_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Entries, "obsolete", all_that_is_gone)
 
 
-@pytest.mark.parametrize("mistake", [unsealed, untold, unordered, swapped_blindly, forgotten_too_early])
+# Each with the first history in which it was seen. The others follow, since another change of the code makes others.
+MISTAKES = [(unsealed, 6), (untold, 0), (unordered, 0), (swapped_blindly, 6), (forgotten_too_early, 4)]
+
+
+@pytest.mark.parametrize(("mistake", "first"), MISTAKES)
 def test_each_of_these_mistakes_would_be_seen(
-    cloud: Cloud, mistake: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    mistake: Callable[[pytest.MonkeyPatch], None], first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mistake(monkeypatch)
     clean = mistake is forgotten_too_early
-    assert any(wrong for seed in range(20) for wrong in history(World(cloud.settings, seed, monkeypatch), clean=clean))
+    assert any(wrong for seed in range(first, 40) for wrong in history(World(seed, monkeypatch), clean=clean))

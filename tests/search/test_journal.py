@@ -181,6 +181,20 @@ def test_an_index_that_is_deleted_is_begun_anew_by_the_next_writer(cloud: Cloud)
     assert set(searched(cloud)) == {"b"}
 
 
+def test_a_writer_notices_within_a_minute_that_somebody_has_deleted_the_manifest_alone(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("shared.search.journal.time", clock)
+    process = cloud.record_store()
+    write(cloud, "a", process=process)
+    cloud.embeddings.delete_blob(f"{cloud.folder}/index/manifest.json")
+    for name, seconds in (("b", 59), ("c", 2), ("d", 0)):
+        clock.pass_(seconds)
+        write(cloud, name, process=process)
+    assert set(searched(cloud)) == {"d"}, "an audit brings back the rest"
+
+
 def test_if_the_append_fails_the_sync_fails_and_its_next_delivery_mends_it(
     behind: Cloud, faults: StorageFaults, clock: Clock
 ) -> None:

@@ -23,7 +23,7 @@ from shared.search.journal import Journal
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
 from shared.search.upkeep.compaction import Compaction
-from shared.settings import Settings
+from shared.settings import read_settings
 from shared.storage.images import Image
 from shared.storage.space import Space
 from shared.uploads.record_store import RecordStore
@@ -34,6 +34,16 @@ from tests.search.found import found
 from tests.search.memory import MemoryBlobs
 from tests.search.records import record
 
+_SETTINGS = read_settings(
+    {
+        "FOUNDRY_ENDPOINT": "http://localhost/models",
+        "FOUNDRY_MODEL": "Cohere-embed-v3-english",
+        "ImageStorage__blobServiceUri": "http://localhost",
+        "ImageStorage__queueServiceUri": "http://localhost",
+        "ImageStorage__credential": "managedidentity",
+        "ImageStorage__clientId": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+    }
+)
 _STARTED_AT = datetime(2026, 11, 22, tzinfo=UTC)
 # Seconds after which whoever has the turn will never give it back, however busy the machine is.
 _PATIENCE = 1000.0
@@ -46,7 +56,7 @@ class Died(BaseException):
 class World:
     """Images, their records and their index. ``events`` are the names of images that still must be synced."""
 
-    def __init__(self, settings: Settings, seed: int, patch: pytest.MonkeyPatch, *, skew_ms: int = 0) -> None:
+    def __init__(self, seed: int, patch: pytest.MonkeyPatch, *, skew_ms: int = 0) -> None:
         self.chance = random.Random(seed)
         self.blobs = MemoryBlobs()
         self.images: dict[str, str] = {}
@@ -54,7 +64,6 @@ class World:
         self.deaths = self.changes = 0
         self.mortality = 0.0
         self.seen: set[str] = set()
-        self._settings = settings
         self._skew_ms = skew_ms
         self._now = int(_STARTED_AT.timestamp() * 1000)
         self._turns = _Turns(self.chance)
@@ -69,7 +78,12 @@ class World:
             "audit.index.check",
         ):
             patch.setattr(f"shared.{module}.milliseconds", self._milliseconds)
-        patch.setattr("shared.races.time", SimpleNamespace(sleep=lambda seconds: None))
+        # A second is 50 requests.
+        time = SimpleNamespace(monotonic=lambda: self._now / 50, sleep=lambda seconds: None)
+        for module in ("races", "search.journal", "search.upkeep.compaction"):
+            patch.setattr(f"shared.{module}.time", time)
+        random_id = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"{self.chance.getrandbits(128):032x}"))
+        patch.setattr("shared.search.manifest.uuid", random_id)
         patch.setattr("shared.search.journal.LARGE_LOG", 1200)
         patch.setattr("shared.search.upkeep.compaction.LARGE_LOG", 1200)
         patch.setattr("shared.search.upkeep.compaction._SMALL", 4)
@@ -190,7 +204,7 @@ class World:
         self._now += round(hours * 3_600_000)
 
     def space(self) -> Space:
-        return Space(self._settings, self.blobs)
+        return Space(_SETTINGS, self.blobs)
 
     def index(self) -> IndexBlobs:
         return IndexBlobs(self.space(), self.blobs)
@@ -199,12 +213,12 @@ class World:
         return RecordStore(self.space(), self.blobs, self._journal())
 
     def compaction(self) -> Compaction:
-        return Compaction(self._settings, self.index(), cast(Any, _NoQueues()))
+        return Compaction(_SETTINGS, self.index(), cast(Any, _NoQueues()))
 
     def sync(self) -> Sync:
         images = SimpleNamespace(find=self._find)
         embedder = SimpleNamespace(embed=self._embed)
-        return Sync(self._settings, cast(Any, images), self.records(), cast(Any, embedder), cast(Any, _NoRequests()))
+        return Sync(_SETTINGS, cast(Any, images), self.records(), cast(Any, embedder), cast(Any, _NoRequests()))
 
     def _journal(self) -> Journal:
         return Journal(self.index(), lambda: None)
@@ -218,7 +232,7 @@ class World:
         return None if etag is None else Image(name, "", etag, 1, {})
 
     def _embed(self, image: Image, *_: object) -> EmbeddingRecord:
-        return record(image.name, image.etag, self._settings.images_container)
+        return record(image.name, image.etag, _SETTINGS.images_container)
 
     def _before(self, verb: str, path: str) -> None:
         self.seen.add(path)

@@ -136,12 +136,12 @@ class IndexComparison:
             return True
         self._states.refresh()
         extra = self._states.found_beside(np.frombuffer(self.listed, np.uint64))
+        if self._audit.report.dry_run:
+            self._report.extra = len(extra)
+            return True
         for start in range(0, len(extra), _MAX_EXTRA):
             for name in self._states.names({int(hash_) for hash_ in extra[start : start + _MAX_EXTRA]}):
-                if self._audit.report.dry_run:
-                    self._report.extra += 1
-                else:
-                    workers.submit(self._remove_extra, name, self._states.of_name(name))
+                workers.submit(self._remove_extra, name, self._states.of_name(name))
             if time.monotonic() > deadline and start + _MAX_EXTRA < len(extra):
                 return False
         return True
