@@ -97,17 +97,20 @@ WAITING = ("shared.", "urllib3.util.retry", "azure.core.pipeline.transport._base
 class Clock:
     """The app's clock, in place of the module ``time``: no wait takes time.
 
-    ``monotonic`` moves only by the app's waits. ``time`` moves by them too, and also goes on by itself.
+    ``monotonic`` starts at the machine's, for tests that make a deadline from that, and moves only by the app's waits.
+    ``time`` moves by them too, and also goes on by itself.
     """
 
     def __init__(self) -> None:
+        # Whole seconds, whose sums and differences are exact.
+        self._start = int(time.monotonic())
         self._passed = 0.0
         self.waits: list[float] = []
         self.meanwhile: Callable[[], object] = lambda: None
         """What happens during each wait."""
 
     def monotonic(self) -> float:
-        return 1000 + self._passed
+        return self._start + self._passed
 
     def time(self) -> float:
         return time.time() + self._passed

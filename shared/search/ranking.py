@@ -37,7 +37,7 @@ EXACT_ROWS: Final = 4_000
 _SHORTLIST: Final = 8_000
 _ROWS_PER_SHORTLISTED: Final = 200
 # So many of the best of those have their cosines computed, and one more for each so many rows.
-_CANDIDATES: Final = 1_400
+_CANDIDATES: Final = 1_000
 _ROWS_PER_CANDIDATE: Final = 500
 # So many results come from candidates. Whoever pages on gets the rest from the cosines of all rows.
 _DEPTH: Final = 1_000

@@ -148,14 +148,19 @@ class Segment:
         whole = data + sum(map(_padded, layout))
         if len(view) != whole:
             raise DamagedSegment(f"The segment has {len(view):,} bytes instead of {whole:,}.")
-        parts = {}
+        parts, ends = {}, {}
         for name, size in zip(layout._fields, layout, strict=True):
             parts[name], data = _part(view, data, size, name)
+            ends[name] = data
         file = view.obj
+        segment = cls(dimensions, parts, copied=isinstance(file, mmap.mmap))
         if isinstance(file, mmap.mmap):
             # From now on rows are read one here, one there, and what the system reads ahead would push others out.
             file.madvise(mmap.MADV_RANDOM)
-        return cls(dimensions, parts, copied=isinstance(file, mmap.mmap))
+            # Of what was copied one copy is enough: these two are nearly all of it.
+            for name in ("signs", "rests"):
+                _release(file, ends[name] - _padded(len(parts[name])), ends[name])
+        return segment
 
     def __init__(self, dimensions: int, parts: dict[str, memoryview], *, copied: bool) -> None:
         def array[T: np.generic](part: str, dtype: type[T]) -> NDArray[T]:
@@ -570,6 +575,13 @@ def _sealed(pieces: Sequence[bytes] | Iterator[bytes]) -> Iterator[bytes]:
         checksum = isal_zlib.crc32(piece, checksum)
     padding = bytes(_padded(size) - size - _CHECKSUM.size)
     yield padding + _CHECKSUM.pack(isal_zlib.crc32(padding, checksum))
+
+
+def _release(file: mmap.mmap, start: int, end: int) -> None:
+    """Give the pages between back to the system; whoever reads them again gets them from the file."""
+    first, last = -(-start // mmap.PAGESIZE), end // mmap.PAGESIZE
+    if last > first:
+        file.madvise(mmap.MADV_DONTNEED, first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE)
 
 
 def _part(view: memoryview, start: int, size: int, name: str) -> tuple[memoryview, int]:

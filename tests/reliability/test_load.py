@@ -14,8 +14,8 @@ FOUNDRY_CONCURRENCY = 8
 def test_a_quota_delays_images_but_loses_none_and_is_spent_on_answers(
     quiet_site: Site, retry_after: Literal["seconds", "none"]
 ) -> None:
-    spent = quota.quota(quiet_site, images=24, retry_after=retry_after, calls=8, window_s=3)
-    assert (spent.lost, spent.answered) == (0, 24)
+    spent = quota.quota(quiet_site, images=16, retry_after=retry_after, calls=8, window_s=3)
+    assert (spent.lost, spent.answered) == (0, 16)
     # In each window those in flight together; where no wait is named, also one that asks again, and once more. On a
     # machine too slow to use a window up, none.
     windows = spent.allowed // 8
@@ -23,12 +23,12 @@ def test_a_quota_delays_images_but_loses_none_and_is_spent_on_answers(
 
 
 def test_whatever_the_order_of_changes_and_events_every_record_is_of_its_image(quiet_site: Site) -> None:
-    outcome = changes.races(quiet_site, names=5, changes=120)
+    outcome = changes.races(quiet_site, names=5, changes=60)
     assert outcome.lost == 0
 
 
 def test_requests_that_need_nothing_do_not_hold_up_an_upload(quiet_site: Site) -> None:
-    outcome = changes.starvation(quiet_site, uploads=10, rate=100)
+    outcome = changes.starvation(quiet_site, uploads=5, rate=100)
     # Behind them each would wait for ever: they come as long as there are uploads.
     assert max(outcome.loaded_ms) < PATIENCE * 1000
     assert outcome.lost == 0

@@ -179,7 +179,7 @@ generated = partial(settings, derandomize=True, deadline=None, suppress_health_c
 
 
 @api.parametrize()
-@generated(max_examples=25)
+@generated(max_examples=12)
 def test_the_app_conforms_to_the_document(case: schemathesis.Case[Any], running: Stack) -> None:
     conforms(case, running)
 
@@ -191,7 +191,7 @@ asked.config.generation.update(modes=[schemathesis.GenerationMode.POSITIVE])
 
 
 @asked.parametrize()
-@generated(max_examples=50)
+@generated(max_examples=25)
 def test_so_does_an_app_that_speaks_cohere_s_format_with_the_model(
     case: schemathesis.Case[Any], apps: dict[str, Stack]
 ) -> None:

@@ -3,8 +3,9 @@
 ``python -m tests.pictures.hostile.runner NAME...`` writes one line of JSON for each name; without names it reads them,
 one a line, and answers each before it reads the next. Each child is forked with the imports done and makes its input.
 From then on it may take 1 GiB of address space (``RLIMIT_AS``) in addition to what it has: the interpreter and the
-libraries, less than 0.1 GiB, and the input. Time is processor time, so that a busy machine does not fail the test; a
-child that only waits is ended later.
+libraries, less than 0.1 GiB, and the input. Time is processor time, and that of a machine at its usual speed: a child
+that took longer counts in the same process how slow the machine is at that moment. So neither a busy machine nor a
+slow one fails the test. A child that only waits is ended later.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import json
 import os
 import resource
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -36,8 +38,12 @@ SECONDS = 5
 BYTES = 2**30
 # In wall-clock time: a child that hangs without working is ended, too. One that works may have to wait for its turn.
 _MAX_WAIT_SECONDS = 60 * SECONDS
+# How much slower than usual a machine may be: shared processors have been three times as slow.
+_MAX_SLOWNESS = 6
 # In processor time, with what is not measured: making the input and checking the result.
-_MAX_TOTAL_SECONDS = 10 * SECONDS
+_MAX_TOTAL_SECONDS = 10 * SECONDS * _MAX_SLOWNESS
+# What `_work` takes on an AMD EPYC 7763 at 2.45 GHz whose other threads are idle: the least of 100 runs.
+_USUAL_WORK_SECONDS = 0.03
 # What Pillow says of files that hold nothing but pixels.
 _OF_PIXELS = {
     *("srgb", "gamma", "jfif", "jfif_version", "jfif_unit", "jfif_density", "adobe", "adobe_transform"),
@@ -46,7 +52,10 @@ _OF_PIXELS = {
 
 
 class Result(TypedDict):
-    """What became of one input. ``end`` is ``prepared``, a failure code, or what went wrong instead."""
+    """What became of one input. ``end`` is ``prepared``, a failure code, or what went wrong instead.
+
+    ``seconds`` are those of a machine at its usual speed.
+    """
 
     name: str
     end: str
@@ -140,6 +149,21 @@ def _address_space(what: Literal["VmSize", "VmPeak"]) -> int:
     return int(line.split()[1]) * 1024
 
 
+def _work() -> float:
+    """The processor time of a fixed piece of work, in seconds: the interpreter's and a library's."""
+    start = time.process_time()
+    total = 0
+    for number in range(500_000):
+        total += number
+    zlib.crc32(bytes(10_000_000))
+    return time.process_time() - start
+
+
+def _slowness() -> float:
+    """How many times as long as usual the machine takes for the same work at this moment; at least 1."""
+    return max(1.0, statistics.median(_work() for _ in range(9)) / _USUAL_WORK_SECONDS)
+
+
 def _child(name: str, results: int, stderr: int) -> NoReturn:
     os.dup2(stderr, 2)
     hostile = INPUTS[name]
@@ -149,7 +173,7 @@ def _child(name: str, results: int, stderr: int) -> NoReturn:
         before = _address_space("VmSize")
         resource.setrlimit(resource.RLIMIT_AS, (before + BYTES, before + BYTES))
     used = int(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS + 1, _MAX_TOTAL_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + SECONDS * _MAX_SLOWNESS, _MAX_TOTAL_SECONDS))
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     signal.alarm(_MAX_WAIT_SECONDS)
     start = time.process_time()
@@ -157,6 +181,8 @@ def _child(name: str, results: int, stderr: int) -> NoReturn:
     seconds = time.process_time() - start
     peak = _address_space("VmPeak") - before if sys.platform == "linux" else 0
     resource.setrlimit(resource.RLIMIT_CPU, (_MAX_TOTAL_SECONDS, _MAX_TOTAL_SECONDS))
+    if seconds > SECONDS:
+        seconds /= _slowness()
     end, message = verdict(outcome, hostile.limits) if isinstance(outcome, Prepared) else outcome
     os.write(results, json.dumps([end, message[:1000], seconds, peak / 1e6]).encode())
     # Not os._exit, so that what libraries write at exit is caught, too.
@@ -177,7 +203,7 @@ def run(name: str) -> Result:
         written = results.read()
         end, message, seconds, megabytes = json.loads(written) if written else ("none", "", waited, 0.0)
         if status == -signal.SIGXCPU:
-            end = f"more than {SECONDS} seconds"
+            end = f"more than {SECONDS * _MAX_SLOWNESS} seconds"
         return Result(
             name=name,
             end=end,
