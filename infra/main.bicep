@@ -228,23 +228,18 @@ param tokenPrice string = ''
 
 var chosenGroup = empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
 var chosenGroupId = toLower('${subscription().id}/resourceGroups/${chosenGroup}/')
-var endangered = filter(
-  [existingStorageAccountId, existingLogWorkspaceId, searchService],
-  id => startsWith(toLower(id), chosenGroupId)
-)
+var given = [existingStorageAccountId, existingLogWorkspaceId, searchService]
+var endangered = filter(given, id => startsWith(toLower(id), chosenGroupId))
 var wouldBeDeleted = 'The resource group ${chosenGroup}, which azd down deletes with all that is in it, holds ${join(endangered, ', ')}: set RESOURCE_GROUP to another name, with azd env set.'
 var groupName = empty(endangered) ? chosenGroup : fail(wouldBeDeleted)
 var tagPairs = filter(split(tags, ','), pair => !empty(trim(pair)))
 var notATag = 'tags (TAGS) is ${tags}: give pairs such as owner=team-a, cost-center=42, with azd env set.'
 var tagsRight = empty(filter(tagPairs, pair => !contains(pair, '=')))
-var chosenTags = toObject(
-  tagsRight ? tagPairs : fail(notATag),
-  pair => trim(split(pair, '=')[0]),
-  pair => trim(join(skip(split(pair, '='), 1), '='))
-)
+var givenTags = tagsRight ? tagPairs : fail(notATag)
+var chosenTags = toObject(givenTags, tag => trim(split(tag, '=')[0]), tag => trim(join(skip(split(tag, '='), 1), '=')))
 // azd finds by its tag what it has deployed.
 var allTags = union(chosenTags, { 'azd-env-name': environmentName })
-// What is added to things that were there before carries this mark, by which azd down finds it again: infra/hooks/down.sh.
+// What is added to things that were there before carries this mark, by which azd down finds it again: infra/hooks/postdown.sh.
 var mark = 'image-embeddings/${subscription().subscriptionId}/${environmentName}'
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 // Names are made here and given to every module, instead of being read from the module that uses them first. So what a
