@@ -82,6 +82,12 @@ def models(req: func.HttpRequest) -> func.HttpResponse:
     return routes.models(application().settings)
 
 
+@api.route("models/models", methods=["GET"])
+def openai_models(req: func.HttpRequest) -> func.HttpResponse:
+    """Do the same where OpenAI's clients ask for it: below the address that they are given for everything."""
+    return routes.models(application().settings)
+
+
 @api.route("models/info", methods=["GET"])
 def model_info(req: func.HttpRequest) -> func.HttpResponse:
     """Return the name of the deployed model."""

@@ -43,6 +43,8 @@ def test_the_blob_trigger_is_the_one_that_event_grid_calls_for_the_container_tha
     [
         ("image_embeddings", "models/images/embeddings", "POST"),
         ("text_embeddings", "models/embeddings", "POST"),
+        ("models", "models", "GET"),
+        ("openai_models", "models/models", "GET"),
         ("model_info", "models/info", "GET"),
     ],
 )

@@ -86,7 +86,9 @@ def document() -> Json:
         "paths": {
             "/models/images/embeddings": {"post": _image_embeddings()},
             "/models/embeddings": {"post": _text_embeddings()},
-            "/models": {"get": _models()},
+            "/models": {"get": _models("models")},
+            # OpenAI's clients ask below the address that they are given, which ends in /models.
+            "/models/models": {"get": _models("openai_models")},
             "/models/info": {"get": _model_info()},
             "/search": {"post": _search()},
             **openapi_gallery.paths(),
@@ -149,9 +151,9 @@ def _text_embeddings() -> Json:
     }
 
 
-def _models() -> Json:
+def _models(name: str) -> Json:
     listed = answer("The deployments, as OpenAI's API lists models. The first is that of queries.", DeploymentList)
-    return operation("models", "List the deployments that a request may name", {200: listed})
+    return operation(name, "List the deployments that a request may name", {200: listed})
 
 
 def _model_info() -> Json:

@@ -163,9 +163,9 @@ def test_the_examples_in_javascript_work(app: Stack, folder: Path) -> None:
 
 
 def test_a_client_generated_from_the_document_asks_and_reads_the_answers(app: Stack, folder: Path) -> None:
-    (folder / "generator.yml").write_text(
-        "content_type_overrides: {'image/*': application/octet-stream}\npost_hooks: []\n"
-    )
+    files = ("image/*", "image/jpeg", "text/html", "*/*")
+    overrides = dict.fromkeys(files, "application/octet-stream")
+    (folder / "generator.yml").write_text(json.dumps({"content_type_overrides": overrides, "post_hooks": []}))
     generator = str(CLIENTS.parent / "openapi-python-client")
     document = str(REPO_ROOT / "docs/openapi.json")
     said = run(
