@@ -157,6 +157,10 @@ class Conflict(Exception):
     """The blob changed since it was read, so the conditional write did not happen."""
 
 
+# Whoever sends 2,048 inputs that are all wrong has made one mistake, not 2,048.
+_MAX_DETAILS = 100
+
+
 class QueryError(ValueError):
     """The caller's request is wrong.
 
@@ -173,7 +177,7 @@ class QueryError(ValueError):
 
     @classmethod
     def of_all(cls, errors: "list[QueryError]") -> "QueryError":
-        """One error for several inputs: the first, with all of them as its ``details``."""
+        """One error for several inputs: the first, with the first hundred as its ``details``."""
         first = cls(errors[0].code, str(errors[0]), status=errors[0].status, target=errors[0].target)
-        first.details = errors
+        first.details = errors[:_MAX_DETAILS]
         return first

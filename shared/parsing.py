@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 import msgspec
 
@@ -17,6 +17,7 @@ _CHOICES = {
 }
 
 _MAX_KIND = 100
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # An escaped surrogate that no other one follows or precedes, after anything else; no part is looked at twice.
 _LONE_SURROGATE = re.compile(
@@ -86,15 +87,43 @@ def read_json_body(body: bytes, content_type: str, *, others: str = "") -> objec
         raise QueryError("unsupported_media_type", message, status=415, target="content-type") from error
 
 
-def convert[Shape](content: object, shape: type[Shape], *, strict: bool = True) -> Shape:
-    """``content`` as ``shape``, or :class:`~shared.errors.QueryError`. Unless ``strict``, numbers may be strings."""
+def convert_strings[Shape: msgspec.Struct](fields: Mapping[str, str], shape: type[Shape]) -> Shape:
+    """Fields of a query string or a form as ``shape``, or :class:`~shared.errors.QueryError`.
+
+    A string stands for a number or a truth value where the shape has one. (msgspec, unless strict, would also take
+    ``null`` for nothing and a number for a time.)
+    """
+    kinds = {field.name: {*_kinds(field.type)} for field in msgspec.structs.fields(shape)}
+    return convert({name: _meant(value, kinds.get(name, set())) for name, value in fields.items()}, shape)
+
+
+def convert[Shape](content: object, shape: type[Shape]) -> Shape:
+    """``content`` as ``shape``, or :class:`~shared.errors.QueryError`."""
     try:
-        return msgspec.convert(content, shape, strict=strict)
+        return msgspec.convert(content, shape)
     except msgspec.ValidationError as error:
         message, path = split_path(error)
         target = re.sub(r"^\.", "", path)[:100] or None
         hint = _CHOICES.get((target or "").partition("[")[0], "")
         raise QueryError("invalid_request", f"{message}. {hint}".rstrip(), target=target) from error
+
+
+def _kinds(kind: object) -> Iterator[object]:
+    yield kind
+    for part in get_args(kind):
+        yield from _kinds(part)
+
+
+def _meant(text: str, kinds: set[object]) -> object:
+    if bool in kinds:
+        return _TRUTHS.get(text.lower(), text)
+    if kinds & {int, float}:
+        try:
+            value = _DECODER.decode(text)
+        except msgspec.DecodeError:
+            return text
+        return value if type(value) in {int, float} else text
+    return text
 
 
 def split_path(error: msgspec.ValidationError) -> tuple[str, str]:

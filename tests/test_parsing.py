@@ -5,12 +5,16 @@ import subprocess
 import sys
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
 from local.azurite import REPO_ROOT
 from shared.errors import QueryError
-from shared.parsing import read_json
+from shared.gallery.failures import FailuresRequest
+from shared.gallery.newest import NewestRequest
+from shared.parsing import convert_strings, read_json
+from shared.queries.formats.search_api import SearchRequest
 
 
 def error_message(body: bytes) -> str:
@@ -70,6 +74,28 @@ def test_half_a_character_is_told_and_a_whole_one_is_read(parts: list[str]) -> N
         assert "half of a character" in error_message(text.encode())
     else:
         assert read_json(text.encode()) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("shape", "field", "text"),
+    [(NewestRequest, "since", "null"), (NewestRequest, "since", "0.5"), (FailuresRequest, "code", "null")],
+)
+def test_a_string_stands_for_nothing_but_numbers_and_truths(shape: type[msgspec.Struct], field: str, text: str) -> None:
+    with pytest.raises(QueryError) as raised:
+        convert_strings({field: text}, shape)
+    assert raised.value.target == field
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"top": "7"}, SearchRequest(top=7)),
+        ({"min_score": "1e-1"}, SearchRequest(min_score=0.1)),
+        ({"prefix": "7", "like": "null"}, SearchRequest(prefix="7", like="null")),
+    ],
+)
+def test_a_string_is_read_as_what_the_field_is(given: dict[str, str], meant: SearchRequest) -> None:
+    assert convert_strings(given, SearchRequest) == meant
 
 
 # Whoever learns a shape asks for the annotations of its class. A module that the app imports later, when it is needed,

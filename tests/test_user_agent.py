@@ -5,13 +5,14 @@ import threading
 
 import pytest
 
+from local.azurite import Azurite
 from shared import __version__
 from shared.errors import ModelError, StorageError
 from tests.conftest import Cloud
 from tests.model.asking import embed_text
 
 
-def test_storage_and_the_model_are_told_the_version(cloud: Cloud) -> None:
+def test_storage_and_the_model_are_told_the_version(cloud: Cloud, azurite: Azurite) -> None:
     told = []
 
     class Refusing(http.server.BaseHTTPRequestHandler):
@@ -30,7 +31,9 @@ def test_storage_and_the_model_are_told_the_version(cloud: Cloud) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        asking = cloud.with_settings(FOUNDRY_ENDPOINT=f"{url}/models", ImageStorage__blobServiceUri=url)
+        # Only with a key may storage be asked without TLS.
+        storage = azurite.connection_string.replace(azurite.blob_url, f"{url}/devstoreaccount1")
+        asking = cloud.with_settings(FOUNDRY_ENDPOINT=f"{url}/models", ImageStorage=storage)
         with pytest.raises(ModelError):
             embed_text(asking)
         rest = asking.rest()

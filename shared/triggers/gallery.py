@@ -13,7 +13,7 @@ from shared.gallery.failures import Failures, FailuresRequest
 from shared.gallery.newest import Newest, NewestRequest
 from shared.gallery.stored import RecordRequest, StoredRecords
 from shared.gallery.thumbnails import ThumbnailRequest, Thumbnails
-from shared.parsing import convert
+from shared.parsing import convert_strings
 from shared.triggers.http import error_response, failure_response, json_response, search_off, storage_unavailable
 
 # Kept by the caller alone, and used again only after asking: a key may be revoked, and an image replaced or deleted.
@@ -102,7 +102,7 @@ def _fields[Shape: msgspec.Struct](request: func.HttpRequest, shape: type[Shape]
     """What the query string says; it may have other parameters as well."""
     parameters: Mapping[str, str] = request.params
     given = {name: parameters[name] for name in shape.__struct_fields__ if name in parameters}
-    return convert(given, shape, strict=False)
+    return convert_strings(given, shape)
 
 
 def _knows(request: func.HttpRequest) -> Callable[[str], bool]:

@@ -311,12 +311,12 @@ def test_every_bad_input_is_among_the_details(client: Client, model: Model, red:
     ("ask", "status", "code"),
     [
         (lambda client: client.images(), 400, "invalid_request"),
-        (lambda client: client.texts(*["red"] * 97), 413, "invalid_request"),
+        (lambda client: client.texts(*["red"] * 2049), 413, "invalid_request"),
         (lambda client: client.texts("red", dimensions=0), 400, "invalid_request"),
         (lambda client: client.texts("red", dimensions=300), 422, "parameter_not_supported"),
         (lambda client: client.texts("red", input_type="search_query"), 400, "invalid_request"),
         (lambda client: client.texts("red", encoding_format="int4"), 400, "invalid_request"),
-        (lambda client: client.texts("data:image/png;base64,iVBORw0KGgo="), 400, "invalid_request"),
+        (lambda client: client.texts("data:image/png;base64,iVBORw0KGgo="), 400, "damaged_image"),
         (lambda client: client.images(ImageEmbeddingInput(image="https://example.com/a.png")), 400, "invalid_request"),
     ],
 )

@@ -178,3 +178,10 @@ def test_an_answer_with_another_number_of_vectors_is_no_answer(cloud: Cloud, cou
     with answering(cloud, 200, cloud.wire_format.vectors(*[VECTOR] * count)) as replayed:
         failed = ask(replayed, *"abc")
     assert {str(error) for error in failed} == {f"The model answered 3 inputs with {count} embeddings"}
+
+
+@pytest.mark.usefixtures("cloud")
+def test_of_many_wrong_inputs_the_first_hundred_are_listed() -> None:
+    status, body = texts(*[" "] * 2048)
+    assert (status, body["error"]["target"]) == (400, "input[0]")
+    assert [detail["target"] for detail in body["error"]["details"]] == [f"input[{index}]" for index in range(100)]

@@ -14,7 +14,7 @@ import pybase64
 from shared.errors import QueryError
 from shared.model.foundry import Usage
 from shared.model.wire_format import EncodingFormat, InputType, ModelOptions
-from shared.parsing import check_depth, convert
+from shared.parsing import check_depth, convert, convert_strings
 from shared.queries.formats.bodies import ImageBody, read_body
 from shared.queries.formats.data_urls import decode_image
 from shared.queries.queries import Answer, Query, QueryOptions, is_image_url
@@ -204,7 +204,7 @@ def _provider(model: str) -> str:
 def _read_image(body: ImageBody) -> ParsedRequest:
     """Read a request with the image itself, and the options as strings; raises :class:`~shared.errors.QueryError`."""
     given = {name: value for name, value in body.fields.items() if name in _BODY_OPTIONS}
-    options = convert(given, EmbeddingsOptions, strict=False)
+    options = convert_strings(given, EmbeddingsOptions)
     return ParsedRequest([Query(body.name, body.image, body.text())], options)
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from shared.errors import QueryError
 from shared.model.foundry import Usage
-from shared.parsing import convert
+from shared.parsing import convert, convert_strings
 from shared.queries.formats.bodies import ImageBody, read_body
 from shared.queries.formats.data_urls import decode_image
 from shared.queries.queries import Query
@@ -90,7 +90,7 @@ def read_search(body: bytes, content_type: str, parameters: Mapping[str, str]) -
     content = read_body(body, content_type, parameters)
     if isinstance(content, ImageBody):
         fields = {name: value for name, value in content.fields.items() if name in _FIELDS}
-        request = convert(fields, SearchRequest, strict=False)
+        request = convert_strings(fields, SearchRequest)
         _check_alone(request, content.name)
         return Asked(request, Query(content.name, content.image, content.text()))
     if isinstance(content, dict):
