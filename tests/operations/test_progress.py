@@ -33,7 +33,7 @@ def test_the_rate_of_late_says_when_nothing_waits_any_more(
     wait(cloud, 6)
     if compacted:
         monkeypatch.setattr("shared.search.upkeep.compaction.LARGE_LOG", 1)
-        Compaction(cloud.settings, cloud.index_blobs(), cloud.queues())._work(float("inf"))
+        Compaction(cloud.settings, cloud.index_blobs(), cloud.queues())._work(float("inf"), clean=False)
         assert cloud.index_blobs().read().manifest.segments
     progress = status(cloud)["progress"]
     waiting = progress["waiting"]
