@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from local.azurite import REPO_ROOT
-from tests.conftest import Cloud
+from tests.conftest import CLIENT_ID, Cloud
 from tests.drawing import picture
 
 PAGE = (REPO_ROOT / "docs/millions.md").read_text()
@@ -17,6 +17,12 @@ def example(heading: str, cloud: Cloud) -> str:
     code: str = re.findall(rf"{re.escape(heading)}\n.*?```python\n(.*?)```", PAGE, re.DOTALL)[0]
     code = code.replace('"embeddings"', f'"{cloud.settings.embeddings_container}"')
     return code.replace('"images"', f'"{cloud.settings.images_container}"')
+
+
+@pytest.fixture(autouse=True)
+def found_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity that the examples find."""
+    monkeypatch.setenv("AZURE_CLIENT_ID", CLIENT_ID)
 
 
 @pytest.mark.either_format
