@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from bench.site import LATENCY_MS, Site, pictures
+from bench.site import LATENCY_MS, Site, pictures, wait_for
+from local.host.triggers import BLOB_QUEUE
 
-# Nothing is embedded before the audit asks for it.
+# Uploads stay on the trigger's own queue, from which they are taken: nothing is embedded before the audit asks for it.
 SETTINGS = {"AzureWebJobs.embed_uploaded_image.Disabled": "true"}
 
 
@@ -44,7 +45,9 @@ def progress(site: Site, *, images: int, calls: int = 40, window_s: float = 2) -
     """
     prefix = "progress/"
     site.upload(pictures(prefix, images))
-    site.behave(latency_ms=LATENCY_MS, throttle={"calls": calls, "window_s": window_s}, mode="cheap")
+    _forget_uploads(site, images)
+    throttle = {"calls": calls, "window_s": window_s, "retry_after": "seconds"}
+    site.behave(latency_ms=LATENCY_MS, throttle=throttle, mode="cheap")
     with _estimates(site) as estimates:
         start = time.time()
         site.post("reconcile", prefix=prefix).raise_for_status()
@@ -58,6 +61,13 @@ def progress(site: Site, *, images: int, calls: int = 40, window_s: float = 2) -
         off=_off(estimates, start, end),
         lost=len(site.lost(prefix)),
     )
+
+
+def _forget_uploads(site: Site, images: int) -> None:
+    """Remove the events of the uploads, once all are there."""
+    [queue] = [site.queues.get_queue_client(found) for found in site.queues.list_queues(BLOB_QUEUE)]
+    wait_for("events of the uploads", lambda: (queue.get_queue_properties().approximate_message_count or 0) >= images)
+    queue.clear_messages()
 
 
 def _off(estimates: Sequence[Estimate], start: float, end: float) -> float:
