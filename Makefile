@@ -1,10 +1,10 @@
-# demo, serve, upload, screenshot, test, bench, proof, soak, fuzz, lint, plan, snapshots: see the README. Each installs what is missing first.
+# demo, serve, upload, screenshot, test, bench, proof, soak, fuzz, lint, plan, snapshots, schemas: see the README. Each installs what is missing first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 PY := .venv/bin/python
 
-.PHONY: demo serve upload screenshot test bench figures proof soak fuzz lint format plan openapi snapshots requirements clean
+.PHONY: demo serve upload screenshot test readers bench figures proof soak fuzz lint format plan openapi snapshots schemas requirements clean
 
 # A model of the stand-in's, or a real deployment at MODEL_ENDPOINT, which is paid for.
 MODEL_OPTIONS = $(if $(MODEL),--model "$(MODEL)") $(if $(QUERY_MODEL),--query-model "$(QUERY_MODEL)") \
@@ -29,11 +29,16 @@ screenshot: .venv/tests-ready .venv/browser/ready
 	@$(PY) -m local.screenshot docs/gallery.png
 
 # All of them, or those that ARGS names: what they cover of the code says nothing then.
-test: .venv/tests-ready .venv/browser/ready .venv/clients/ready
+test: .venv/tests-ready .venv/browser/ready .venv/clients/ready .venv/readers/ready
 	@$(PY) -m pytest $(if $(ARGS),--no-cov $(ARGS),--cov-fail-under=95)
 
+# Every example of docs/reading.md with 2,000 pictures, also those of libraries that are too large for each test run.
+# pgvector's needs PostgreSQL with that extension: DATABASE=postgresql://user:password@host/name
+readers: .venv/ready .venv/readers/ready .venv/readers-more/ready
+	@ALL_READERS=1 $(PY) -m pytest --no-cov -n0 tests/exports/test_reading.py
+
 # How fast and how lean: make bench, or make bench ONLY="prepare cold" for the figures whose names begin so
-bench: .venv/tests-ready
+bench: .venv/tests-ready .venv/readers/ready
 	@$(PY) -m bench $(if $(ONLY),--only "$(ONLY)")
 
 # Into the pages that name figures: those of the last make bench
@@ -75,10 +80,15 @@ openapi: .venv/ready
 snapshots: .venv/tests-ready
 	@$(PY) -m infra.bicep snapshots
 
+# The JSON Schemas of what is stored, in docs/schemas, after a change of a shape.
+schemas: .venv/ready
+	@$(PY) -m local.schemas
+
 # Pins the packages in the .in files to exact versions, with hashes.
 COMPILE := .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-header \
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
-REQUIREMENTS := requirements requirements-local requirements-dev requirements-fuzz requirements-clients requirements-lint
+REQUIREMENTS := requirements requirements-local requirements-dev requirements-fuzz requirements-clients requirements-lint \
+  requirements-readers requirements-readers-more
 requirements: .venv/tests-ready
 	@for name in $(REQUIREMENTS); do \
 	  $(COMPILE) --upgrade --output-file "$$name.txt" "$$name.in" || exit 1; \
@@ -118,4 +128,11 @@ clean:
 	@$(PY) -m venv .venv/checkov
 	@.venv/checkov/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-lint.txt \
 	  >.local/checkov.log 2>&1 || (cat .local/checkov.log >&2; exit 1)
+	@touch $@
+
+# In environments of their own, because nothing but the tests of exports needs these libraries, which are large.
+.venv/%/ready: requirements-%.txt .venv/ready
+	@$(PY) -m venv .venv/$*
+	@.venv/$*/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements-$*.txt \
+	  >.local/$*.log 2>&1 || (cat .local/$*.log >&2; exit 1)
 	@touch $@

@@ -48,7 +48,7 @@ def embed_uploaded_image(image: BlobName) -> None:
 
 @work.queue_trigger("message", queue_name=prefix + QUEUE, connection="ImageStorage")
 def embed_queued_image(message: func.QueueMessage) -> None:
-    """A retry is due, a blob was deleted, or an audit continues."""
+    """A retry is due, a blob was deleted, or an audit or an export continues."""
     application().intake.queued(message.get_body())
 
 
@@ -116,6 +116,12 @@ def vectorizer(req: func.HttpRequest) -> func.HttpResponse:
 def reconcile(req: func.HttpRequest) -> func.HttpResponse:
     """Compare all images with their records, and queue those that need another sync."""
     return routes.reconcile(req, application().reconcile.start)
+
+
+@api.route("export", methods=["POST"])
+def export(req: func.HttpRequest) -> func.HttpResponse:
+    """Begin to write all records, or those since some time, as a table in Parquet."""
+    return routes.export(req, application().exports.start)
 
 
 @work.timer_trigger("timer", schedule=audit_schedule)

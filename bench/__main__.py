@@ -2,7 +2,21 @@
 
 import sys
 
-from bench import audit, body, cold_start, command, gallery, indexing, latency, pictures, proxy, search, texts, uploads
+from bench import (
+    audit,
+    body,
+    cold_start,
+    command,
+    exports,
+    gallery,
+    indexing,
+    latency,
+    pictures,
+    proxy,
+    search,
+    texts,
+    uploads,
+)
 from local.azurite import REPO_ROOT
 
 FIGURES = [
@@ -17,6 +31,7 @@ FIGURES = [
     *search.FIGURES,
     *indexing.FIGURES,
     *gallery.FIGURES,
+    *exports.FIGURES,
 ]
 
 if __name__ == "__main__":

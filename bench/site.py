@@ -104,6 +104,11 @@ class Site:
         headers = {"x-functions-key": self.stack.functions_key}
         return self.http.post(f"{self.stack.functions_url}/api/{route}", json=body, headers=headers)
 
+    def get(self, route: str) -> httpx.Response:
+        """Get a route of the app, with its key."""
+        headers = {"x-functions-key": self.stack.functions_key}
+        return self.http.get(f"{self.stack.functions_url}/api/{route}", headers=headers)
+
     def notify_by_queue(self, name: str) -> None:
         """Put the same event on the queue, as Event Grid does where UPLOAD_EVENTS is ``queue``."""
         self.request(self._written(name))

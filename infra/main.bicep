@@ -148,6 +148,11 @@ param imageNames string = ''
 @description('Key of the blob metadata whose text is embedded together with the image. A dash, which cannot be a key: none.')
 param textMetadata string = 'text'
 
+@minLength(1)
+@maxLength(2000)
+@description('Keys of the blob metadata that go into the record of an image, separated by commas. *: all. A dash: none.')
+param imageMetadata string = '*'
+
 @description('What is stored of queries: full, vector (no text) or off.')
 @allowed(['full', 'vector', 'off'])
 param queryRecords string = 'full'
@@ -540,6 +545,7 @@ var appSettings = {
   MODEL_MAX_PIXELS: string(modelMaxPixels)
   IMAGE_NAMES: imageNames
   TEXT_METADATA: textMetadata == '-' ? '' : textMetadata
+  IMAGE_METADATA: imageMetadata == '-' ? '' : imageMetadata
   QUERY_RECORDS: queryRecords
   QUERY_RETENTION_DAYS: string(queryRetentionDays)
   RECONCILE_SCHEDULE: reconcileSchedule

@@ -68,6 +68,9 @@ IMAGES_AN_APPEND = 7
 MEMORY_SHARE, RESIDENT_SHARE, LEFT_FREE = 0.5, 0.12, 64 * 2**20
 # "Storage (temporary)" of Flex Consumption in Microsoft's service limits of Azure Functions (February 2025).
 TEMP_BYTES = 800_000_000
+# Bytes of a row of an export: four for each number, and about so many for the rest. Rows that one core reads a second
+# (export_rows_per_s in docs/performance.md).
+ROW_BYTES_A_NUMBER, ROW_BYTES, ROWS_A_SECOND = 4, 200, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,9 @@ class Plan:
     """What the searches of a month cost."""
     rebuilding: float
     """What the index of search costs if it is made again from the records."""
+    export_minutes: float
+    """Minutes in which all records are exported, and below what that costs, and a month of keeping it."""
+    export: dict[str, float]
 
 
 def plan(backlog: Backlog) -> Plan:
@@ -184,6 +190,8 @@ def plan(backlog: Backlog) -> Plan:
         a_month=_a_month(backlog),
         searches=_searches(backlog),
         rebuilding=backlog.images * _operations(1, 1 / IMAGES_AN_APPEND) + _compaction(backlog),
+        export_minutes=backlog.images / _rows_a_second(backlog) / 60,
+        export=_export(backlog),
     )
 
 
@@ -196,6 +204,20 @@ def images_held(memory: int, dimensions: int) -> int:
     """How many images an instance of so much memory (MB) can search, whose vectors have so many numbers."""
     room, files = memory * 2**20 * MEMORY_SHARE, TEMP_BYTES - LEFT_FREE
     return int((room + files * (1 - RESIDENT_SHARE)) / index_bytes(dimensions))
+
+
+def _rows_a_second(backlog: Backlog) -> float:
+    return ROWS_A_SECOND * backlog.memory / 2048
+
+
+def _export(backlog: Backlog) -> dict[str, float]:
+    gb_seconds = backlog.images / _rows_a_second(backlog) * backlog.memory / 1024
+    gigabytes = backlog.images * (backlog.dimensions * ROW_BYTES_A_NUMBER + ROW_BYTES) / 1e9
+    return {
+        "reads": backlog.images / 1e4 * PRICES["storage_10k_reads"],
+        "functions": gb_seconds * PRICES["functions_gb_second"],
+        "kept for a month": gigabytes * PRICES["storage_gb_month"],
+    }
 
 
 def _waiting(backlog: Backlog, instance_seconds: float) -> float:
@@ -285,6 +307,9 @@ def lines(backlog: Backlog) -> list[str]:
         *(_row(part, money, backlog.images) for part, money in found.a_month.items()),
         "",
         *_search_lines(backlog, found),
+        "",
+        f"  {f'an export, {found.export_minutes:,.0f} min':<20} {'US$':>12} {'per 1,000':>12}",
+        *(_row(part, money, backlog.images) for part, money in found.export.items()),
     ]
     if backlog.capacity:
         said += [

@@ -17,11 +17,12 @@ from bench.figures import Figure, Measurement
 from bench.site import running, running_together
 from local.faults import StorageFaults
 from local.stack import LOGS
-from proof import APP, changes, faults, hang, kills, quota, refusals, sharing
+from proof import APP, changes, faults, hang, kills, progress, quota, refusals, sharing
 from proof.changes import Races, Starvation
 from proof.faults import Faulty
 from proof.hang import Hang
 from proof.kills import Kills
+from proof.progress import Progress
 from proof.quota import Quota, Throttled
 from proof.refusals import Refusals
 from proof.sharing import Sharing
@@ -106,6 +107,13 @@ def _throttled() -> Sequence[Throttled]:
         return [quota.throttled(site, images=60, retry_after=seconds) for seconds in quota.WAITS]
 
 
+@cache
+def _progress() -> Progress:
+    """1,200 images where the model answers 40 calls in 2 s, which is a minute."""
+    with running(settings=progress.SETTINGS) as site:
+        return progress.progress(site, images=1200)
+
+
 @_counting
 def _sharing() -> Sharing:
     with running_together(sharing.CONTAINERS, app=APP, settings=sharing.FAST, logs=_LOGS / "sharing") as sites:
@@ -138,6 +146,11 @@ def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Meas
     return measure
 
 
+def _estimate_off() -> Measurement:
+    made = _progress()
+    return Measurement.once(made.off, f"{made.images} images in {made.seconds:.1f} s, {made.estimates} estimates")
+
+
 def _faults() -> Sequence[Faulty]:
     model, storage = _together(_model_faults, _storage_faults)
     return [*model, *storage]
@@ -158,7 +171,9 @@ def _embedded_twice() -> Measurement:
 
 
 def _lost() -> Measurement:
-    lost = _quota("seconds").lost + _quota("none").lost + _quota("seconds", 2).lost + _starvation().lost
+    lost = (
+        _quota("seconds").lost + _quota("none").lost + _quota("seconds", 2).lost + _starvation().lost + _progress().lost
+    )
     faulty, (killed, raced) = _together(_faults, partial(_together, _kills, _races))
     lost += killed.lost + raced.lost + sum(one.lost for one in faulty)
     source = f"quotas, faults, {killed.kills} kills ({killed.at_work} at work), {raced.changes:,} changes at once"
@@ -243,6 +258,7 @@ FIGURES = [
     Figure("quota_used_two_deployments", "share", "higher", 0.9, _quota_used("seconds", deployments=2)),
     Figure("calls_refused", "share", "lower", 0.05, _calls_refused("seconds")),
     Figure("calls_refused_unsaid", "share", "lower", 0.05, _calls_refused("none")),
+    Figure("progress_estimate_off", "share", "lower", 1 / 3, _estimate_off),
     Figure("upload_under_duplicates_ms", "ms", "lower", 1000, _upload_under_duplicates),
     # A probe every 4 s, and those in flight at first; a call for each wait; a probe every five minutes.
     Figure("throttled_calls_0", "calls/h", "lower", 1000, _throttled_calls(0), counts=True),

@@ -11,6 +11,8 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.index.check import IndexCheck
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
+from shared.exports.export import Exports
+from shared.exports.store import ExportStore
 from shared.gallery.failures import Failures
 from shared.gallery.newest import Newest
 from shared.gallery.stored import StoredRecords
@@ -58,6 +60,7 @@ class Application:
     queries: Queries
     azure_ai_search: AzureAISearch
     reconcile: Reconcile
+    exports: Exports
     status: Status
     checks: Checks
     watch: Watch
@@ -128,6 +131,7 @@ def _build() -> Application:
     sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests)
     reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), index_check, queues)
     queries = Queries(settings, space, QueryCache(settings, blobs), model, query_model)
+    exports = Exports(settings, space, records, ExportStore(space, blobs), queues)
     dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), requests)
     checks = Checks(settings, identity, space, images, records, queues, model, query_model)
     return Application(
@@ -136,11 +140,12 @@ def _build() -> Application:
         rest=rest,
         model=model,
         query_model=query_model,
-        intake=Intake(settings, records, requests, sync, reconcile, compaction),
+        intake=Intake(settings, records, requests, sync, reconcile, exports, compaction),
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,
-        status=Status(settings, blobs, records, reports, index, reader, queues, dead_letters),
+        exports=exports,
+        status=Status(settings, blobs, records, reports, exports, index, reader, queues, dead_letters),
         checks=checks,
         watch=Watch(checks, queues, dead_letters, compaction),
         search=Search(space_of(settings), images, queries, reader) if reader else None,

@@ -17,6 +17,8 @@ Switch = Literal["on", "off"]
 # "A container name must be 3 to 63 lower-case letters, digits and single dashes": Azure Storage's naming rules.
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _DEPLOYMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+# All keys of a blob's metadata, rather than those of a list.
+_ALL = "*"
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,13}(\.[0-9]{1,3})?")
 # Matched here and never parsed by a library: those raise errors of their own for a placeholder such as [resource], and
@@ -54,7 +56,10 @@ class StorageSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(StorageSettings):
-    """The checked app settings. Sizes are in bytes and pixels, times in seconds, names as in the README's table."""
+    """The checked app settings. Sizes are in bytes and pixels, times in seconds, names as in the README's table.
+
+    ``image_metadata`` are keys in lower case, ``None`` for all.
+    """
 
     foundry_endpoints: tuple[str, ...]
     foundry_model: str
@@ -73,6 +78,7 @@ class Settings(StorageSettings):
     model_max_bytes: int
     model_max_pixels: int
     text_metadata: str
+    image_metadata: tuple[str, ...] | None
     query_records: QueryRecords
     query_retention_days: int
     reconcile_schedule: str
@@ -105,6 +111,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         image_names=_patterns(read.optional("IMAGE_NAMES", check=_no_patterns) or ""),
         embeddings_container=read.text("EMBEDDINGS_CONTAINER", "embeddings", check=_container),
         text_metadata=read.text("TEXT_METADATA", "text", check=_metadata_key, may_be_empty=True),
+        image_metadata=_keys(read.text("IMAGE_METADATA", _ALL, check=_no_keys, may_be_empty=True)),
         query_records=read.choice("QUERY_RECORDS", "full", get_args(QueryRecords)),
         query_retention_days=read.number("QUERY_RETENTION_DAYS", 90, at_most=36_500),
         reconcile_schedule=read.text("RECONCILE_SCHEDULE", "0 0 3 * * *", check=_schedule),
@@ -379,6 +386,16 @@ def _metadata_key(value: str) -> str | None:
     if _METADATA_KEY.fullmatch(value):
         return None
     return "it must be a blob metadata key (letters, digits and '_', not a digit first)"
+
+
+def _keys(value: str) -> tuple[str, ...] | None:
+    return None if value == _ALL else tuple(sorted({key.strip().lower() for key in value.split(",") if key.strip()}))
+
+
+def _no_keys(value: str) -> str | None:
+    if value == _ALL or all(_METADATA_KEY.fullmatch(key.strip()) for key in value.split(",")):
+        return None
+    return "it must be * or keys of blob metadata (letters, digits and '_', not a digit first), separated by commas"
 
 
 def _schedule(value: str) -> str | None:

@@ -31,6 +31,8 @@ from shared.audit.expired_queries import ExpiredQueries
 from shared.audit.index.check import IndexCheck
 from shared.audit.reconcile import Reconcile
 from shared.audit.report_store import ReportStore
+from shared.exports.export import Exports
+from shared.exports.store import ExportStore
 from shared.identity import Identity as AppIdentity
 from shared.model import rate_limiter
 from shared.model.client import ModelClient
@@ -311,7 +313,11 @@ class Cloud:
     def intake(self) -> Intake:
         records, requests = self.record_store(), self.request_queue()
         compaction = self.compaction() if self.settings.search == "on" else None
-        return Intake(self.settings, records, requests, self.sync(), self.reconcile(), compaction)
+        return Intake(self.settings, records, requests, self.sync(), self.reconcile(), self.exports(), compaction)
+
+    def exports(self) -> Exports:
+        space, blobs = self.space(), self.blobs()
+        return Exports(self.settings, space, self.record_store(), ExportStore(space, blobs), self.queues())
 
     def reconcile(self) -> Reconcile:
         expired_queries = ExpiredQueries(self.settings, self.blobs())

@@ -30,6 +30,7 @@ TEXTS = [
     "EMBEDDINGS_CONTAINER",
     "QUEUE_PREFIX",
     "TEXT_METADATA",
+    "IMAGE_METADATA",
     "RECONCILE_SCHEDULE",
     "ImageStorage__blobServiceUri",
     "ImageStorage__queueServiceUri",
@@ -213,6 +214,9 @@ def test_one_message_names_every_problem() -> None:
         ("IMAGES_CONTAINER", "a--b"),
         ("EMBEDDINGS_CONTAINER", "ab"),
         ("TEXT_METADATA", "my-text"),
+        ("IMAGE_METADATA", "sku,my-price"),
+        ("IMAGE_METADATA", "sku,*"),
+        ("IMAGE_METADATA", "sku,"),
         ("QUEUE_PREFIX", "Team"),
         ("IMAGE_NAMES", " , ,"),
         ("IMAGE_NAMES", "*.jpg\n*.png"),
@@ -327,6 +331,12 @@ def test_a_prefix_of_queues_may_leave_no_more_than_a_queue_s_name_can_be_long() 
 @pytest.mark.parametrize(("value", "patterns"), [("  ", ()), (" *.jpg , photos/*\n", ("*.jpg", "photos/*"))])
 def test_blanks_around_the_patterns_of_names_do_not_count(value: str, patterns: tuple[str, ...]) -> None:
     assert read_settings({**KEYLESS, "IMAGE_NAMES": value}).image_names == patterns
+
+
+@pytest.mark.parametrize(("value", "keys"), [("*", None), ("", ()), (" SKU, price,sku ", ("price", "sku"))])
+def test_keys_of_metadata_are_all_none_or_those_of_a_list_in_any_case(value: str, keys: tuple[str, ...] | None) -> None:
+    assert read_settings(KEYLESS).image_metadata is None
+    assert read_settings({**KEYLESS, "IMAGE_METADATA": value}).image_metadata == keys
 
 
 def test_an_empty_text_metadata_key_turns_pairs_off() -> None:

@@ -1,4 +1,4 @@
-// A length of vectors of its own, and no texts of images.
+// A length of vectors of its own, and no texts or metadata of images.
 using '../main.bicep'
 
 param environmentName = 'pictures'
@@ -6,3 +6,4 @@ param location = 'westeurope'
 param modelName = 'embed-v-4-0'
 param embeddingDimensions = 256
 param textMetadata = '-'
+param imageMetadata = '-'

@@ -21,6 +21,7 @@ param imageMaxPixels = 1000002
 param modelMaxPixels = 1000003
 param modelMaxBytes = 1000004
 param textMetadata = 'caption'
+param imageMetadata = 'sku, price'
 param queryRecords = 'vector'
 param search = 'off'
 param queryRetentionDays = 30

@@ -11,7 +11,7 @@ No blob is read. Two traps:
 import heapq
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 from shared.audit.report import Cursor
@@ -29,10 +29,18 @@ class OutOfOrder(Exception):
     """Storage lists names in another order than expected. The message is the name that came too late."""
 
 
-class Found(NamedTuple):
-    """What the listings hold under one name: an image (name and ETag) and its records, at least one of the three."""
+class ListedImage(NamedTuple):
+    """An image as a listing has it. ``metadata_keys`` says which keys of its metadata a record of it is to have."""
 
-    image: tuple[str, str] | None
+    name: str
+    etag: str
+    metadata_keys: str = ""
+
+
+class Found(NamedTuple):
+    """What the listings hold under one name: an image and its records, at least one of the three."""
+
+    image: ListedImage | None
     record: Listed | None
     failure: Listed | None
 
@@ -40,7 +48,7 @@ class Found(NamedTuple):
         """The key of the records."""
         if stored := self.record or self.failure:
             return stored.name
-        return record_key(folder, self.image[0]) if self.image else ""
+        return record_key(folder, self.image.name) if self.image else ""
 
 
 def _by_code_points(name: str) -> str:
@@ -68,7 +76,10 @@ ORDERS: tuple[Callable[[str], str], ...] = (_by_code_points, _by_utf16, _folders
 
 
 class Merge:
-    """Merges three listings into one stream of :class:`Found`, from a cursor on."""
+    """Merges three listings into one stream of :class:`Found`, from a cursor on.
+
+    ``mark`` says of the keys of an image's metadata which of them its record is to have.
+    """
 
     def __init__(
         self,
@@ -79,10 +90,11 @@ class Merge:
         cursor: Cursor,
         order: int,
         folder: str,
+        mark: Callable[[Iterable[str]], str] = lambda keys: "",
     ) -> None:
         self._cursor = cursor
         self._folder = folder
-        self._images = _Images(images, ORDERS[order], cursor, folder)
+        self._images = _Images(images, ORDERS[order], cursor, folder, mark)
         self._records = _Records(records, ORDERS[order], cursor.done)
         self._failures = _Records(failures, ORDERS[order], cursor.done)
 
@@ -151,14 +163,23 @@ class _Records:
 class _Images:
     """Images in the order of their records. ``image`` is the next one, ``key`` its sort key."""
 
-    def __init__(self, pages: Iterator[Page], order: Callable[[str], str], cursor: Cursor, folder: str) -> None:
+    def __init__(
+        self,
+        pages: Iterator[Page],
+        order: Callable[[str], str],
+        cursor: Cursor,
+        folder: str,
+        mark: Callable[[Iterable[str]], str],
+    ) -> None:
         self._order = order
         self._folder = folder
+        self._mark = mark
         self._longest = longest_key(folder)
         self.listed = cursor.listed
         self.marker = cursor.images
         self._bound = order(self._start_of_key(cursor.listed))
-        self._held = [(order(record_key(folder, name)), name, etag) for name, etag in cursor.held]
+        held = [ListedImage(*image) for image in cursor.held]
+        self._held = [(order(record_key(folder, image.name)), image) for image in held]
         heapq.heapify(self._held)
         self._listing = self._read(pages, order(cursor.listed))
         self.advance()
@@ -177,13 +198,13 @@ class _Images:
             name = self.listed = blob.name
             # No later image has a smaller key: a key starts with its image's name, or with the part of it that fits.
             self._bound = self._order(self._start_of_key(name))
-            heapq.heappush(held, (self._order(record_key(self._folder, name)), name, blob.etag))
-        self.key, name, etag = heapq.heappop(held)
-        self.image = (name, etag)
+            image = ListedImage(name, blob.etag, self._mark(blob.metadata) if blob.metadata else "")
+            heapq.heappush(held, (self._order(record_key(self._folder, name)), image))
+        self.key, self.image = heapq.heappop(held)
 
-    def pending(self) -> list[tuple[str, str]]:
+    def pending(self) -> list[tuple[str, ...]]:
         """The images that are listed but not merged yet: the next one, and those held back."""
-        return ([] if self.image is None else [self.image]) + [(name, etag) for _, name, etag in self._held]
+        return [*([] if self.image is None else [self.image]), *(image for _, image in self._held)]
 
     def _start_of_key(self, name: str) -> str:
         return name if 2 * len(name) < self._longest else cut(name, self._longest)

@@ -19,7 +19,7 @@ from shared.audit.running import RunningAudit
 from shared.audit.used_contents import UsedContents
 from shared.audit.workers import Workers
 from shared.clock import now
-from shared.errors import FailureCode, HeldCode
+from shared.errors import FailureCode, HeldCode, QueryError
 from shared.log import Report
 from shared.pictures.limits import Limits
 from shared.settings import Settings
@@ -27,8 +27,9 @@ from shared.storage.images import Images
 from shared.storage.listing import LISTABLE
 from shared.storage.names import image_names, is_addressable, space_of
 from shared.storage.queues import Queues
-from shared.uploads.record_store import RecordStore
-from shared.uploads.requests import RequestQueue
+from shared.uploads.metadata import ImageMetadata
+from shared.uploads.record_store import METADATA_KEYS, RecordStore
+from shared.uploads.requests import ImageName, RequestQueue
 
 # Well below Azure's limit for HTTP responses (230 s) and that for an invocation (5 minutes, host.json).
 _STEP_SECONDS = 100.0
@@ -45,11 +46,13 @@ _KEEP_LEFTOVERS = timedelta(days=7)
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to audit: images whose names start with ``prefix``. With ``dry_run`` they are only counted.
 
-    ``retry_failures`` lists the codes of failures to retry, or is true for all of them. ``refresh`` embeds the images
-    whose records are outdated again.
+    With ``names`` these images are synced, whatever is known of them, and nothing is compared. ``retry_failures`` lists
+    the codes of failures to retry, or is true for all of them. ``refresh`` embeds the images whose records are outdated
+    again.
     """
 
     prefix: Annotated[str, msgspec.Meta(max_length=900, pattern=LISTABLE)] = ""
+    names: Annotated[list[ImageName], msgspec.Meta(max_length=1000)] = []
     dry_run: bool = False
     retry_failures: bool | list[FailureCode] = False
     refresh: bool = False
@@ -98,6 +101,7 @@ class Reconcile:
         self._container, self._space = settings.images_container, space_of(settings)
         self._is_image = image_names(settings)
         self._preparation = Limits.of(settings).preparation
+        self._metadata = ImageMetadata(settings)
         self._images = images
         self._records = records
         self._reports = reports
@@ -111,8 +115,11 @@ class Reconcile:
         """Audit for as long as one invocation may take; further steps go through the queue.
 
         Returns the report so far, whose ``finished_at`` is ``None`` if further steps follow. That is the report of the
-        running audit if there is one that does the same. Raises ``StorageError`` where storage fails.
+        running audit if there is one that does the same. Raises ``StorageError`` where storage fails, and
+        :class:`~shared.errors.QueryError` for a request that makes no sense.
         """
+        if request.names:
+            return self._request_names(request)
         report = AuditReport(
             id=uuid.uuid4().hex,
             started_at=now(),
@@ -156,6 +163,22 @@ class Reconcile:
         if self._running.end(audit.report) or not audit.report.is_full:
             self._log(audit.report, "error", audit.step)
         self._reports.clear(audit.report.id)
+
+    def _request_names(self, request: ReconcileRequest) -> AuditReport:
+        """Have these images synced."""
+        if request.prefix:
+            message = "The request has both names and prefix: send one of them."
+            raise QueryError("invalid_request", message, target="names")
+        names = dict.fromkeys(request.names)
+        report = AuditReport(id=uuid.uuid4().hex, started_at=now(), dry_run=request.dry_run, refresh=request.refresh)
+        if not request.dry_run:
+            with Workers() as workers:
+                for name in names:
+                    workers.submit(self._requests.put, name, refresh=request.refresh)
+        report.images = report.requested = len(names)
+        report.finished_at = report.progressed_at = now()
+        self._log(report, "finished", 0)
+        return report
 
     def _read(self, step: Audit | str) -> Audit | None:
         """The audit that a message holds or names; ``None`` if it has ended, which removes what it has stored."""
@@ -249,13 +272,16 @@ class Reconcile:
             images = listings.enter_context(closing(self._images.pages(prefix, cursor.images)))
             records = listings.enter_context(closing(self._records.list_records(prefix, cursor.records)))
             failures = listings.enter_context(closing(self._records.list_failures(prefix, cursor.failures)))
-            merge = Merge(images, records, failures, cursor=cursor, order=audit.order, folder=self._records.folder())
+            folder = self._records.folder()
+            merge = Merge(
+                images, records, failures, cursor=cursor, order=audit.order, folder=folder, mark=self._metadata.mark
+            )
             for found in merge.until(deadline):
                 if used is not None and found.record is not None:
                     used.add(found.record.metadata.get("content", ""))
                 if index is not None and found.record is not None:
                     index.see(found.record, workers)
-                if found.image is not None and not self._is_image(found.image[0]):
+                if found.image is not None and not self._is_image(found.image.name):
                     audit.report.excluded += 1
                     if found.record is None and found.failure is None:
                         continue
@@ -269,7 +295,7 @@ class Reconcile:
         audit.report.requested += 1
         if audit.report.dry_run:
             return
-        name = found.image[0] if found.image else self._records.name_of(found.key(self._records.folder()))
+        name = found.image.name if found.image else self._records.name_of(found.key(self._records.folder()))
         if name is not None:
             workers.submit(self._requests.put, name, refresh=audit.report.refresh)
 
@@ -335,17 +361,18 @@ def classify(found: Found, audit: Audit, preparation: int) -> bool:
     if image is None:
         report.orphaned += 1
         return True
-    name, etag = image
+    name, etag, metadata_keys = image
     report.images += 1
     if record is not None and record.metadata.get("etag") == etag:
-        outdated = record.metadata.get("preparation") != str(preparation)
+        otherwise_prepared = record.metadata.get("preparation") != str(preparation)
+        outdated = otherwise_prepared or record.metadata.get(METADATA_KEYS, "") != metadata_keys
         report.current += not outdated
         report.outdated += outdated
         report.text_refused += "text_refused" in record.metadata
         audit.counted += 1
         audit.tokens += int(record.metadata.get("tokens", 0))
         refreshed = outdated and report.refresh
-        audit.calls += refreshed
+        audit.calls += refreshed and otherwise_prepared
         return refreshed or failure is not None
     if failure is not None and _is_current_failure(failure.metadata, etag, preparation):
         code = failure.metadata.get("code", "")

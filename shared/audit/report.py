@@ -42,9 +42,10 @@ class IndexReport(msgspec.Struct, kw_only=True):
 class AuditReport(msgspec.Struct, kw_only=True):
     """What an audit found, or has found so far while ``finished_at`` is ``None``.
 
-    Every image is one of ``current``, ``outdated`` (its record is of this ETag and another preparation, and is left
-    alone without ``refresh``), ``missing`` (nothing is recorded for this version of it), ``stale`` (its record is of
-    another ETag), ``failed`` (by code) and ``ignored`` (its name has a segment ``.`` or ``..``).
+    Every image is one of ``current``, ``outdated`` (its record is of this ETag, but of another preparation or with
+    other keys of the image's metadata than now; it is left alone without ``refresh``), ``missing`` (nothing is
+    recorded for this version of it), ``stale`` (its record is of another ETag), ``failed`` (by code) and ``ignored``
+    (its name has a segment ``.`` or ``..``).
     ``text_refused`` counts the current and outdated ones that were embedded without their text, since the model takes
     none.
     ``excluded`` counts blobs whose names match no pattern of ``IMAGE_NAMES``, which are no images. ``orphaned`` counts
@@ -53,9 +54,11 @@ class AuditReport(msgspec.Struct, kw_only=True):
     those removed because no record had used them for a day. ``queries_removed`` counts the query records, of all
     spaces, that were older than ``QUERY_RETENTION_DAYS``. ``reached`` is the last key that an unfinished audit has
     compared. At ``progressed_at``, the end of its last step or a later moment at which the queue had become shorter,
-    ``waiting`` messages were on ``embedding-requests``. ``index`` is ``None`` where there is no search.
+    ``waiting`` messages were on ``embedding-requests``. ``index`` is ``None`` where there is no search. Older reports
+    have no ``schema``.
     """
 
+    schema: int = 1
     id: str = ""
     started_at: datetime
     finished_at: datetime | None = None
@@ -93,16 +96,16 @@ class Cursor(msgspec.Struct, kw_only=True, omit_defaults=True):
     """How far an audit is, so that another process can resume it.
 
     ``done`` is the last key that was compared. ``images``, ``records``, ``failures`` and ``contents`` are storage's
-    markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name and
-    ETag) that were read but sort after ``done``. ``judged`` says that all names are compared, ``mended`` that the index
-    is true as well, ``swept`` that the contents are done; the query records of ``query_space`` are listed from the
-    marker ``queries`` on.
+    markers of the pages to resume at. ``listed`` is the last image read from its page; ``held`` are images (name, ETag,
+    and which keys of metadata their records are to have) that were read but sort after ``done``. ``judged`` says that
+    all names are compared, ``mended`` that the index is true as well, ``swept`` that the contents are done; the query
+    records of ``query_space`` are listed from the marker ``queries`` on.
     """
 
     done: str = ""
     images: str = ""
     listed: str = ""
-    held: list[tuple[str, str]] = []
+    held: list[tuple[str, ...]] = []
     records: str = ""
     failures: str = ""
     judged: bool = False

@@ -9,7 +9,10 @@ from shared import __version__
 from shared.audit.report import AuditReport
 from shared.audit.report_store import ReportStore
 from shared.audit.running import is_over
+from shared.exports.export import Exports
+from shared.exports.report import ExportReport
 from shared.operations.dead_letters import DeadLetterCounts, DeadLetters
+from shared.operations.progress import Progress, measure
 from shared.search.manifest import IndexBlobs
 from shared.search.reader import Reader
 from shared.settings import Settings
@@ -73,8 +76,11 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: DeadLetterCounts
     failures: Failures
     index: IndexStatus | None
+    progress: Progress
     last_audit: AuditReport | None
     running_audit: AuditReport | None
+    last_export: ExportReport | None
+    running_export: ExportReport | None
     spaces: list[SpaceStatus]
 
 
@@ -87,6 +93,7 @@ class Status:
         blobs: JsonBlobs,
         records: RecordStore,
         reports: ReportStore,
+        exports: Exports,
         index: IndexBlobs | None,
         reader: Reader | None,
         queues: Queues,
@@ -98,6 +105,7 @@ class Status:
         self._blobs = blobs
         self._records = records
         self._reports = reports
+        self._exports = exports
         self._index = index
         self._reader = reader
         self._queues = queues
@@ -112,6 +120,9 @@ class Status:
         running = self._reports.find(self._space, "running")
         if running is not None and is_over(running, queues[self._queues.requests] or 0):
             running = None
+        last_export, running_export = self._exports.find()
+        failures, last_audit = self._failures(), self._reports.find(self._space, "latest")
+        audits = [report.images for report in (last_audit, running) if report is not None and not report.prefix]
         return AppStatus(
             version=__version__,
             model=self._model,
@@ -119,10 +130,13 @@ class Status:
             images_url=self._images_url,
             queues=queues,
             dead_letters=self._dead_letters.count(),
-            failures=self._failures(),
+            failures=failures,
             index=self._read_index(),
-            last_audit=self._reports.find(self._space, "latest"),
+            progress=measure(self._index, max(audits, default=None), queues, failures.total),
+            last_audit=last_audit,
             running_audit=running,
+            last_export=last_export,
+            running_export=running_export,
             spaces=[self._read_space(space) for space in self._blobs.folders()],
         )
 

@@ -103,6 +103,7 @@ class Search:
             width=hit.facts.width,
             height=hit.facts.height,
             text=hit.facts.text,
+            metadata=hit.facts.metadata,
             embedded_at=hit.facts.embedded_at,
         )
 

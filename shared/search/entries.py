@@ -17,7 +17,10 @@ class DamagedEntries(ValueError):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a result says of an image besides its name: as in its record."""
+    """What a result says of an image besides its name: as in its record.
+
+    ``metadata`` is ``None`` where it is too large to be kept here.
+    """
 
     etag: str
     media_type: str
@@ -25,6 +28,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     height: int
     embedded_at: datetime
     text: str | None = None
+    metadata: dict[str, str] | None = {}
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -58,11 +58,8 @@ class Image:
 
     def text(self, key: str) -> str | None:
         """The text that belongs to the image: the metadata value under ``key``, percent-decoded."""
-        value = next((v for k, v in self.metadata.items() if k.lower() == key.lower()), "")
-        with contextlib.suppress(UnicodeError):
-            # HTTP headers are decoded as Latin-1; this restores what was sent as UTF-8.
-            value = value.encode("latin-1").decode("utf-8")
-        return unquote(value).strip() or None
+        value = self.metadata.get(key.lower())
+        return None if value is None else readable(value) or None
 
 
 class Images:
@@ -179,6 +176,14 @@ class Images:
         if image.size > LARGE:
             return self._rest.read_large(image.url, image.etag, effort=effort)
         return self._rest.send("GET", image.url, headers={"if-match": quoted(image.etag)}, effort=effort).data
+
+
+def readable(value: str) -> str:
+    """A value of blob metadata as its writer meant it: UTF-8, percent-decoded, without blanks around it."""
+    with contextlib.suppress(UnicodeError):
+        # HTTP headers are decoded as Latin-1; this restores what was sent as UTF-8.
+        value = value.encode("latin-1").decode("utf-8")
+    return unquote(value).strip()
 
 
 def _unless_folder(image: Image) -> Image | None:

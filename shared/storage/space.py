@@ -34,9 +34,11 @@ class SpaceDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The vectors of a space, as the service described them with its answers; ``None`` where it did not say.
 
     The embeddings API names no provider and no version, so the app leaves these to whoever knows them.
-    ``images`` is the URL of the images container whose app was first, empty while there is none.
+    ``images`` is the URL of the images container whose app was first, empty while there is none. Older ones have no
+    ``schema``.
     """
 
+    schema: int = 1
     model: str | None = None
     provider: str | None = None
     version: str | None = None

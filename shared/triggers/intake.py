@@ -8,6 +8,8 @@ import msgspec
 from shared.audit.reconcile import Reconcile, ReconcileRequest
 from shared.audit.report import AuditMessage
 from shared.clock import now
+from shared.exports.export import Exports
+from shared.exports.report import ExportMessage
 from shared.log import MESSAGE_LIMIT, Report
 from shared.search.upkeep.compaction import Compaction, CompactionRequest
 from shared.settings import Settings
@@ -21,9 +23,10 @@ from shared.uploads.sync import Sync
 
 
 class _Kind(msgspec.Struct):
-    """What tells the step of an audit, and the upkeep of the index, from all other messages."""
+    """What tells the steps of audits and exports, and the upkeep of the index, from all other messages."""
 
     audit: object = None
+    export: object = None
     index: object = None
 
 
@@ -41,6 +44,7 @@ class Intake:
         requests: RequestQueue,
         sync: Sync,
         reconcile: Reconcile,
+        exports: Exports,
         compaction: Compaction | None,
     ) -> None:
         self._settings = settings
@@ -48,6 +52,7 @@ class Intake:
         self._requests = requests
         self._sync = sync
         self._reconcile = reconcile
+        self._exports = exports
         self._compaction = compaction
 
     def uploaded(self, container: str, name: str) -> None:
@@ -59,7 +64,7 @@ class Intake:
             ImageReport(name=name, outcome="ignored", message=message).log("image", logging.WARNING)
 
     def queued(self, body: bytes) -> None:
-        """Sync the images named by a request or by storage events, or take the next step of an audit.
+        """Sync the images named by a request or by storage events, or take the next step of an audit or an export.
 
         Or compact the index of search. A folder that was renamed or deleted is audited.
         """
@@ -67,6 +72,8 @@ class Intake:
             match message:
                 case AuditMessage(audit=audit):
                     self._reconcile.resume(audit)
+                case ExportMessage(export=export):
+                    self._exports.resume(export)
                 case FolderRequest(prefix=prefix):
                     self._reconcile.start(ReconcileRequest(prefix=prefix))
                 case CompactionRequest(clean=clean):
@@ -86,6 +93,8 @@ class Intake:
             match message:
                 case AuditMessage(audit=audit):
                     self._reconcile.abandoned(audit)
+                case ExportMessage(export=export):
+                    self._exports.abandoned(export)
                 case FolderRequest(prefix=prefix):
                     # The nightly audit covers it.
                     reason = f"The platform gave up on the folder {prefix}: call reconcile with it as the prefix."
@@ -119,19 +128,24 @@ class Intake:
         Report(outcome="error", message=reason).log("message_dropped", logging.ERROR)
 
 
-def read_queued(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage | CompactionRequest]:
+type _Message = EmbeddingRequest | FolderRequest | AuditMessage | ExportMessage | CompactionRequest
+
+
+def read_queued(body: bytes) -> Sequence[_Message]:
     """Read a message of the queue ``embedding-requests``. Raises ``UnreadableMessageError``."""
     body = decoded(body)
-    if not body.startswith(b"{") or not (b'"audit"' in body or b'"index"' in body):
+    if not body.startswith(b"{") or not any(word in body for word in (b'"audit"', b'"export"', b'"index"')):
         return read_requests(body)
     try:
         # A name may hold the words, too.
         kind = msgspec.json.decode(body, type=_Kind)
         if kind.audit is not None:
             return [msgspec.json.decode(body, type=AuditMessage)]
+        if kind.export is not None:
+            return [msgspec.json.decode(body, type=ExportMessage)]
         if kind.index is not None:
             return [msgspec.json.decode(body, type=CompactionRequest)]
         return read_requests(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"The message is neither a valid step of an audit nor about the index: {error}"
+        message = f"The message is neither a valid step of an audit or an export nor about the index: {error}"
         raise UnreadableMessageError(message) from error

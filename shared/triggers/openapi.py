@@ -9,6 +9,7 @@ from shared import __version__
 from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
 from shared.errors import PictureCode, RefusalCode
+from shared.exports.report import ExportReport, ExportRequest
 from shared.model.foundry import EmbeddingsAnswer
 from shared.operations.status import AppStatus
 from shared.queries.azure_ai_search import MAX_RECORDS, WebApiAnswer, WebApiRequest, WebApiVector
@@ -95,6 +96,7 @@ def document() -> Json:
             "/skill": {"post": _skill()},
             "/vectorizer": {"post": _vectorizer()},
             "/reconcile": {"post": _reconcile()},
+            "/export": {"post": _export()},
             "/status": {"get": _status()},
             "/health": {"get": _health()},
             "/openapi.json": {"get": _openapi_document()},
@@ -263,6 +265,21 @@ def _reconcile() -> Json:
     }
 
 
+def _export() -> Json:
+    answers = {
+        202: answer("The export is made in the background. This is how far it is.", ExportReport),
+        400: error("`invalid_json`, `invalid_request`."),
+        409: error("`export_running`: another export runs. One is made at a time."),
+        413: too_large("`request_too_large`."),
+        502: error(_UNREADABLE_SPACE),
+        503: error("`storage_unavailable`.", "retry-after"),
+    }
+    return {
+        **operation("export", "Write all records, or those since some time, as a table in Parquet", answers),
+        "requestBody": {"required": False, "content": json_of(ExportRequest, example={"prefix": "trip/"})},
+    }
+
+
 def _status() -> Json:
     answers = {
         200: answer("The state of the app.", AppStatus),
@@ -302,7 +319,9 @@ def _openapi_document() -> Json:
 
 def _requests() -> Json:
     """The schemas of request bodies, with the limits that ``Queries`` and ``AzureAISearch`` check."""
-    shapes = shapes_of(ImageEmbeddingsRequest, TextEmbeddingsRequest, ReconcileRequest, WebApiRequest, SearchRequest)
+    shapes = shapes_of(
+        ImageEmbeddingsRequest, TextEmbeddingsRequest, ReconcileRequest, ExportRequest, WebApiRequest, SearchRequest
+    )
     for name, most in (("ImageEmbeddingsRequest", MAX_QUERIES), ("TextEmbeddingsRequest", MAX_TEXTS)):
         shape = shapes[name]
         fields = shape["properties"]
@@ -339,7 +358,16 @@ def _allow_null(fields: Json, *names: str) -> None:
 
 def _answers() -> Json:
     """The schemas of answers. Except in errors, ``WebApiVector`` and records, every field is always present."""
-    ours = (EmbeddingsAnswer, DeploymentList, ModelInfo, AuditReport, AppStatus, WebApiAnswer, SearchAnswer)
+    ours = (
+        EmbeddingsAnswer,
+        DeploymentList,
+        ModelInfo,
+        AuditReport,
+        ExportReport,
+        AppStatus,
+        WebApiAnswer,
+        SearchAnswer,
+    )
     shapes = shapes_of(*ours, *openapi_gallery.SHAPES)
     for shape in shapes.values():
         shape["required"] = list(shape["properties"])

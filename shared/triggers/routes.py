@@ -10,6 +10,7 @@ import msgspec
 from shared.audit.reconcile import ReconcileRequest
 from shared.audit.report import AuditReport
 from shared.errors import IndexUnavailable, ModelError, QueryError, StorageError
+from shared.exports.report import ExportReport, ExportRequest
 from shared.model.wire_format import ModelOptions
 from shared.operations.checks import Problem
 from shared.parsing import convert, read_json_body
@@ -100,6 +101,16 @@ def reconcile(request: func.HttpRequest, start: Callable[[ReconcileRequest], Aud
     except StorageError as error:
         return storage_unavailable(error)
     return json_response(report, status=200 if report.finished_at else 202)
+
+
+def export(request: func.HttpRequest, start: Callable[[ExportRequest], ExportReport]) -> func.HttpResponse:
+    """Begin an export, which continues in the background, and answer with its report."""
+    try:
+        return json_response(start(convert(_read_json(request, default={}), ExportRequest)), status=202)
+    except (QueryError, ModelError) as error:
+        return failure_response(error)
+    except StorageError as error:
+        return storage_unavailable(error)
 
 
 def status(read: Callable[[], msgspec.Struct]) -> func.HttpResponse:

@@ -12,6 +12,7 @@ from shared.pictures.prepare import prepare
 from shared.settings import Settings
 from shared.storage.images import Image, Images
 from shared.storage.space import Space
+from shared.uploads.metadata import ImageMetadata
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import SCHEMA, Content, EmbeddingRecord, content_key
 from shared.uploads.report import ImageReport
@@ -32,12 +33,17 @@ class Embedder:
         self._records = records
         self._model = model
         self._limits = Limits.of(settings)
+        self._metadata = ImageMetadata(settings)
         self._unstored: dict[str, Content] = {}
 
     @property
     def preparation(self) -> int:
         """The number of the preparation that it makes records with."""
         return self._limits.preparation
+
+    def metadata_keys(self, image: Image) -> str:
+        """Which keys of the image's metadata its record is to have, as a record's own metadata says it."""
+        return self._metadata.mark(image.metadata)
 
     def embed(self, image: Image, report: ImageReport, schedule: Schedule) -> EmbeddingRecord:
         """The record of this version of the image, which nothing has stored yet.
@@ -137,6 +143,7 @@ class Embedder:
             height=content.height,
             text=None if content.without_text else text,
             text_refused=text if content.without_text else None,
+            metadata=self._metadata.of(image.metadata),
             model=content.model or self._settings.foundry_model,
             deployment=self._settings.foundry_model,
             input_type="document",

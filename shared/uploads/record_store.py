@@ -21,6 +21,7 @@ from shared.storage.listing import Listed, Page
 from shared.storage.names import RecordKind, longest_key, record_path, utf16_length
 from shared.storage.rest import CHANGED, EXISTS, MISSING, conflict_if_changed, ignoring
 from shared.storage.space import Space
+from shared.uploads.metadata import mark
 from shared.uploads.records import Content, DroppedMessage, EmbeddingRecord, FailureRecord, content_key, entry_of
 
 # The blob metadata that names the images container. A name of its own: an indexer of Azure AI Search would mix up
@@ -28,6 +29,8 @@ from shared.uploads.records import Content, DroppedMessage, EmbeddingRecord, Fai
 _OWNER = "images_container"
 # The blob metadata that orders the changes of an image's record, and what the index knows of it.
 _SEQ = "seq"
+# The blob metadata that says which keys of the image's metadata a record has.
+METADATA_KEYS = "metadata_keys"
 # A process that dies between a record and its entry leaves an event or a message, which the platform delivers again
 # within minutes.
 _YOUNG_MS = 3_600_000
@@ -38,7 +41,8 @@ class RecordState:
     """What a record's metadata says about its image. ``version`` is the record's own ETag.
 
     ``container`` is the image's, empty in records of before 2. ``seq`` is larger for each later record of the image:
-    milliseconds since 1970, or one more than the record before it has.
+    milliseconds since 1970, or one more than the record before it has. ``metadata_keys`` says which keys of the image's
+    metadata the record has (:func:`~shared.uploads.metadata.mark`).
     """
 
     version: str
@@ -46,6 +50,7 @@ class RecordState:
     preparation: str
     container: str
     seq: int
+    metadata_keys: str = ""
 
 
 class _Named(msgspec.Struct):
@@ -105,11 +110,13 @@ class RecordStore:
         }
         if record.text_refused is not None:
             metadata["text_refused"] = "1"
+        if keys := mark(record.metadata):
+            metadata[METADATA_KEYS] = keys
         condition = IF_MISSING if replaces is None else if_match(replaces.version)
         with conflict_if_changed(record.name):
             version = self._blobs.write(self._record(record.name), record, metadata=metadata, condition=condition)
         self._tell(entry_of(record, seq))
-        return RecordState(version, record.etag, metadata["preparation"], record.container, seq)
+        return RecordState(version, record.etag, metadata["preparation"], record.container, seq, keys)
 
     def remove_record(self, name: str, found: RecordState) -> None:
         """Remove the record that was found, and tell the index; raises ``Conflict`` if it has changed or is gone.
@@ -166,6 +173,10 @@ class RecordStore:
         if seq != known:
             self._tell(entry_of(record, seq))
         return seq != known
+
+    def load_record(self, name: str) -> EmbeddingRecord | None:
+        """The image's embedding record, or ``None``; raises ``UnreadableBlob`` for one that cannot be read."""
+        return self._blobs.read(self._record(name), EmbeddingRecord)
 
     def find_failure(self, name: str) -> FailureRecord | None:
         """The image's failure record, or ``None``."""
@@ -276,7 +287,8 @@ class RecordStore:
         if container not in {"", self._space.container}:
             raise self._foreign(path, container)
         etag, preparation = metadata.get("etag", ""), metadata.get("preparation", "")
-        return RecordState(found.etag, etag, preparation, container, _seq_of(found))
+        keys = metadata.get(METADATA_KEYS, "")
+        return RecordState(found.etag, etag, preparation, container, _seq_of(found), keys)
 
     def _foreign(self, path: str, container: str) -> ForeignRecord:
         return ForeignRecord(f"The record {path} is of an image in {container}, so this app leaves it alone.")

@@ -10,6 +10,8 @@ from shared.model.wire_format import InputType
 from shared.search.entries import Entry, Facts, packed
 
 SCHEMA = 2
+# A result of a search has an image's metadata if keys and values take no more bytes: a million times that is a GB.
+_SMALL_METADATA = 1024
 
 
 class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -20,7 +22,8 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     takes no text with a picture. ``model`` is the service's own name for the model, or the deployment's name if the
     service gave none. ``embedding`` holds ``dimensions`` floats. ``prompt_tokens`` and ``total_tokens`` are ``None`` if
     the model did not report them. ``schema`` is :data:`SCHEMA`; the defaults are those of older records, which have
-    neither it nor ``deployment``, and whose ``model`` is the deployment's name.
+    neither it nor ``deployment``, and whose ``model`` is the deployment's name. ``metadata`` is what the image's blob
+    has of its own, by keys in lower case, as far as ``IMAGE_METADATA`` says.
     """
 
     id: str
@@ -45,6 +48,7 @@ class EmbeddingRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     embedded_at: datetime
     embedding: list[float]
     text_refused: str | None = None
+    metadata: dict[str, str] = {}
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,8 +69,12 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an image has no embedding. ``status`` is the model's HTTP status if the model rejected it."""
+    """Why an image has no embedding. ``status`` is the model's HTTP status if the model rejected it.
 
+    Older records have no ``schema``.
+    """
+
+    schema: int = 1
     name: str
     etag: str
     code: FailureCode
@@ -104,5 +112,10 @@ def entry_of(record: EmbeddingRecord, seq: int) -> Entry:
         height=record.height,
         embedded_at=record.embedded_at,
         text=record.text,
+        metadata=record.metadata if _is_small(record.metadata) else None,
     )
     return Entry(name=record.name, seq=seq, facts=facts, vector=vector)
+
+
+def _is_small(metadata: dict[str, str]) -> bool:
+    return sum(len(key) + len(value.encode()) for key, value in metadata.items()) <= _SMALL_METADATA

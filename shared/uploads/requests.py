@@ -24,6 +24,10 @@ _MAX_RETRY_AFTER = 3600.0
 MAX_RETURNS = 100
 
 
+# An operator may write one by hand. What breaks this could never be settled, so it is not read.
+type ImageName = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+
+
 class EmbeddingRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A message on the queue: sync this image.
 
@@ -32,8 +36,7 @@ class EmbeddingRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
     image is embedded again if its record is of another preparation.
     """
 
-    # An operator may write one by hand. What breaks these rules could never be settled, so it is not read.
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    name: ImageName
     attempt: Annotated[int, msgspec.Meta(ge=0)] = 0
     first_seen: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     refresh: bool = False

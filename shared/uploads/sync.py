@@ -194,9 +194,9 @@ class Sync:
         The comparison after every write is what makes this safe: an overwrite or deletion while the record is being
         made is seen either by that comparison or by the event of the change, whichever comes later.
 
-        A record of this version of the image is left alone, also if it is of another preparation: a new release of the
-        app does not pay for every image again unasked. ``refresh`` asks for it. What ``IMAGE_NAMES`` excludes counts as
-        gone.
+        A record of this version of the image is left alone, also if it is of another preparation or has other keys of
+        the image's metadata: a new release of the app does not pay for every image again unasked. ``refresh`` asks for
+        it. What ``IMAGE_NAMES`` excludes counts as gone.
         """
         if not is_addressable(name):
             report.outcome, report.message = "ignored", "A URL cannot carry a name with '.' or '..' as a segment."
@@ -258,7 +258,10 @@ class Sync:
     def _is_current(self, found: RecordState | None, image: Image, *, refresh: bool) -> bool:
         if found is None or found.image_etag != image.etag:
             return False
-        return not refresh or found.preparation == str(self._embedder.preparation)
+        if not refresh:
+            return True
+        as_now = (str(self._embedder.preparation), self._embedder.metadata_keys(image))
+        return (found.preparation, found.metadata_keys) == as_now
 
     def _remove_record(self, name: str, found: RecordState | None, looked_at: int) -> None:
         if found is not None:

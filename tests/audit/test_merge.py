@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from shared.audit.merge import ORDERS, Found, Merge, OutOfOrder
+from shared.audit.merge import ORDERS, Found, ListedImage, Merge, OutOfOrder
 from shared.audit.report import Cursor
 from shared.storage.listing import Listed, Page
 from shared.storage.names import record_key
@@ -43,19 +43,20 @@ def merged(
 
     while not cursor.judged:
         merge = Merge(
-            pages([Listed(name, name, {}) for name in images], order, cursor.images),
+            pages([Listed(name, name, {name: ""}) for name in images], order, cursor.images),
             pages(listed(records), order, cursor.records),
             pages(listed(failures), order, cursor.failures),
             cursor=cursor,
             order=order,
             folder=FOLDER,
+            mark="".join,
         )
         for one in merge.until(0 if stopping else math.inf):
             key = one.key(FOLDER)
             assert key not in found, "a name came twice"
             found[key] = (one.image is not None, one.record is not None, one.failure is not None)
             if one.image is not None:
-                assert one.image[0] == one.image[1], "an image got the ETag of another"
+                assert one.image == (name := one.image.name, name, name), "an image got what is of another"
     return found
 
 
@@ -94,9 +95,9 @@ def test_few_images_are_held_back_however_many_come_in_between() -> None:
         folder=FOLDER,
     )
     stream = merge.until(math.inf)
-    assert next(stream).image == ("a-000000", "")
+    assert next(stream).image == ListedImage("a-000000", "")
     assert len(merge._images.pending()) <= 3
-    assert [found.image for found in stream][-1] == ("a", "")
+    assert [found.image for found in stream][-1] == ListedImage("a", "")
 
 
 @pytest.mark.parametrize(("listed", "right"), [(["\uff01", "\U0001f600"], 0), (["\U0001f600", "\uff01"], 1)])

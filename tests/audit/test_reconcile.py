@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.audit.merge import Found
+from shared.audit.merge import Found, ListedImage
 from shared.audit.reconcile import classify
 from shared.audit.report import Audit, AuditReport
 from shared.clock import now
@@ -224,7 +224,7 @@ def test_the_orphaned_record_of_an_image_with_a_very_long_name_is_removed(cloud:
 
 def test_a_name_that_no_url_can_carry_is_counted_as_ignored() -> None:
     audited = Audit(report=AuditReport(started_at=now()))
-    assert not classify(Found(("a/../b.png", "0x1"), None, None), audited, PREPARATION_AS_PNG)
+    assert not classify(Found(ListedImage("a/../b.png", "0x1"), None, None), audited, PREPARATION_AS_PNG)
     assert (audited.report.images, audited.report.ignored, audited.calls) == (1, 1, 0)
 
 

@@ -106,7 +106,8 @@ def test_a_client_s_example_in_python_works(app: Stack, folder: Path, package: s
 
 
 def test_so_do_the_examples_for_microsoft_s_client_and_httpx_and_none_is_left_out(app: Stack, folder: Path) -> None:
-    all_of_them = examples("python")
+    # Those of these pages need other libraries or storage: tests/exports runs them.
+    all_of_them = [one for one in examples("python") if one.page not in {"reading.md", "millions.md"}]
     elsewhere = {"openai", "langchain-openai", *record.PACKAGES}
     here = [one.code for one in all_of_them if one.package not in elsewhere]
     assert len(here) == len(all_of_them) - len(elsewhere)

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shutil
+from typing import Any
 
 import pytest
 
@@ -435,7 +436,7 @@ OURS = (
 )
 
 
-def definitions(hooks: Hooks) -> list[dict[str, object]]:
+def definitions(hooks: Hooks) -> list[dict[str, Any]]:
     """What was put on the search service, in this order."""
     decoder, found = json.JSONDecoder(), []
     text = (hooks.folder / "put").read_text().strip()
@@ -463,6 +464,21 @@ def test_index_data_source_and_indexer_are_put_on_the_search_service(hooks: Hook
     for put, item in zip(puts, objects, strict=True):
         assert f"--url https://srch-all.search.windows.net/{item}?api-version=" in put
         assert "--resource https://search.azure.com" in put
+
+
+@pytest.mark.parametrize(
+    ("listed", "keys"), [("*", []), ("-", []), ("sku", ["sku"]), ("SKU, list_price,sku", ["sku", "list_price"])]
+)
+def test_the_index_has_a_field_for_each_key_that_the_metadata_of_records_is_limited_to(
+    hooks: Hooks, listed: str, keys: list[str]
+) -> None:
+    assert hooks.run("postdeploy", SEARCH_SERVICE_ID=SERVICE, IMAGE_METADATA=listed).returncode == 0
+    index, _, indexer = definitions(hooks)
+    fields = [field["name"] for field in index["fields"]]
+    assert [name for name in fields if name.startswith("metadata_")] == [f"metadata_{key}" for key in keys]
+    mapped = {mapping["sourceFieldName"]: mapping["targetFieldName"] for mapping in indexer["fieldMappings"]}
+    of_keys = {source: target for source, target in mapped.items() if source.startswith("/metadata/")}
+    assert of_keys == {f"/metadata/{key}": f"metadata_{key}" for key in keys}
 
 
 def test_a_key_for_the_vectorizer_is_made_once(hooks: Hooks) -> None:

@@ -127,9 +127,10 @@ def test_every_setting_that_is_given_reaches_the_app() -> None:
         assert deployed[setting] == given[parameter]
 
 
-def test_a_dash_leaves_the_texts_of_images_alone_since_azd_takes_nothing_for_the_default() -> None:
-    assert app_settings("embed-v4")["TEXT_METADATA"] == ""
-    assert not accepted(TEXT_METADATA="-")
+def test_a_dash_leaves_texts_and_metadata_of_images_alone_since_azd_takes_nothing_for_the_default() -> None:
+    for setting in ("TEXT_METADATA", "IMAGE_METADATA"):
+        assert app_settings("embed-v4")[setting] == ""
+        assert not accepted(**{setting: "-"})
 
 
 def test_azd_passes_on_every_parameter_with_the_templates_default() -> None:

@@ -16,6 +16,7 @@ def status(cloud: Cloud) -> Any:
             cloud.blobs(),
             cloud.record_store(),
             cloud.report_store(),
+            cloud.exports(),
             cloud.index_blobs() if cloud.settings.search == "on" else None,
             cloud.reader() if cloud.settings.search == "on" else None,
             cloud.queues(),

@@ -39,6 +39,16 @@ def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
         "dead_letters": {"requeued": 0, "unreadable": 0, "waiting": 0},
         "last_audit": None,
         "running_audit": None,
+        "last_export": None,
+        "running_export": None,
+        "progress": {
+            "images": 0,
+            "embedded": 0,
+            "waiting": 0,
+            "failed": 0,
+            "per_minute": 0.0,
+            "done_at": None,
+        },
         "spaces": [],
     }
 

@@ -83,7 +83,7 @@ def test_the_picture_may_be_the_body_and_the_rest_in_the_query_string(cloud: Clo
 
 def test_a_result_has_the_facts_of_its_record_and_the_cosine_of_both_vectors(cloud: Cloud) -> None:
     embedded(cloud, "red a b#1.png")
-    cloud.upload("green.png", picture("green"), text="grass")
+    cloud.upload("green.png", picture("green"), text="grass", sku="G-1")
     cloud.sync().upload("green.png")
     query = [random.Random(1).gauss(0, 1) for _ in range(1024)]
     results = {result["name"]: result for result in found({"vector": query})["results"]}
@@ -94,8 +94,9 @@ def test_a_result_has_the_facts_of_its_record_and_the_cosine_of_both_vectors(clo
         cosine = math.sumprod(query, stored) / math.hypot(*query) / math.hypot(*stored)
         # Stored as float16, which has 11 bits.
         assert result.pop("score") == pytest.approx(cosine, abs=2**-11)
-        assert result == {key: record[key] for key in result}
-        assert result.keys() >= {"url", "media_type", "width", "height", "text", "embedded_at"}
+        assert result == {**{key: record.get(key) for key in result}, "metadata": record.get("metadata", {})}
+        assert result.keys() >= {"url", "media_type", "width", "height", "text", "metadata", "embedded_at"}
+    assert results["green.png"]["metadata"] == {"sku": "G-1"}
 
 
 def test_an_answer_says_among_how_many_images_was_searched_and_what_it_cost(cloud: Cloud) -> None:

@@ -36,6 +36,8 @@ def deployed_index() -> dict[str, Any]:
     return index
 
 
+# The field of each key of metadata, and where in the record it is.
+OF_METADATA = "metadata_<metadata-key>"
 EDM = {
     str: "Edm.String",
     str | None: "Edm.String",
@@ -48,6 +50,7 @@ def test_the_index_has_the_fields_of_a_record_with_their_types() -> None:
     record = {field.name: field.type for field in msgspec.structs.fields(EmbeddingRecord)}
     fields = named(definition("index")["fields"])
     assert [name for name, field in fields.items() if field.get("key")] == ["key"]
+    assert fields.pop(OF_METADATA)["type"] == "Edm.String"
     for name, field in fields.items():
         if record.get(name) is int:
             assert field["type"] in {"Edm.Int32", "Edm.Int64"}
@@ -122,14 +125,14 @@ def test_deletions_are_detected_because_the_key_is_the_blob_s_path() -> None:
 
 
 def test_fields_that_are_also_blob_metadata_are_mapped_to_the_record_s_content(cloud: Cloud) -> None:
-    cloud.upload("a.png", picture())
+    cloud.upload("a.png", picture(), sku="B-17")
     function_app.embed_uploaded_image(BlobName(cloud.settings.images_container, "a.png"))
     blob = cloud.embeddings.get_blob_client(f"{cloud.settings.foundry_model}/images/a.png.json")
     fields = set(named(definition("index")["fields"]))
     mapped = {mapping["targetFieldName"]: mapping for mapping in definition("indexer")["fieldMappings"]}
-    assert fields - {"key"} <= set(json.loads(blob.download_blob().readall()))
+    assert fields - {"key", OF_METADATA} <= set(json.loads(blob.download_blob().readall()))
     ambiguous = fields & set(blob.get_blob_properties().metadata)
-    assert ambiguous == set(mapped) - {"key"}
+    assert ambiguous == set(mapped) - {"key", OF_METADATA}
     for name in ambiguous:
         assert mapped[name]["sourceFieldName"] == f"/{name}"
 

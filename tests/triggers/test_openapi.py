@@ -204,6 +204,9 @@ def conforms(case: schemathesis.Case[Any], running: Stack) -> None:
     if "requestBody" in case.operation.definition.raw and case.path != "/reconcile":
         # The document cannot say which strings are pictures, or which names are models.
         excluded.append(checks.positive_data_acceptance)
+    if case.path == "/reconcile" and isinstance(case.body, dict) and case.body.get("names") and case.body.get("prefix"):
+        # Nor that these two do not go together, in a way that generators of clients understand.
+        excluded.append(checks.positive_data_acceptance)
     if case.path in {"/models/images/embeddings", "/models/embeddings", "/search"} and (
         case.query or case.media_type != "application/json"
     ):
@@ -374,8 +377,9 @@ def test_a_key_is_needed_where_the_document_says_so(running: Stack, operation: s
         request(params={"code": running.functions_key}),
         request(headers={"x-functions-key": running.functions_key}),
     ):
-        # The app has no image of that name.
-        assert let_in.status_code in {200, 400} or let_in.headers["x-ms-error-code"] == "unknown_image"
+        # The app has no image of that name, and may be at the export of another test.
+        known = {"unknown_image", "export_running"}
+        assert let_in.status_code in {200, 202, 400} or let_in.headers["x-ms-error-code"] in known
 
 
 @pytest.mark.parametrize(

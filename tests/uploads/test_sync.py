@@ -216,6 +216,7 @@ def test_a_blob_that_is_no_picture_gets_a_failure_record_and_no_model_call(
     assert failure.pop("message")
     assert failure.pop("first_seen") == failure.pop("last_seen")
     assert failure == {
+        "schema": 1,
         "name": "bad.jpg",
         "etag": etag,
         "code": code,

@@ -12,7 +12,7 @@ function Read-VectorizerKey {
     $worked
 }
 
-# Set-Definition <object> <file>: with its placeholders filled in.
+# Set-Definition <object> <file>: with its placeholders filled in, and a line for each key that IMAGE_METADATA lists.
 function Set-Definition([string]$object, [string]$file) {
     $text = Get-Content -Raw (Join-Path $here "../search/$file")
     $text = $text.Replace('"<dimensions>"', $env:VECTOR_LENGTH).Replace('<space>', $env:EMBEDDING_SPACE)
@@ -20,6 +20,11 @@ function Set-Definition([string]$object, [string]$file) {
     $text = $text.Replace('<function-app-host>', $env:FUNCTION_APP_URL.Replace('https://', '')).Replace('<vectorizer-key>', $key)
     $text = $text.Replace('/subscriptions/<subscription>/resourceGroups/<resource-group>/providers/Microsoft.Storage/storageAccounts/<storage-account>', $env:DATA_ACCOUNT_ID)
     $text = $text.Replace('<deployment>', $mark)
+    $keys = "$env:IMAGE_METADATA".ToLowerInvariant() -split '[ ,]+' | Where-Object { $_ -match '^[a-z_][a-z0-9_]*$' } | Select-Object -Unique
+    $text = ($text -split "`n" | ForEach-Object {
+            $line = $_
+            if ($line.Contains('<metadata-key>')) { $keys | ForEach-Object { $line.Replace('<metadata-key>', $_) } } else { $line }
+        }) -join "`n"
     $body = [IO.Path]::GetTempFileName()
     try {
         [IO.File]::WriteAllText($body, $text)

@@ -13,12 +13,22 @@ vectorizer_key() {
   esac
 }
 
-# put <object> <file>: with its placeholders filled in.
+# put <object> <file>: with its placeholders filled in, and a line for each key that IMAGE_METADATA lists.
 put() {
-  host=${FUNCTION_APP_URL#https://} VECTORIZER_KEY=$key mark=$mark \
+  host=${FUNCTION_APP_URL#https://} VECTORIZER_KEY=$key mark=$mark metadata=${IMAGE_METADATA:-} \
     awk '
       function fill(placeholder, value,    at) {
         while (at = index($0, placeholder)) $0 = substr($0, 1, at - 1) value substr($0, at + length(placeholder))
+      }
+      /<metadata-key>/ {
+        line = $0
+        count = split(tolower(ENVIRON["metadata"]), keys, /[ ,]+/)
+        for (i = 1; i <= count; i++) if (keys[i] ~ /^[a-z_][a-z0-9_]*$/ && !seen[FNR, keys[i]]++) {
+          $0 = line
+          fill("<metadata-key>", keys[i])
+          print
+        }
+        next
       }
       {
         fill("\"<dimensions>\"", ENVIRON["VECTOR_LENGTH"])

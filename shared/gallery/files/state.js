@@ -73,7 +73,7 @@ const waiting = (status) => Object.entries(status.queues)
 const isAuditing = (status) => Boolean(status.running_audit && !status.running_audit.finished_at);
 
 function show(status) {
-  const { failures } = status;
+  const { failures, progress } = status;
   const most = failures.complete ? "" : " or more";
   byId("failed").textContent = number(failures.total);
   byId("failed").hidden = !failures.total;
@@ -82,6 +82,8 @@ function show(status) {
     ...terms([
       ["Can be found", findable === null ? null : number(findable)],
       ["Waiting", number(waiting(status))],
+      ["Embedded", progress.per_minute ? `${number(Math.round(progress.per_minute))} a minute` : null],
+      ["Done about", progress.done_at && time(progress.done_at)],
       ["Failed", number(failures.total) + most],
     ]),
   );

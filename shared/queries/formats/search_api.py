@@ -37,7 +37,10 @@ class SearchRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class SearchResult(msgspec.Struct, kw_only=True):
-    """An image that was found. ``score`` is the cosine of its vector with the query; the rest is as in its record."""
+    """An image that was found. ``score`` is the cosine of its vector with the query; the rest is as in its record.
+
+    ``metadata`` is ``null`` where keys and values have over 1,024 bytes: the record has it.
+    """
 
     name: str
     score: float
@@ -46,6 +49,7 @@ class SearchResult(msgspec.Struct, kw_only=True):
     width: int
     height: int
     text: str | None
+    metadata: dict[str, str] | None
     embedded_at: datetime
 
 

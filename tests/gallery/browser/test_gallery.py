@@ -270,6 +270,20 @@ def test_failures_are_listed_by_code_with_their_names_and_messages(visit: Visit,
     expect(gallery.locator("#facts")).to_contain_text("The bytes are not a picture")
 
 
+def test_a_backlog_has_its_pace_and_says_when_it_is_done(gallery: Page) -> None:
+    def in_the_middle(route: Route) -> None:
+        status = route.fetch().json()
+        progress = {**status["progress"], "waiting": 6000, "per_minute": 299.6, "done_at": "2026-11-27T12:20:00Z"}
+        queues = {**status["queues"], "embedding-requests": 6000}
+        route.fulfill(json={**status, "queues": queues, "progress": progress})
+
+    gallery.route("**/api/status", in_the_middle)
+    gallery.get_by_role("button", name="State").click()
+    numbers = gallery.locator("#numbers")
+    expect(numbers).to_contain_text("300 a minute")
+    expect(numbers).to_contain_text(re.compile(r"Done about.*2026"))
+
+
 def test_an_audit_can_be_asked_for_and_says_what_it_found(gallery: Page) -> None:
     gallery.get_by_role("button", name="State").click()
     gallery.get_by_role("button", name="Audit now").click()

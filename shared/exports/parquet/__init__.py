@@ -1,0 +1,1 @@
+"""Parquet, as far as an export writes it."""
