@@ -1,4 +1,8 @@
-"""One stack with pictures in it and one browser for all of these tests; each has a page of its own."""
+"""One stack with pictures in it and one browser for all of these tests; each has a page of its own.
+
+Both end with these tests: as long as the browser is there, its driver's event loop runs in this thread, and a test that
+starts one of its own fails.
+"""
 
 import io
 from collections.abc import Iterator
@@ -50,7 +54,7 @@ TEXTS = {UNSAFE: SCRIPT, "colours/red.png": "a caption in red"}
 BROKEN = {"broken/cut off.png": picture()[:90], f"broken/{HTML}": b"no picture"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack.running(logs=tmp_path_factory.mktemp("logs")) as started:
         yield started
@@ -80,7 +84,7 @@ class Container:
         return {one["name"] for one in answer[field]}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def container(running: Stack) -> Iterator[Container]:
     """The container of images, with all of the pictures embedded or failed."""
     headers = {"x-functions-key": running.functions_key}
@@ -95,7 +99,7 @@ def container(running: Stack) -> Iterator[Container]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     expect.set_options(timeout=60_000)
     with browsers.running() as started:
