@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from shared.errors import UnreadableBlob
-from shared.exports.table import fits
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import EmbeddingRecord
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 # Storage answers in a few milliseconds, of which this process works for a fraction of one.
 _THREADS = 16
+# Of a width or height, which the table has in four bytes.
+_MAX_INT32 = 2**31 - 1
 
 
 class Group(NamedTuple):
@@ -70,7 +71,12 @@ class Rows:
             return None
         with np.errstate(over="ignore"):
             vector = np.array(record.embedding, np.float32)
-        if record.name != name or not len(vector) or not np.isfinite(vector).all() or not fits(record):
+        if record.name != name or not len(vector) or not np.isfinite(vector).all() or not _fits(record):
             return None, nothing
         # The list takes eight times as much, and a group has thousands.
         return msgspec.structs.replace(record, embedding=[]), vector
+
+
+def _fits(record: EmbeddingRecord) -> bool:
+    """Whether the table can hold this record's size."""
+    return 0 <= record.width <= _MAX_INT32 and 0 <= record.height <= _MAX_INT32

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 # What a group of rows takes in memory at most, and how many it has at most. Readers take one group at a time, too.
 _GROUP_BYTES, _GROUP_ROWS = 32 * 2**20, 16_384
-_MAX_INT32 = 2**31 - 1
 
 
 def columns(dimensions: int, *, half: bool) -> list[Column]:
@@ -44,8 +43,3 @@ def values(
 def group_rows(dimensions: int) -> int:
     """How many rows a group has."""
     return max(1, min(_GROUP_ROWS, _GROUP_BYTES // (4 * dimensions)))
-
-
-def fits(record: EmbeddingRecord) -> bool:
-    """Whether the table can hold this record's size."""
-    return 0 <= record.width <= _MAX_INT32 and 0 <= record.height <= _MAX_INT32
