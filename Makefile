@@ -64,7 +64,7 @@ format: .venv/tests-ready
 
 # How long a backlog takes and what it costs: make plan IMAGES=1000000 CAPACITY=300, or MODEL_NAME=Cohere-Embed-V5-Pro
 plan: .venv/ready
-	@$(PY) -m infra.plan $(foreach option,IMAGES MODEL_NAME CAPACITY TPM RPM TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY SEARCHES,\
+	@$(PY) -m infra.plan $(foreach option,IMAGES MODEL_NAME CAPACITY TPM RPM DEPLOYMENTS SHARE TOKENS KNOWN CPU MODEL DIMENSIONS INSTANCES CALLS MEMORY SEARCHES,\
 	  $(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) "$($(option))"))
 
 # The routes in OpenAPI, for those who generate clients: after a change of a route or a version.

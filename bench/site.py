@@ -23,6 +23,7 @@ from PIL import Image
 
 from local import stack
 from local.azurite import REPO_ROOT
+from local.event_grid import Policy
 from local.events import Change, Event, event
 from local.faults import StorageFaults
 from local.processes import wait_until
@@ -226,6 +227,14 @@ def running_together(
             _site(running, parts, images=container, folder=SPACE if first else f"{SPACE}/containers/{container}")
             for running, container, first in zip(started, containers, [True, *[False] * len(apps)], strict=False)
         ]
+
+
+@contextmanager
+def running_in_groups(groups: Sequence[Mapping[str, str]], *, logs: Path, events: Policy) -> Iterator[list[Site]]:
+    """Run one app in several processes, each with these settings; the first takes the events."""
+    apps = [{**group, "AzureFunctionsWebHost__hostid": "groups"} for group in groups]
+    with stack.running_together(apps, logs=logs, events=events) as started, ExitStack() as parts:
+        yield [_site(running, parts) for running in started]
 
 
 def _site(running: Stack, parts: ExitStack, images: str = "images", folder: str = SPACE) -> Site:

@@ -106,6 +106,13 @@ param foundryConcurrency int = 8
 @description('Deadline of a query, in seconds.')
 param foundryTimeout int = 90
 
+@description('Tokens of the model in a day (UTC) after which nothing more is embedded until the next. 0: embedding is paused. Empty: no limit.')
+param dailyTokenLimit string = ''
+
+@minLength(1)
+@description('Share of the quota of the model, from 0.05 to 1, that a backlog may use. The rest is for queries and fresh uploads.')
+param backlogShare string = '0.9'
+
 @minLength(3)
 @maxLength(63)
 @description('Container that is watched for images.')
@@ -182,7 +189,7 @@ param instanceMemoryMB int = 2048
 
 @minValue(1)
 @maxValue(1000)
-@description('Most instances of each function group. Most regions refuse less than 40. See docs/scaling.md.')
+@description('Most instances of each function group. Most regions refuse less than 40, and no more work on a backlog than its quota feeds. See docs/scaling.md.')
 param maximumInstanceCount int = 40
 
 @minValue(1)
@@ -256,10 +263,11 @@ var applicationInsightsName = 'appi-${token}'
 var packageContainer = 'app-package'
 var deadLetterContainer = 'dead-letter-events'
 var containers = [imagesContainer, embeddingsContainer, deadLetterContainer]
-// The queues that the triggers of function_app.py read. The poison queues are created here, not by the platform at the
-// first failure, so that roles can be assigned on them.
+// The queues that the triggers of function_app.py read, and two that no trigger reads. The poison queues are created
+// here, not by the platform at the first failure, so that roles can be assigned on them.
 var requestsQueue = '${queuePrefix}embedding-requests'
-var queues = [requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison']
+var waitingQueues = ['${queuePrefix}embedding-waiting', '${queuePrefix}embedding-backlog']
+var queues = concat([requestsQueue, '${requestsQueue}-poison', 'webjobs-blobtrigger-poison'], waitingQueues)
 // Event Grid allows one system topic for each account. One that is there already serves its owner, too.
 var makesTopic = empty(existingEventTopicId)
 var topicParts = split(existingEventTopicId, '/')
@@ -531,6 +539,8 @@ var appSettings = {
   FOUNDRY_SCOPE: foundryScope
   FOUNDRY_CONCURRENCY: string(foundryConcurrency)
   FOUNDRY_TIMEOUT: string(foundryTimeout)
+  DAILY_TOKEN_LIMIT: dailyTokenLimit
+  BACKLOG_SHARE: backlogShare
   EMBEDDING_DIMENSIONS: embeddingDimensions == 0 ? '' : string(embeddingDimensions)
   IMAGES_CONTAINER: imagesContainer
   EMBEDDINGS_CONTAINER: embeddingsContainer

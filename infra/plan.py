@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from shared.known_models import FOUNDRY_PATH, KnownModel, known
+from shared.known_models import FOUNDRY_PATH, MODELS, KnownModel, known
 
 PRICES = {
     name: price["value"]
@@ -33,16 +33,19 @@ TOKENS_OF_EMBED_3, TOKENS = 1000, 1610
 # One sync of a new image, counted in tests/infra/test_plan.py: what it reads and writes in Blob Storage.
 # It deletes, too, which is free.
 READS, WRITES = 4, 3
-# Put, get and delete of the trigger's own queue, which the host does.
+# Put, get and delete of the blob trigger's own queue, which the host does.
 QUEUE_OPERATIONS = 3
 # An event is taken in and given out: two operations.
 EVENT_OPERATIONS = 2
+# What waits for the quota is put on a queue and deleted. Each time that the dispatcher takes some, it asks both queues.
+# Counted in tests/infra/test_plan.py.
+WAITING_OPERATIONS, TAKING_OPERATIONS, MOST_TAKEN = 2, 2, 16
+# A turn of the dispatcher: seconds, its own message, and what it reads (once a second) and writes of quota.json.
+TURN_SECONDS, TURN_OPERATIONS, TURN_READS, TURN_WRITES = 60, 3, 60, 2
 # Our own line of 0.5 KB and three of the host's, each with the columns that Application Insights adds.
 LOG_KB = 3.5
 # Flex Consumption scales by function group, and these call the model: uploads, queued requests, and HTTP.
 GROUPS = 3
-# Most regions refuse a lower maximumInstanceCount (Azure/azure-functions-host#10523).
-LEAST_INSTANCES = 40
 # Bytes of one number of a vector as JSON; a vector is stored twice: in the record and by content.
 BYTES_A_NUMBER, COPIES = 11.5, 2
 # Bytes of an image in the index of search: two and a bit for each number, and about so many for its name and the rest.
@@ -83,6 +86,10 @@ class Backlog:
     """Tokens a minute that the deployment's quota allows; 0: what the capacity is taken for."""
     rpm: int = 0
     """Calls a minute that it allows; 0: as many as the tokens, or what the capacity is taken for."""
+    deployments: int = 1
+    """Deployments of the model, each with that quota."""
+    share: float = 0.9
+    """BACKLOG_SHARE: the share of the quota that a backlog may use."""
     tokens: int = 0
     """Tokens of one image; 0: what is known of the model."""
     known: float = 0.0
@@ -94,7 +101,8 @@ class Backlog:
     dimensions: int = 0
     """Length of a vector; 0: the model's."""
     instances: int = 40
-    """maximumInstanceCount, which counts for each function group: one group works on a backlog."""
+    """maximumInstanceCount, which counts for each function group: one group works on a backlog, and no more of its
+    instances than the quota feeds."""
     calls: int = 8
     """FOUNDRY_CONCURRENCY: calls in flight in one instance."""
     memory: int = 2048
@@ -136,17 +144,20 @@ def _model(name: str) -> KnownModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a backlog is worked off: ``rate`` in images a second, ``hours`` for all of it, money in US dollars."""
+    """How a backlog is worked off: ``rate`` in images a second, ``hours`` for all of it, money in US dollars.
+
+    ``by_tokens`` and ``by_calls`` are the images a second that each of the two quotas would allow alone.
+    """
 
     bound: str
+    by_tokens: float
+    by_calls: float
     rate: float
     hours: float
     instances: int
     in_flight: float
     possible: int
     """Calls in flight if every function group had as many instances, each with all of its calls."""
-    waiting: float
-    """What instances cost that only wait for the quota, where no fewer than LEAST_INSTANCES are allowed; US dollars."""
     money: dict[str, float]
     a_month: dict[str, float]
     searches: dict[str, float]
@@ -159,28 +170,27 @@ def plan(backlog: Backlog) -> Plan:
     """How fast the backlog can be embedded, what bounds that, and what it costs."""
     backlog = completed(backlog)
     calls = backlog.images * (1 - backlog.known)
-    quota = backlog.tpm / backlog.tokens / 60
-    if backlog.rpm:
-        quota = min(quota, backlog.rpm / 60)
     # Images that are known need no call, but CPU all the same.
-    quota /= max(1 - backlog.known, 1e-9)
+    allowed = backlog.share * backlog.deployments / 60 / max(1 - backlog.known, 1e-9)
+    by_tokens = backlog.tpm / backlog.tokens * allowed
+    by_calls = backlog.rpm * allowed if backlog.rpm else math.inf
+    quota = min(by_tokens, by_calls)
     by_cpu = backlog.memory / 2048 / backlog.cpu
-    by_calls = backlog.calls / backlog.model / max(1 - backlog.known, 1e-9)
-    one = min(by_cpu, by_calls)
-    needed = math.ceil(quota / one)
-    instances = max(1, min(needed, backlog.instances))
+    in_flight = backlog.calls * backlog.deployments / backlog.model / max(1 - backlog.known, 1e-9)
+    one = min(by_cpu, in_flight)
+    instances = max(1, min(math.ceil(quota / one), backlog.instances))
     rate = min(quota, instances * one)
-    bound = "the quota" if rate == quota else ("CPU" if by_cpu < by_calls else "FOUNDRY_CONCURRENCY")
     seconds = backlog.images / rate
     return Plan(
-        bound=bound,
+        bound=_bound(quota, rate, by_calls, cpu=by_cpu < in_flight),
+        by_tokens=by_tokens,
+        by_calls=by_calls,
         rate=rate,
         hours=seconds / 3600,
         instances=instances,
         in_flight=rate * (1 - backlog.known) * backlog.model,
-        possible=backlog.calls * instances * GROUPS,
-        waiting=_waiting(backlog, max(0, LEAST_INSTANCES - instances) * seconds) if bound == "the quota" else 0.0,
-        money=_money(backlog, calls, instances * seconds),
+        possible=backlog.calls * backlog.deployments * instances * GROUPS,
+        money=_money(backlog, calls, instances * seconds, seconds),
         a_month=_a_month(backlog),
         searches=_searches(backlog),
         rebuilding=backlog.images * _operations(1, 1 / IMAGES_AN_APPEND) + _compaction(backlog),
@@ -198,23 +208,37 @@ def images_held(memory: int, dimensions: int) -> int:
     return int((room + files * (1 - RESIDENT_SHARE)) / index_bytes(dimensions))
 
 
-def _waiting(backlog: Backlog, instance_seconds: float) -> float:
-    return instance_seconds * backlog.memory / 1024 * float(PRICES["functions_gb_second"])
+def _bound(quota: float, rate: float, by_calls: float, *, cpu: bool) -> str:
+    if rate < quota:
+        return "CPU" if cpu else "FOUNDRY_CONCURRENCY"
+    return "the quota's calls" if by_calls == quota else "the quota's tokens"
 
 
-def _money(backlog: Backlog, calls: float, instance_seconds: float) -> dict[str, float]:
+def _money(backlog: Backlog, calls: float, instance_seconds: float, seconds: float) -> dict[str, float]:
     gb_seconds = instance_seconds * backlog.memory / 1024
     events = backlog.images * EVENT_OPERATIONS
+    turns = seconds / TURN_SECONDS
+    # Uploads: each is an execution. What an audit asks for is done by the turns alone.
+    executions = backlog.images + turns
     return {
         "model": calls * backlog.tokens / 1e6 * _model(backlog.model_name).price.dollars,
         "functions": _beyond(gb_seconds, "functions_free_gb_seconds") * PRICES["functions_gb_second"]
-        + _beyond(backlog.images, "functions_free_executions") / 1e6 * PRICES["functions_million_executions"],
+        + _beyond(executions, "functions_free_executions") / 1e6 * PRICES["functions_million_executions"],
         "storage operations": backlog.images * _operations(READS, WRITES),
         "search index": _compaction(backlog),
         "queue": backlog.images * QUEUE_OPERATIONS / 1e4 * PRICES["queue_10k_operations"],
+        "dispatcher": _dispatcher(backlog.images, seconds, turns),
         "events": _beyond(events, "events_free") / 1e6 * PRICES["events_million"],
         "logs": backlog.images * LOG_KB / 1e6 * PRICES["logs_gb"],
     }
+
+
+def _dispatcher(images: int, seconds: float, turns: float) -> float:
+    """What it costs that images wait where they start no instance, besides the instance that works them off."""
+    taken = min(MOST_TAKEN, max(1.0, images / seconds))
+    operations = images * (WAITING_OPERATIONS + TAKING_OPERATIONS / taken) + turns * TURN_OPERATIONS
+    blob = turns * (TURN_READS * PRICES["storage_10k_reads"] + TURN_WRITES * PRICES["storage_10k_writes"])
+    return float(operations * PRICES["queue_10k_operations"] + blob) / 1e4
 
 
 def _a_month(backlog: Backlog) -> dict[str, float]:
@@ -268,13 +292,14 @@ def lines(backlog: Backlog) -> list[str]:
     backlog = completed(backlog)
     found = plan(backlog)
     total = sum(found.money.values())
+    by_calls = "" if math.isinf(found.by_calls) else f", {found.by_calls:,.1f} by calls"
     said = [
         f"{backlog.images:,} images of {backlog.tokens:,} tokens with {backlog.model_name}, at {_quota(backlog)}",
         "",
         f"  bound by             {found.bound}",
-        f"  images a second      {found.rate:,.1f}",
+        f"  images a second      {found.rate:,.1f} ({found.by_tokens:,.1f} by tokens{by_calls})",
         f"  hours                {found.hours:,.1f}",
-        f"  instances            {found.instances} of {backlog.instances} allowed",
+        f"  instances at work    {found.instances} of {backlog.instances} deployed: the others cost nothing",
         f"  calls in flight      {found.in_flight:,.1f} of {found.possible} possible in {GROUPS} function groups",
         "",
         f"  {'once':<20} {'US$':>12} {'per 1,000':>12}",
@@ -285,23 +310,16 @@ def lines(backlog: Backlog) -> list[str]:
         *(_row(part, money, backlog.images) for part, money in found.a_month.items()),
         "",
         *_search_lines(backlog, found),
+        "",
+        f"  {'with another model':<28} {'US$':>4} {'per 1,000':>12}",
+        *(_row(name, money, backlog.images, 28) for name, money in _other_models(backlog).items()),
     ]
     if backlog.capacity:
         said += [
             "",
-            f"  A capacity of {backlog.capacity:,} allows {found.rate:,.1f} pictures a second, if a unit is"
-            f" {UNIT_TOKENS:,} tokens and {UNIT_CALLS} call a minute:",
+            f"  A capacity of {backlog.capacity:,} is taken for {UNIT_TOKENS * backlog.capacity:,} tokens and"
+            f" {UNIT_CALLS * backlog.capacity:,} calls a minute:",
             "  see 'What a unit of capacity allows' in docs/models.md.",
-        ]
-    if found.instances < backlog.instances:
-        said += [
-            "",
-            f"  maximumInstanceCount={found.instances} is enough: more would wait for the quota, and be paid for.",
-        ]
-    if found.waiting:
-        said += [
-            f"  Most regions refuse less than {LEAST_INSTANCES}: that waiting costs up to US$ {found.waiting:,.2f},",
-            "  see 'Where 40 instances are too many' in docs/scaling.md.",
         ]
     if backlog.images > 10_000_000:
         said += ["", "  More than 10 million images: see 'At 10 million and beyond' in docs/scaling.md."]
@@ -332,15 +350,28 @@ def _search_lines(backlog: Backlog, found: Plan) -> list[str]:
     return said
 
 
+def _other_models(backlog: Backlog) -> dict[str, float]:
+    """What the calls would cost with each of the other models that are known."""
+    calls = backlog.images * (1 - backlog.known)
+    costs = {}
+    for model in MODELS:
+        if model.name != backlog.model_name:
+            tokens = TOKENS_OF_EMBED_3 if model.paths == (FOUNDRY_PATH,) else TOKENS
+            costs[model.name] = calls * tokens / 1e6 * model.price.dollars
+    return costs
+
+
 def _quota(backlog: Backlog) -> str:
     quota = f"{backlog.tpm:,} tokens"
     if backlog.rpm:
         quota += f" and {backlog.rpm:,} calls"
-    return f"{quota} a minute"
+    if backlog.deployments > 1:
+        quota += f" at each of {backlog.deployments} deployments"
+    return f"{quota} a minute, {backlog.share:.0%} for a backlog"
 
 
-def _row(part: str, money: float, count: int) -> str:
-    return f"  {part:<20} {money:>12,.2f} {money / count * 1000:>12.4f}"
+def _row(part: str, money: float, count: int, width: int = 20) -> str:
+    return f"  {part:<{width}} {money:>{32 - width},.2f} {money / count * 1000:>12.4f}"
 
 
 def main(arguments: list[str]) -> int:
@@ -363,6 +394,8 @@ def _check(given: dict[str, float]) -> None:
     wrong = [name for name, value in given.items() if value < 0 or (value == 0 and name not in {"rpm", "known"})]
     if given.get("known", 0) >= 1:
         wrong.append("known")
+    if given.get("share", 0) > 1:
+        wrong.append("share")
     if "capacity" in given and "tpm" in given:
         raise PlanError("CAPACITY and TPM say the same: give one of them.")
     if wrong:

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import urllib3
 
@@ -63,6 +64,8 @@ class Policy:
     """The share of events that are delivered twice."""
     disorder: float = 0
     """Each delivery waits for up to so many seconds, at random: events overtake each other."""
+    unseen: str = ""
+    """Blobs whose names begin so raise no event, as if they had been there before the subscriptions were."""
 
 
 class EventGrid:
@@ -106,6 +109,8 @@ class EventGrid:
 
     def _publish(self, blob_url: str, subscriptions: Sequence[Subscription]) -> None:
         while found := self._changes.get():
+            if self._policy.unseen and unquote(found.path).startswith(self._policy.unseen):
+                continue
             published = event(found, blob_url)
             for subscription in subscriptions:
                 if subscription.wants(published):

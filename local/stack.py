@@ -157,12 +157,16 @@ def running_together(
     app: Path = REPO_ROOT,
     model: str = "Cohere-embed-v3-english",
     logs: Path | None = None,
+    events: Policy = Policy(),  # noqa: B008 - frozen
 ) -> Iterator[list[Stack]]:
     """Start several apps with one storage account and one model, each with these settings and a host of its own.
 
-    The rest is as in :func:`running`. The apps' images containers must differ. Apps with another `QUEUE_PREFIX` have
-    queues of their own, and a `FOUNDRY_ENDPOINT` that is only a path is one of the stand-in for the model
-    (`local.model.models.PATHS`).
+    The rest is as in :func:`running`. Apps with another `QUEUE_PREFIX` have queues of their own, and a
+    `FOUNDRY_ENDPOINT` that is only a path is one of the stand-in for the model (`local.model.models.PATHS`).
+
+    The apps' images containers must differ, or else they are processes of one app, as function groups have them on
+    Flex Consumption. These must have the same `AzureFunctionsWebHost__hostid`, and the first of them takes the events;
+    what one is not to do, `AzureWebJobs.<function>.Disabled` switches off.
     """
     options = _Options(
         app=app,
@@ -171,7 +175,7 @@ def running_together(
         logs=logs or _log_folder(),
         lease=600,
         storage_faults=None,
-        events=Policy(),
+        events=events,
         upload_events=_chosen_upload_events(),
         refusals=0,
         extension=_chosen_extension(),
@@ -203,12 +207,14 @@ def _start(options: _Options, supervisor: "_Supervisor", parts: ExitStack) -> li
     }
     for container in containers:
         cloud.storage.create_container(container)
-    stacks, subscriptions = [], []
+    stacks: list[Stack] = []
+    subscriptions: dict[str, list[Subscription]] = {}
     for number, settings in enumerate(options.apps, start=1):
         started, subscribed = _start_app(options, number, settings, cloud, parts)
         stacks.append(started)
-        subscriptions += subscribed
-    parts.enter_context(grid.delivering(cloud.emulator.blob_url, subscriptions, to_dead_letters(cloud.storage)))
+        subscriptions.setdefault(settings.get("IMAGES_CONTAINER", "images"), subscribed)
+    all_subscriptions = [one for subscribed in subscriptions.values() for one in subscribed]
+    parts.enter_context(grid.delivering(cloud.emulator.blob_url, all_subscriptions, to_dead_letters(cloud.storage)))
     return stacks
 
 
@@ -247,7 +253,7 @@ def _start_cloud(options: _Options, grid: EventGrid, supervisor: "_Supervisor", 
     storage = parts.enter_context(Storage(emulator.connection_string, emulator.ca_file))
     storage.queue(UPLOADS_POISON).create()
     for prefix in {settings.get("QUEUE_PREFIX", "") for settings in options.apps}:
-        for queue in (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison"):
+        for queue in (REQUESTS_QUEUE, f"{REQUESTS_QUEUE}-poison", "embedding-waiting", "embedding-backlog"):
             storage.queue(prefix + queue).create()
     storage.create_container(DEAD_LETTERS)
     http = parts.enter_context(httpx.Client(trust_env=False, timeout=30))
@@ -274,7 +280,7 @@ def _start_app(
     functions = Restarted(
         "the functions host",
         [sys.executable, "-m", "local.host", *host_options],
-        {**cloud.system, **app_settings, **host_settings},
+        {**cloud.system, **host_settings, **app_settings},
         _fresh(options.logs / f"functions{suffix}.log"),
         REPO_ROOT,
         options.show,

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ import msgspec
 from shared import clock as app_clock
 from shared.model import deployment, rate_limiter
 from shared.storage.queues import Queues
+from shared.uploads.waiting import dispatcher
 
 # It tells whether a token is valid, and those who check that have clocks of their own.
 _IN_REAL_TIME = ("shared.identity",)
@@ -126,14 +128,39 @@ class StandingClock:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Count this thread among those that work, for the block."""
-        with self._lock:
-            self._working += 1
+        self._begin_working()
         try:
             yield
         finally:
-            with self._lock:
-                self._working -= 1
-                self._pass()
+            self._end_working()
+
+    def threads(self) -> type[ThreadPoolExecutor]:
+        """Threads that count among those that work, from the moment they are asked to."""
+        clock = self
+
+        class Threads(ThreadPoolExecutor):
+            def submit[**Arguments, Result](
+                self, work: Callable[Arguments, Result], /, *arguments: Arguments.args, **options: Arguments.kwargs
+            ) -> Future[Result]:
+                def working() -> Result:
+                    try:
+                        return work(*arguments, **options)
+                    finally:
+                        clock._end_working()
+
+                clock._begin_working()
+                return super().submit(working)
+
+        return Threads
+
+    def _begin_working(self) -> None:
+        with self._lock:
+            self._working += 1
+
+    def _end_working(self) -> None:
+        with self._lock:
+            self._working -= 1
+            self._pass()
 
     def begin_waiting(self, woken: threading.Event, seconds: float) -> None:
         """From now on this thread waits, for so long or until it is woken."""
@@ -202,6 +229,8 @@ def install(clock: Clock) -> None:
                 _replace(module, "now", lambda: datetime.fromtimestamp(clock.time(), UTC).replace(microsecond=0))
     _replace(rate_limiter, "threading", SimpleNamespace(Condition=clock.condition))
     _replace(deployment, "httpx", SimpleNamespace(**{**vars(httpx), "Timeout": _timeouts(clock)}))
+    if isinstance(clock, StandingClock):
+        _replace(dispatcher, "ThreadPoolExecutor", clock.threads())
     if isinstance(clock, FastClock):
         # Where time stands still, storage has no part in it: see ``proof.simulation``.
         _hide_messages_by(clock)
@@ -211,7 +240,7 @@ def _hide_messages_by(clock: FastClock) -> None:
     send = Queues.send
 
     def send_later(
-        self: Queues, message: msgspec.Struct, *, queue: str | None = None, hidden_seconds: float = 0
+        self: Queues, message: msgspec.Struct | str, *, queue: str | None = None, hidden_seconds: float = 0
     ) -> None:
         send(self, message, queue=queue, hidden_seconds=round(clock.hidden(hidden_seconds)))
 

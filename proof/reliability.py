@@ -6,7 +6,7 @@ machine. What is lost, embedded twice or refused does not.
 
 import statistics
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -14,10 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from bench.figures import Figure, Measurement
-from bench.site import running, running_together
+from bench.site import LATENCY_MS, running, running_in_groups, running_together
+from infra import plan
 from local.faults import StorageFaults
 from local.stack import LOGS
-from proof import APP, changes, faults, hang, kills, quota, refusals, sharing
+from proof import APP, backlog, changes, faults, hang, kills, quota, refusals, sharing
+from proof.backlog import Backlog
 from proof.changes import Races, Starvation
 from proof.faults import Faulty
 from proof.hang import Hang
@@ -30,6 +32,9 @@ _LEASE = 2.0
 # Stacks that run at the same time log to folders of their own.
 _LOGS = LOGS / "proof"
 _HANG_MINUTES = 10
+# Processes that share one queue: what is true of one must hold for as many as the platform may start.
+_PROCESSES = (1, 4, 12)
+_BACKLOG_IMAGES = 2000
 
 
 # Scenarios that only count run side by side, so many at a time: each has a stack of its own, and mostly waits.
@@ -57,6 +62,14 @@ def _quota(retry_after: Literal["seconds", "none"], deployments: int = 1) -> Quo
     """1,000 images where the model answers 100 calls in 5 s, each of its deployments an equal part of them."""
     with running(deployments=deployments) as site:
         return quota.quota(site, images=1000, retry_after=retry_after, calls=100 // deployments)
+
+
+@cache
+def _backlog(processes: int) -> Backlog:
+    """2,000 images that an audit asks for, where the model answers 100 calls in 5 s, and so many processes."""
+    sites = running_in_groups(backlog.groups(processes), logs=_LOGS / f"backlog {processes}", events=backlog.EVENTS)
+    with sites as found:
+        return backlog.backlog(found, images=_BACKLOG_IMAGES)
 
 
 @_counting
@@ -134,6 +147,41 @@ def _calls_refused(retry_after: Literal["seconds", "none"]) -> Callable[[], Meas
     def measure() -> Measurement:
         spent = _quota(retry_after)
         return Measurement.once(spent.refused_share, f"{spent.refused:,} refused, {spent.answered:,} answered")
+
+    return measure
+
+
+def _instance_seconds_vs_one() -> Measurement:
+    one, many = _backlog(1), _backlog(12)
+    took = f"in {many.seconds:.0f} and {one.seconds:.0f} s"
+    source = f"{many.busy:.0f} s with 12 processes, {one.busy:.0f} s with one, {took}"
+    return Measurement.once(many.busy / one.busy, source)
+
+
+def _instance_seconds_vs_plan() -> Measurement:
+    """By how much the plan's instances are too few. Its other numbers are those of this scenario."""
+    found = _backlog(1)
+    calls_a_minute = int(backlog.CALLS / backlog.WINDOW_S * 60)
+    planned = plan.plan(
+        plan.Backlog(images=found.images, tpm=10**9, rpm=calls_a_minute, cpu=0.01, model=LATENCY_MS / 1000)
+    )
+    seconds = planned.instances * planned.hours * 3600
+    return Measurement.once(found.busy / seconds, f"{found.busy:.0f} s, planned are {seconds:.0f} s")
+
+
+def _of_backlogs(
+    value: Callable[[Backlog], float],
+    unit: str,
+    *,
+    processes: Sequence[int] = _PROCESSES,
+    worst: Callable[[Iterable[float]], float] = max,
+) -> Callable[[], Measurement]:
+    """The worst of the backlogs with so many processes, whatever is worse."""
+
+    def measure() -> Measurement:
+        values = {number: value(_backlog(number)) for number in processes}
+        source = ", ".join(f"{found:.3g}{unit} with {number}" for number, found in values.items())
+        return Measurement.once(worst(values.values()), f"{source} processes")
 
     return measure
 
@@ -243,6 +291,19 @@ FIGURES = [
     Figure("quota_used_two_deployments", "share", "higher", 0.9, _quota_used("seconds", deployments=2)),
     Figure("calls_refused", "share", "lower", 0.05, _calls_refused("seconds")),
     Figure("calls_refused_unsaid", "share", "lower", 0.05, _calls_refused("none")),
+    Figure("backlog_instance_seconds_vs_one", "ratio", "lower", 1.5, _instance_seconds_vs_one),
+    Figure("backlog_instance_seconds_vs_plan", "ratio", "lower", 1.2, _instance_seconds_vs_plan),
+    # As many as twice that quota would need, by infra/plan.py's seconds of a core for a picture.
+    Figure("backlog_target_instances", "instances", "lower", 6, _of_backlogs(lambda one: one.target_instances, "")),
+    Figure("backlog_quota_used", "share", "higher", 0.9, _of_backlogs(lambda one: one.used, "", worst=min)),
+    Figure("backlog_refused_4", "share", "lower", 0.05, _of_backlogs(lambda one: one.refused, "", processes=(1, 4))),
+    Figure("backlog_refused_12", "share", "lower", 0.1, _of_backlogs(lambda one: one.refused, "", processes=(12,))),
+    Figure("backlog_fresh_s", "s", "lower", 15, _of_backlogs(lambda one: one.fresh, " s")),
+    Figure(
+        "backlog_queries_refused", "queries", "lower", 0, _of_backlogs(lambda one: one.queries_refused, ""), counts=True
+    ),
+    Figure("backlog_query_p95_s", "s", "lower", 2, _of_backlogs(lambda one: one.query_p95, " s")),
+    Figure("backlog_lost", "images", "lower", 0, _of_backlogs(lambda one: one.lost, ""), counts=True),
     Figure("upload_under_duplicates_ms", "ms", "lower", 1000, _upload_under_duplicates),
     # A probe every 4 s, and those in flight at first; a call for each wait; a probe every five minutes.
     Figure("throttled_calls_0", "calls/h", "lower", 1000, _throttled_calls(0), counts=True),

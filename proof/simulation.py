@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
@@ -18,7 +19,7 @@ import httpx
 import msgspec
 
 from proof.clock import StandingClock
-from shared.storage.queues import QUEUE, Queues
+from shared.storage.queues import BACKLOG, QUEUE, WAITING, Queues, Taken
 from shared.triggers.intake import Intake
 
 # What host.json allows at once in one process.
@@ -65,8 +66,18 @@ class _Job:
     do: Callable[[], object]
 
 
+@dataclass
+class _Waiting:
+    """A message on a queue without a trigger, hidden until it is due."""
+
+    due: float
+    text: str
+    receipt: str = ""
+    times: int = 0
+
+
 class _Simulation:
-    """The two listeners and their queues."""
+    """The two listeners and their queues, and the queues that no listener reads."""
 
     def __init__(self, plan: Plan, intake: Intake, clock: StandingClock) -> None:
         self._plan = plan
@@ -76,6 +87,7 @@ class _Simulation:
         self._numbers = itertools.count()
         self._uploads: list[_Job] = []
         self._messages: list[_Job] = []
+        self._waiting: dict[str, list[_Waiting]] = {WAITING: [], BACKLOG: []}
         self._running = 0
         self._longest = 0.0
         self._calls = 0
@@ -89,7 +101,9 @@ class _Simulation:
             self._put(self._uploads, due, partial(self._intake.uploaded, self._plan.container, name))
         self._put(self._messages, self._plan.mended_after, self._mend)
         start = self._clock.monotonic()
-        with patch.object(Queues, "send", self._send), ThreadPoolExecutor(_UPLOADS + _MESSAGES) as threads:
+        with ExitStack() as patches, ThreadPoolExecutor(_UPLOADS + _MESSAGES) as threads:
+            for method in ("send", "take", "delete", "release", "length", "has_visible"):
+                patches.enter_context(patch.object(Queues, method, getattr(self, f"_{method}")))
             listeners = [self._uploads] * _UPLOADS + [self._messages] * _MESSAGES
             working = [threads.submit(self._listen, jobs) for jobs in listeners]
         for each in working:
@@ -98,7 +112,7 @@ class _Simulation:
             longest=self._longest,
             calls=self._calls,
             settled=self._clock.monotonic() - start,
-            waiting=len(self._uploads) + len(self._messages),
+            waiting=len(self._uploads) + len(self._messages) + sum(map(len, self._waiting.values())),
         )
 
     def _listen(self, jobs: list[_Job]) -> None:
@@ -135,12 +149,44 @@ class _Simulation:
             heapq.heappush(jobs, _Job(self._clock.monotonic() + after, next(self._numbers), do))
             self._changed.notify_all()
 
-    def _send(self, message: msgspec.Struct, *, queue: str | None = None, hidden_seconds: float = 0) -> None:
-        """In place of ``Queues.send``: the queue of this simulation."""
-        if queue not in (None, QUEUE):
-            raise ValueError(f"The simulation has no queue {queue}.")
-        body = msgspec.json.encode(message)
-        self._put(self._messages, hidden_seconds, lambda: self._intake.queued(body))
+    # In place of the methods of ``Queues``: the queues of this simulation.
+
+    def _send(self, message: msgspec.Struct | str, *, queue: str | None = None, hidden_seconds: float = 0) -> None:
+        text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
+        if queue in (None, QUEUE):
+            self._put(self._messages, hidden_seconds, lambda: self._intake.queued(text.encode()))
+        else:
+            with self._changed:
+                self._waiting[queue].append(_Waiting(self._clock.monotonic() + hidden_seconds, text))
+
+    def _take(self, queue: str, most: int, *, hidden_seconds: float) -> list[Taken]:
+        with self._changed:
+            found = self._visible(queue)[:most]
+            for message in found:
+                message.due = self._clock.monotonic() + hidden_seconds
+                message.receipt, message.times = str(next(self._numbers)), message.times + 1
+            return [Taken(queue, "", message.receipt, message.text, message.times) for message in found]
+
+    def _delete(self, taken: Taken) -> None:
+        with self._changed:
+            left = [message for message in self._waiting[taken.queue] if message.receipt != taken.receipt]
+            self._waiting[taken.queue] = left
+
+    def _release(self, taken: Taken) -> None:
+        with self._changed:
+            for message in self._waiting[taken.queue]:
+                if message.receipt == taken.receipt:
+                    message.due = 0.0
+
+    def _length(self, queue: str) -> int:
+        return len(self._messages) if queue == QUEUE else len(self._waiting[queue])
+
+    def _has_visible(self, queue: str) -> bool:
+        with self._changed:
+            return bool(self._visible(queue))
+
+    def _visible(self, queue: str) -> list[_Waiting]:
+        return [message for message in self._waiting[queue] if message.due <= self._clock.monotonic()]
 
     def _mend(self) -> None:
         """Have the model answer as usual."""

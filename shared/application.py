@@ -41,6 +41,8 @@ from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
 from shared.uploads.requests import RequestQueue, postpone
 from shared.uploads.sync import Sync
+from shared.uploads.waiting.dispatcher import Dispatcher
+from shared.uploads.waiting.quota import OtherQuota, Quota
 
 _BUILDING = threading.Lock()
 
@@ -105,28 +107,32 @@ def _build() -> Application:
     # Both clients share the certificate authorities: reading them takes 20 ms (2 vCPU Intel Xeon). SSL_CERT_FILE and
     # SSL_CERT_DIR may name others.
     tls = httpx.create_ssl_context()
-    model = ModelClient(settings, settings.foundry_model, identity, tls)
-    query_model = model
-    if settings.foundry_query_model != settings.foundry_model:
-        query_model = ModelClient(settings, settings.foundry_query_model, identity, tls)
     rest = Rest(settings, identity, tls)
     images, queues = Images(settings, rest), Queues(settings, rest)
     blobs = JsonBlobs(settings.embeddings_container, rest)
     space = Space(settings, blobs)
+    quota = Quota(settings, space, blobs)
+    model = ModelClient(settings, settings.foundry_model, identity, tls, quota)
+    query_model = model
+    if settings.foundry_query_model != settings.foundry_model:
+        query_model = ModelClient(settings, settings.foundry_query_model, identity, tls, OtherQuota(quota))
     index = IndexBlobs(space, blobs) if settings.search == "on" else None
     compaction = Compaction(settings, index, queues) if index else None
     journal = Journal(index, compaction.ask) if index and compaction else None
     records, reports, requests = (
         RecordStore(space, blobs, journal),
         ReportStore(space, blobs),
-        RequestQueue(settings, queues),
+        RequestQueue(settings, queues, quota),
     )
     reader = Reader(index) if index else None
     index_check = None
     if index and journal and compaction and reader:
         index_check = IndexCheck(records, reports, index, journal, compaction, reader)
-    sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests)
-    reconcile = Reconcile(settings, images, records, reports, ExpiredQueries(settings, blobs), index_check, queues)
+    sync = Sync(settings, images, records, Embedder(settings, space, images, records, model), requests, quota)
+    dispatcher = Dispatcher(settings, queues, requests, sync, quota, model)
+    reconcile = Reconcile(
+        settings, images, records, reports, ExpiredQueries(settings, blobs), index_check, queues, requests
+    )
     queries = Queries(settings, space, QueryCache(settings, blobs), model, query_model)
     dead_letters = DeadLetters(settings, JsonBlobs(CONTAINER, rest), requests)
     checks = Checks(settings, identity, space, images, records, queues, model, query_model)
@@ -136,13 +142,13 @@ def _build() -> Application:
         rest=rest,
         model=model,
         query_model=query_model,
-        intake=Intake(settings, records, requests, sync, reconcile, compaction),
+        intake=Intake(settings, records, requests, sync, dispatcher, reconcile, compaction),
         queries=queries,
         azure_ai_search=AzureAISearch(settings, images, queries),
         reconcile=reconcile,
-        status=Status(settings, blobs, records, reports, index, reader, queues, dead_letters),
+        status=Status(settings, blobs, records, reports, index, reader, queues, dead_letters, quota),
         checks=checks,
-        watch=Watch(checks, queues, dead_letters, compaction),
+        watch=Watch(checks, queues, dead_letters, compaction, requests, quota),
         search=Search(space_of(settings), images, queries, reader) if reader else None,
         newest=Newest(space_of(settings), images, reader) if reader else None,
         failures=Failures(records),

@@ -9,6 +9,7 @@ ModelError               the model returned no embedding
   ModelUnavailable       it cannot answer now: a later retry may succeed
     ModelTimedOut        it did not answer in time, and may have charged for the call
     NotSent              the call was not sent: the model is throttled or hangs, or time, memory or a turn is short
+      Paused             the app itself sends none: DAILY_TOKEN_LIMIT is reached
 StorageError             storage rejected a request or did not answer: a later retry may succeed
   BlobHeld               a lease, a policy or snapshots keep a blob from being changed until an operator lifts that
 UnreadableBlob           a blob of the app is not as the app writes it: somebody else has written it, or broken it
@@ -97,6 +98,10 @@ class ModelTimedOut(ModelUnavailable):
 
 class NotSent(ModelUnavailable):
     """The call was not sent: the model is throttled or hangs, or time, memory or the turn of another sync ran out."""
+
+
+class Paused(NotSent):
+    """``DAILY_TOKEN_LIMIT`` is reached, or 0: no call is sent until the next day (UTC), or the setting is raised."""
 
 
 class StorageError(Exception):

@@ -34,6 +34,7 @@ _FOUNDRY_HOST = ".services.ai.azure.com"
 _FOUNDRY_PATHS = (FOUNDRY_PATH, COHERE_PATH)
 _MAX_PORT = 65_535
 _MAX_PATTERNS = 2_000
+_LEAST_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,8 @@ class Settings(StorageSettings):
     foundry_api_key: str | None = field(repr=False)
     foundry_concurrency: int
     foundry_timeout: int
+    daily_token_limit: int | None
+    backlog_share: float
     embedding_dimensions: int | None
     images_container: str
     image_names: tuple[str, ...]
@@ -95,6 +98,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         foundry_concurrency=read.number("FOUNDRY_CONCURRENCY", 8, at_most=32),
         # Most HTTP clients give up after 100 s, and Azure's load balancer after 230 s.
         foundry_timeout=read.number("FOUNDRY_TIMEOUT", 90, at_least=5, at_most=220),
+        daily_token_limit=read.number("DAILY_TOKEN_LIMIT", None, at_least=0),
+        backlog_share=read.share("BACKLOG_SHARE", 0.9),
         embedding_dimensions=read.number("EMBEDDING_DIMENSIONS", None, at_most=65536),
         image_max_bytes=read.number("IMAGE_MAX_BYTES", 104_857_600),
         image_max_pixels=read.number("IMAGE_MAX_PIXELS", 200_000_000),
@@ -253,6 +258,16 @@ class _Reader:
             return int(value)
         found = value if _NUMBER.fullmatch(value) else "no number"
         self.problems.append(f"{name} is {found}: it must be a whole number from {at_least} to {at_most}")
+        return default
+
+    def share(self, name: str, default: float) -> float:
+        value = self.optional(name)
+        if value is None:
+            return default
+        if re.fullmatch(r"[01]?\.?[0-9]{1,3}", value) and _LEAST_SHARE <= float(value) <= 1:
+            return float(value)
+        found = value if _NUMBER.fullmatch(value) else "no number"
+        self.problems.append(f"{name} is {found}: it must be a number from {_LEAST_SHARE} to 1")
         return default
 
     def choice[Choice: str](self, name: str, default: Choice, choices: tuple[Choice, ...]) -> Choice:

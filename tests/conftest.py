@@ -36,6 +36,7 @@ from shared.model import rate_limiter
 from shared.model.client import ModelClient
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import DeadLetters
+from shared.operations.watch import Watch
 from shared.parsing import learn_shapes
 from shared.pictures.limits import Limits
 from shared.queries.cache import QueryCache
@@ -48,7 +49,8 @@ from shared.settings import Settings, read_settings
 from shared.storage.blobs import JsonBlobs
 from shared.storage.images import Images
 from shared.storage.names import space_of
-from shared.storage.queues import QUEUE, Queues
+from shared.storage.queues import BACKLOG, QUEUE, Queues
+from shared.storage.queues import WAITING as WAITING_QUEUE
 from shared.storage.rest import Rest
 from shared.storage.space import Space
 from shared.triggers.intake import Intake
@@ -56,6 +58,8 @@ from shared.uploads.embed import Embedder
 from shared.uploads.record_store import RecordStore
 from shared.uploads.requests import RequestQueue
 from shared.uploads.sync import Sync
+from shared.uploads.waiting.dispatcher import Dispatcher
+from shared.uploads.waiting.quota import OtherQuota, Quota
 from tests import workers
 from tests.wire_formats import WIRE_FORMATS, WireFormat
 
@@ -230,6 +234,8 @@ class Cloud:
     embeddings: ContainerClient
     model: Model
     queue: QueueClient
+    waiting: QueueClient
+    backlog: QueueClient
     tls: ssl.SSLContext
     resources: ExitStack
 
@@ -269,17 +275,22 @@ class Cloud:
     def queues(self) -> Queues:
         return Queues(self.settings, self.rest())
 
-    def request_queue(self) -> RequestQueue:
-        return RequestQueue(self.settings, self.queues())
+    def quota(self) -> Quota:
+        """What a process knows of the quota: another process, as it were, for each that asks for one."""
+        return Quota(self.settings, self.space(), self.blobs())
 
-    def model_client(self) -> ModelClient:
-        return self.model_clients()[0]
+    def request_queue(self, quota: Quota | None = None) -> RequestQueue:
+        return RequestQueue(self.settings, self.queues(), quota or self.quota())
 
-    def model_clients(self) -> tuple[ModelClient, ModelClient]:
+    def model_client(self, quota: Quota | None = None) -> ModelClient:
+        return self.model_clients(quota)[0]
+
+    def model_clients(self, quota: Quota | None = None) -> tuple[ModelClient, ModelClient]:
         """The one for images and the one for queries, which may be the same."""
-        settings = self.settings
+        settings, quota = self.settings, quota or self.quota()
         names = (settings.foundry_model, settings.foundry_query_model)
-        clients = {name: ModelClient(settings, name, self.app_identity(), self.tls) for name in dict.fromkeys(names)}
+        quotas: dict[str, Quota | OtherQuota] = {names[1]: OtherQuota(quota), names[0]: quota}
+        clients = {name: ModelClient(settings, name, self.app_identity(), self.tls, of) for name, of in quotas.items()}
         for client in clients.values():
             self.resources.callback(client.close)
         return clients[names[0]], clients[names[1]]
@@ -289,11 +300,24 @@ class Cloud:
         self.resources.callback(identity.close)
         return identity
 
-    def sync(self, images: Images | None = None, records: RecordStore | None = None) -> Sync:
+    def sync(
+        self,
+        images: Images | None = None,
+        records: RecordStore | None = None,
+        quota: Quota | None = None,
+        model: ModelClient | None = None,
+    ) -> Sync:
         """The app's ``Sync``, with the test's own parts if given."""
-        images, records = images or self.image_reader(), records or self.record_store()
-        embedder = Embedder(self.settings, self.space(), images, records, self.model_client())
-        return Sync(self.settings, images, records, embedder, self.request_queue())
+        images, records, quota = images or self.image_reader(), records or self.record_store(), quota or self.quota()
+        embedder = Embedder(self.settings, self.space(), images, records, model or self.model_client(quota))
+        return Sync(self.settings, images, records, embedder, self.request_queue(quota), quota)
+
+    def dispatcher(self) -> Dispatcher:
+        """The dispatcher of a process."""
+        quota = self.quota()
+        model = self.model_client(quota)
+        sync = self.sync(quota=quota, model=model)
+        return Dispatcher(self.settings, self.queues(), self.request_queue(quota), sync, quota, model)
 
     def dead_letters(self, container: str = "no-dead-letters") -> DeadLetters:
         """The dead letters in this container, by default one that does not exist.
@@ -308,10 +332,16 @@ class Cloud:
         identity = self.app_identity(client_id)
         return Checks(self.settings, identity, self.space(), images, records, queues, *self.model_clients())
 
+    def watch(self, checks: Checks | None = None, dead_letters: DeadLetters | None = None) -> Watch:
+        """The timer of a process."""
+        quota, compaction = self.quota(), self.compaction()
+        checks, dead_letters = checks or self.checks(), dead_letters or self.dead_letters()
+        return Watch(checks, self.queues(), dead_letters, compaction, self.request_queue(quota), quota)
+
     def intake(self) -> Intake:
         records, requests = self.record_store(), self.request_queue()
         compaction = self.compaction() if self.settings.search == "on" else None
-        return Intake(self.settings, records, requests, self.sync(), self.reconcile(), compaction)
+        return Intake(self.settings, records, requests, self.sync(), self.dispatcher(), self.reconcile(), compaction)
 
     def reconcile(self) -> Reconcile:
         expired_queries = ExpiredQueries(self.settings, self.blobs())
@@ -319,7 +349,8 @@ class Cloud:
         check = None
         if journal := self.journal():
             check = IndexCheck(records, reports, self.index_blobs(), journal, self.compaction(), self.reader())
-        return Reconcile(self.settings, images, records, reports, expired_queries, check, self.queues())
+        queues, requests = self.queues(), self.request_queue()
+        return Reconcile(self.settings, images, records, reports, expired_queries, check, queues, requests)
 
     def queries(self) -> Queries:
         cache = QueryCache(self.settings, self.blobs())
@@ -355,9 +386,9 @@ class Cloud:
         return self.stored(f"failures/{name}.json")
 
     def records(self) -> list[str]:
-        """The names of all blobs that were written, but for vectors by content, descriptions of spaces and indexes."""
+        """The names of all blobs about single images and queries, and of reports and dropped messages."""
         names = self.embeddings.list_blob_names()
-        besides = ("/contents/", "/index/", "/space.json")
+        besides = ("/contents/", "/index/", "/space.json", "/quota.json")
         return [name for name in names if not any(part in name for part in besides)]
 
     def with_settings(self, **changes: str) -> "Cloud":
@@ -447,14 +478,22 @@ def cloud(
             monkeypatch.setenv(name, value)
         images = service.create_container(environment["IMAGES_CONTAINER"])
         embeddings = service.create_container(environment["EMBEDDINGS_CONTAINER"])
-        queue = resources.enter_context(
-            QueueClient.from_connection_string(azurite.connection_string, QUEUE, connection_verify=str(azurite.ca_file))
-        )
-        with suppress(ResourceExistsError):
-            queue.create_queue()
-        queue.clear_messages()
+        queue, waiting, backlog = [empty_queue(azurite, name, resources) for name in (QUEUE, WAITING_QUEUE, BACKLOG)]
         settings = read_settings(environment)
-        yield Cloud(environment, settings, wire_format, images, embeddings, model, queue, tls, resources)
+        yield Cloud(
+            environment, settings, wire_format, images, embeddings, model, queue, waiting, backlog, tls, resources
+        )
+
+
+def empty_queue(azurite: Azurite, name: str, resources: ExitStack) -> QueueClient:
+    """A queue of this name without any messages."""
+    queue = resources.enter_context(
+        QueueClient.from_connection_string(azurite.connection_string, name, connection_verify=str(azurite.ca_file))
+    )
+    with suppress(ResourceExistsError):
+        queue.create_queue()
+    queue.clear_messages()
+    return queue
 
 
 @pytest.fixture

@@ -340,3 +340,21 @@ def test_printed_settings_show_no_secret() -> None:
         )
     )
     assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(("given", "share"), [(None, 0.9), ("0.5", 0.5), ("1", 1.0), (".25", 0.25), ("0.05", 0.05)])
+def test_the_share_of_the_quota_is_read_as_a_number(given: str | None, share: float) -> None:
+    environment = KEYLESS if given is None else {**KEYLESS, "BACKLOG_SHARE": given}
+    assert read_settings(environment).backlog_share == share
+
+
+@pytest.mark.parametrize("given", ["0", "0.04", "1.1", "90%", "-0.5", "nan", "much"])
+def test_a_share_that_is_none_is_named(given: str) -> None:
+    with pytest.raises(SettingError, match=r"BACKLOG_SHARE is .*: it must be a number from 0.05 to 1"):
+        read_settings({**KEYLESS, "BACKLOG_SHARE": given})
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, None), ("", None), ("0", 0), ("5000000", 5_000_000)])
+def test_without_a_daily_limit_there_is_none_and_0_is_one(given: str | None, limit: int | None) -> None:
+    environment = KEYLESS if given is None else {**KEYLESS, "DAILY_TOKEN_LIMIT": given}
+    assert read_settings(environment).daily_token_limit == limit

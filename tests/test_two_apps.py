@@ -60,7 +60,9 @@ def second(cloud: Cloud, second_images: ContainerClient) -> Cloud:
 def second_with_queues(second: Cloud, azurite: Azurite) -> Cloud:
     """The second app with queues of its own."""
     own = second.with_settings(QUEUE_PREFIX=PREFIX)
-    return replace(own, queue=queue(own, azurite, own.queues().requests))
+    names = (own.queues().requests, own.queues().waiting, own.queues().backlog)
+    requests, waiting, backlog = (queue(own, azurite, name) for name in names)
+    return replace(own, queue=requests, waiting=waiting, backlog=backlog)
 
 
 @pytest.fixture
@@ -243,7 +245,7 @@ def audit_step(cloud: Cloud) -> AuditMessage:
 
 
 def test_a_message_says_whose_it_is(cloud: Cloud) -> None:
-    cloud.request_queue().put("a.png")
+    cloud.request_queue().send(EmbeddingRequest(name="a.png"))
     container = cloud.settings.images_container
     assert queued(cloud) == [{"container": container, "space": MODEL, "name": "a.png"}]
 
@@ -342,8 +344,9 @@ def test_a_message_that_no_app_takes_is_dropped_with_a_record_and_an_error(
 
 
 def test_a_prefix_gives_an_app_queues_of_its_own(cloud: Cloud, second_with_queues: Cloud) -> None:
-    second_with_queues.request_queue().put("a.png")
+    second_with_queues.request_queue().send(EmbeddingRequest(name="a.png"))
     assert [message["name"] for message in queued(second_with_queues)] == ["a.png"]
     assert queued(cloud) == []
     names = set(second_with_queues.queues().lengths())
-    assert names == {f"{PREFIX}embedding-requests", f"{PREFIX}embedding-requests-poison", UPLOADS_POISON}
+    own = {"embedding-requests", "embedding-requests-poison", "embedding-waiting", "embedding-backlog"}
+    assert names == {*(f"{PREFIX}{name}" for name in own), UPLOADS_POISON}

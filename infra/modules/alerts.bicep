@@ -95,6 +95,13 @@ var rules = [
     fires: 'onRows'
   }
   {
+    name: 'Embedding is paused'
+    query: loadTextContent('../queries/alert-paused.kql')
+    severity: 3
+    window: 'PT30M'
+    fires: 'onRows'
+  }
+  {
     name: 'Images are slow'
     query: slow
     severity: 3

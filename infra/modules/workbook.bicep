@@ -17,6 +17,7 @@ var charts = [
   { title: 'Age of the first message (s)', query: loadTextContent('../queries/queue-age.kql'), as: 'linechart' }
   { title: 'Why images wait', query: loadTextContent('../queries/deferred.kql'), as: 'table' }
   { title: 'Images put off (%)', query: loadTextContent('../queries/throttled.kql'), as: 'linechart' }
+  { title: 'What waited and was worked off', query: loadTextContent('../queries/dispatch.kql'), as: 'linechart' }
   { title: 'Queries', query: loadTextContent('../queries/queries.kql'), as: 'linechart' }
   { title: 'Time of a query by step (ms)', query: loadTextContent('../queries/query-latency.kql'), as: 'linechart' }
   { title: 'Searches', query: loadTextContent('../queries/searches.kql'), as: 'linechart' }

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import Awaitable, Iterator, Mapping
 
 from local.host.worker import Function, IndexingError, InvocationError
@@ -21,11 +22,18 @@ class Functions:
         """All of them, those that are switched off too."""
         self._by_name = {f.name.lower(): f for f in self.indexed if not _is_disabled(f, settings)}
         self._timeout = timeout
+        self._running = 0
+        self._busy, self._busy_since = 0.0, 0.0
         for function in self:
             _check(function)
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._by_name.values())
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long at least one invocation has been running so far: what an instance is paid for."""
+        return self._busy + (time.monotonic() - self._busy_since if self._running else 0.0)
 
     def of(self, trigger: str) -> list[Function]:
         """Those with this type of trigger, in lower case."""
@@ -41,6 +49,9 @@ class Functions:
 
         A thread cannot be stopped, so when time is up the whole process ends, as on Azure.
         """
+        if not self._running:
+            self._busy_since = time.monotonic()
+        self._running += 1
         try:
             return await asyncio.wait_for(call, self._timeout)
         except TimeoutError:
@@ -49,6 +60,10 @@ class Functions:
         except InvocationError as error:
             logger.error("%s failed: %s\n%s", function.name, error, error.stack_trace.rstrip())  # noqa: TRY400 - the function's traceback, not the host's
             raise
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._busy += time.monotonic() - self._busy_since
 
 
 def _resolved(function: Function, settings: Mapping[str, str]) -> Function:

@@ -47,6 +47,7 @@ class Front:
                 *more,
                 Route("/", self._home, methods=["GET"]),
                 Route("/admin/host/ping", self._ping, methods=["GET", "POST"]),
+                Route("/admin/host/busy", self._busy, methods=["GET"]),
                 Route("/admin/functions", self._list, methods=["GET"]),
                 Route("/admin/functions/{name}", self._run_now, methods=["POST"]),
                 Route("/runtime/webhooks/blobs", self._webhook, methods=["GET", "PUT", "POST", "DELETE", "OPTIONS"]),
@@ -130,6 +131,10 @@ class Front:
 
     async def _ping(self, request: Request) -> Response:
         return Response()
+
+    async def _busy(self, request: Request) -> Response:
+        """The seconds in which at least one invocation ran: no route of the real host, which bills them."""
+        return JSONResponse(self._functions.busy_seconds)
 
     async def _list(self, request: Request) -> Response:
         if not self._has_key(request):

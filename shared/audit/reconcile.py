@@ -28,7 +28,7 @@ from shared.storage.listing import LISTABLE
 from shared.storage.names import image_names, is_addressable, space_of
 from shared.storage.queues import Queues
 from shared.uploads.record_store import RecordStore
-from shared.uploads.requests import RequestQueue
+from shared.uploads.requests import EmbeddingRequest, RequestQueue
 
 # Well below Azure's limit for HTTP responses (230 s) and that for an invocation (5 minutes, host.json).
 _STEP_SECONDS = 100.0
@@ -94,6 +94,7 @@ class Reconcile:
         expired_queries: ExpiredQueries,
         index_check: IndexCheck | None,
         queues: Queues,
+        requests: RequestQueue,
     ) -> None:
         self._container, self._space = settings.images_container, space_of(settings)
         self._is_image = image_names(settings)
@@ -105,7 +106,7 @@ class Reconcile:
         self._expired_queries = expired_queries
         self._index_check = index_check
         self._queues = queues
-        self._requests = RequestQueue(settings, queues)
+        self._requests = requests
 
     def start(self, request: ReconcileRequest) -> AuditReport:
         """Audit for as long as one invocation may take; further steps go through the queue.
@@ -163,12 +164,14 @@ class Reconcile:
 
     def _advance(self, audit: Audit) -> None:
         audit.step += 1
+        report, requested = audit.report, audit.report.requested
         start = time.monotonic()
         finished = self._take_step(audit, start + _STEP_SECONDS)
-        report = audit.report
+        if report.requested > requested and not report.dry_run:
+            self._requests.ask()
         tokens = round(audit.calls * audit.tokens / audit.counted) if audit.counted else None
         report.estimate = Estimate(calls=audit.calls, total_tokens=tokens if audit.calls else 0)
-        report.progressed_at, report.waiting = now(), self._queues.waiting()
+        report.progressed_at, report.waiting = now(), self._queues.pending()
         if finished:
             report.finished_at, report.reached = report.progressed_at, None
             self._reports.write_latest(report)
@@ -271,7 +274,8 @@ class Reconcile:
             return
         name = found.image[0] if found.image else self._records.name_of(found.key(self._records.folder()))
         if name is not None:
-            workers.submit(self._requests.put, name, refresh=audit.report.refresh)
+            request = EmbeddingRequest(name=name, refresh=audit.report.refresh, origin="backlog")
+            workers.submit(self._requests.leave, request)
 
     def _sweep(self, audit: Audit, used: UsedContents, workers: Workers, deadline: float) -> bool:
         """Mark contents that no record uses, and remove those marked the day before; returns whether it finished."""

@@ -47,7 +47,7 @@ class RunningAudit:
             if running is not None and running.id == report.id:
                 # Our own write, if the response to it was lost.
                 return report
-            waiting = self._queues.waiting()
+            waiting = self._queues.pending()
             if running is not None and running.is_full and not is_over(running, waiting):
                 if _covers(running, report):
                     self._note_progress(running, version, waiting)

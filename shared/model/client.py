@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ssl import SSLContext
+from typing import Protocol
 
 from shared.errors import ModelError, ModelMisconfigured, ModelRefused, ModelTimedOut, ModelUnavailable, NotSent
 from shared.identity import Identity
@@ -15,7 +16,7 @@ from shared.log import Report
 from shared.model import cohere, foundry
 from shared.model.deployment import Deployment
 from shared.model.rate_limiter import RateLimiters
-from shared.model.wire_format import Input, ModelAnswer, ModelOptions, WireFormat, checked
+from shared.model.wire_format import Input, ModelAnswer, ModelOptions, Stated, WireFormat, checked
 from shared.settings import Settings
 
 # A worker thread is held, and paid for, while a call waits: so retries within a call wait a few seconds in total.
@@ -53,6 +54,19 @@ class Schedule:
         return cls(now + max_wait, now + max_time, urgent)
 
 
+class Quota(Protocol):
+    """What all processes of the app know of the quota: told of answers and refusals, and asked before a call."""
+
+    def check(self) -> None:
+        """Raise :class:`~shared.errors.Paused` if the app is to make no calls."""
+
+    def answered(self, tokens: int) -> None:
+        """The model answered a call that took so many tokens."""
+
+    def refused(self, seconds: float) -> None:
+        """The quota is spent, at all deployments, for so many seconds."""
+
+
 class ModelClient:
     """A client for one model, made once a process and safe to call from many threads.
 
@@ -64,8 +78,11 @@ class ModelClient:
     waiting.
     """
 
-    def __init__(self, settings: Settings, model: str, identity: Identity, tls: SSLContext) -> None:
+    def __init__(
+        self, settings: Settings, model: str, identity: Identity, tls: SSLContext, quota: Quota | None = None
+    ) -> None:
         self.model = model
+        self._quota = quota
         self._format: WireFormat = cohere if settings.foundry_endpoints[0].endswith(COHERE_PATH) else foundry
         self._rate_limiters = RateLimiters(len(settings.foundry_endpoints), settings.foundry_concurrency)
         self.deployments = [
@@ -101,8 +118,22 @@ class ModelClient:
         """How many inputs one call takes."""
         return self._format.MAX_IMAGES if has_image else self._format.MAX_TEXTS
 
+    def stated(self) -> Stated | None:
+        """What the service said last of its quota, that of all deployments together; ``None`` unless each said it."""
+        stated = [deployment.stated for deployment in self.deployments if deployment.stated is not None]
+        if len(stated) < len(self.deployments):
+            return None
+        left = [one.left for one in stated if one.left is not None]
+        return Stated(
+            calls=sum(one.calls for one in stated if one.calls) or None,
+            tokens=sum(one.tokens for one in stated if one.tokens) or None,
+            left=max(left) if left else None,
+        )
+
     def check(self, schedule: Schedule) -> None:
         """Raise :class:`~shared.errors.NotSent` if a call would: then there is no point in preparing one."""
+        if self._quota:
+            self._quota.check()
         self._rate_limiters.check(schedule.wait_until, deadline=schedule.deadline)
 
     def close(self) -> None:
@@ -199,6 +230,24 @@ class ModelClient:
     def _call(
         self, inputs: Sequence[Input], options: ModelOptions, schedule: Schedule, at: Deployment | None
     ) -> list[ModelAnswer | ModelError]:
+        if self._quota and not at:
+            # What asks one deployment is a health check: it asks for a word, paused or not.
+            self._quota.check()
+        try:
+            answers = self._call_one(inputs, options, schedule, at)
+        except ModelUnavailable as error:
+            closed = self._rate_limiters.closed_for() if error.status == _THROTTLED else 0.0
+            if self._quota and closed and not isinstance(error, NotSent):
+                self._quota.refused(closed)
+            raise
+        if self._quota:
+            self._quota.answered(sum(one.total_tokens or 0 for one in answers if isinstance(one, ModelAnswer)))
+        return answers
+
+    def _call_one(
+        self, inputs: Sequence[Input], options: ModelOptions, schedule: Schedule, at: Deployment | None
+    ) -> list[ModelAnswer | ModelError]:
+        """Ask the deployment that has most room, or that one."""
         among = (at.rate_limiter,) if at else ()
         with self._rate_limiters.acquire(
             schedule.wait_until, deadline=schedule.deadline, urgent=schedule.urgent, among=among

@@ -16,10 +16,12 @@ from shared.model.wire_format import (
     Input,
     ModelAnswer,
     ModelOptions,
+    Stated,
     WireFormat,
     failure,
     read_error,
     requested_wait,
+    stated_quota,
 )
 from shared.settings import Settings
 
@@ -57,6 +59,8 @@ class Deployment:
         self.endpoint = endpoint
         self.model = model
         self.rate_limiter = rate_limiter
+        self.stated: Stated | None = None
+        """What its last answer said of the quota."""
         self._format = wire_format
         self._settings = settings
         self._identity = identity
@@ -130,6 +134,7 @@ class Deployment:
         """Done while the call still holds its place, so that no other call is sent into a 429."""
         if response.status == HTTPStatus.OK:
             self.rate_limiter.succeeded()
+            self.stated = stated_quota(response.headers)
         elif response.status == HTTPStatus.TOO_MANY_REQUESTS:
             self.rate_limiter.throttled(requested_wait(response.headers, read_error(response.content)))
 

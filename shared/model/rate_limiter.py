@@ -155,6 +155,11 @@ class RateLimiters:
         with self._changed:
             _closed_for(self.all, wait_until)
 
+    def closed_for(self) -> float:
+        """In how many seconds the first of them takes calls again, 0 if one does."""
+        with self._changed:
+            return max(0.0, min(_opening(self.all).values()) - time.monotonic())
+
     def has_another(self) -> bool:
         """Whether a call that just failed at one deployment may succeed at another."""
         with self._changed:

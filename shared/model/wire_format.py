@@ -80,6 +80,18 @@ class ModelAnswer:
     model: str | None = None
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What the service says of its quota along with an answer: calls and tokens a minute, and the share of tokens left.
+
+    Each is ``None`` where it does not say.
+    """
+
+    calls: float | None
+    tokens: float | None
+    left: float | None
+
+
 class WireFormat(Protocol):
     """A wire format: where requests go, what is in them, and what their answers say."""
 
@@ -236,6 +248,18 @@ def requested_wait(headers: Mapping[str, str], error: ServiceError) -> float | N
     return _named_wait(headers, error) or None
 
 
+def stated_quota(headers: Mapping[str, str]) -> Stated | None:
+    """The quota that the headers of an answer state; ``None`` if they state none.
+
+    The names are those of Azure OpenAI. What is left of the calls is not read: Azure counts it for ten seconds there,
+    and the limit for a minute.
+    """
+    calls, tokens, left = (_stated(headers, name) for name in ("limit-requests", "limit-tokens", "remaining-tokens"))
+    if not calls and not tokens:
+        return None
+    return Stated(calls or None, tokens or None, None if left is None or not tokens else min(1.0, left / tokens))
+
+
 def read_error(body: bytes) -> ServiceError:
     """Read whatever the service sent with a status other than 200; never raises.
 
@@ -262,6 +286,12 @@ def read_error(body: bytes) -> ServiceError:
     if listed := _NOT_ALLOWED.search(message):
         fields |= set(re.findall(r"\w+", listed[1]))
     return ServiceError(str(code), _shorten(message), fields)
+
+
+def _stated(headers: Mapping[str, str], name: str) -> float | None:
+    # Some models answer -1, which says nothing.
+    value = headers.get(f"x-ratelimit-{name}", "")
+    return float(value) if _SECONDS.fullmatch(value) else None
 
 
 def _named_wait(headers: Mapping[str, str], error: ServiceError) -> float | None:

@@ -20,7 +20,7 @@ from shared.storage.blobs import JsonBlobs, if_match
 from shared.storage.listing import Listed
 from shared.storage.rest import CHANGED, MISSING, ignoring
 from shared.uploads.messages import UnreadableMessageError, read_requests
-from shared.uploads.requests import RequestQueue
+from shared.uploads.requests import EmbeddingRequest, RequestQueue
 
 CONTAINER = "dead-letter-events"
 # What one run takes at most: the next is five minutes later. A blob holds one event or a few.
@@ -68,6 +68,8 @@ class DeadLetters:
                 taken += 1
             else:
                 counts.waiting += 1
+        if counts.requeued:
+            self._requests.ask()
         return counts
 
     def count(self) -> DeadLetterCounts:
@@ -105,7 +107,11 @@ class DeadLetters:
         if not requests:
             return False
         for request in requests:
-            self._requests.send(request)
+            # No trigger's queue is to hold thousands at once.
+            if isinstance(request, EmbeddingRequest):
+                self._requests.leave(request)
+            else:
+                self._requests.send(request)
         counts.requeued += len(requests)
         with ignoring(CHANGED, MISSING):
             self._blobs.delete(blob.name, condition=if_match(blob.etag))

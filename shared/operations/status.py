@@ -1,7 +1,7 @@
 """The state of the app: queue lengths, failures, and what the last audit found."""
 
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -17,6 +17,7 @@ from shared.storage.blobs import JsonBlobs
 from shared.storage.names import space_of
 from shared.storage.queues import Queues
 from shared.uploads.record_store import RecordStore
+from shared.uploads.waiting.quota import Quota
 
 
 class Failures(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,22 @@ class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
     room_for_images: int | None
 
 
+class QuotaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the app knows of the model's quota.
+
+    ``spent_until`` is in the past where it is not spent. ``calls_a_second`` is what it takes, as far as was found out;
+    ``dispatching`` says whether what waits for it is being worked off. ``paused`` says why nothing is embedded, where
+    that is because of ``daily_token_limit``; ``tokens_today`` (UTC) are counted where there is one.
+    """
+
+    spent_until: datetime | None
+    calls_a_second: float | None
+    dispatching: bool
+    daily_token_limit: int | None
+    tokens_today: int | None
+    paused: str | None
+
+
 class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of ``/api/status``. The length of a queue that does not exist yet is ``None``.
 
@@ -71,6 +88,7 @@ class AppStatus(msgspec.Struct, frozen=True, kw_only=True):
     images_url: str
     queues: dict[str, int | None]
     dead_letters: DeadLetterCounts
+    quota: QuotaStatus
     failures: Failures
     index: IndexStatus | None
     last_audit: AuditReport | None
@@ -91,6 +109,7 @@ class Status:
         reader: Reader | None,
         queues: Queues,
         dead_letters: DeadLetters,
+        quota: Quota,
     ) -> None:
         self._model = settings.foundry_model
         self._space = space_of(settings)
@@ -102,6 +121,7 @@ class Status:
         self._reader = reader
         self._queues = queues
         self._dead_letters = dead_letters
+        self._quota = quota
 
     def read(self) -> AppStatus:
         """The current state of the app, read anew: a request or two for each queue, space and kind of record.
@@ -110,7 +130,8 @@ class Status:
         """
         queues = self._queues.lengths()
         running = self._reports.find(self._space, "running")
-        if running is not None and is_over(running, queues[self._queues.requests] or 0):
+        pending = (self._queues.requests, self._queues.waiting, self._queues.backlog)
+        if running is not None and is_over(running, sum(queues[queue] or 0 for queue in pending)):
             running = None
         return AppStatus(
             version=__version__,
@@ -119,11 +140,24 @@ class Status:
             images_url=self._images_url,
             queues=queues,
             dead_letters=self._dead_letters.count(),
+            quota=self._read_quota(),
             failures=self._failures(),
             index=self._read_index(),
             last_audit=self._reports.find(self._space, "latest"),
             running_audit=running,
             spaces=[self._read_space(space) for space in self._blobs.folders()],
+        )
+
+    def _read_quota(self) -> QuotaStatus:
+        state, limit = self._quota.state(), self._quota.daily_limit
+        paused = self._quota.paused(state)
+        return QuotaStatus(
+            spent_until=datetime.fromtimestamp(round(state.spent_until), UTC) if state.spent_until else None,
+            calls_a_second=round(state.rate, 2) if state.rate else None,
+            dispatching=state.is_dispatched,
+            daily_token_limit=limit,
+            tokens_today=self._quota.tokens_today(state) if limit else None,
+            paused=None if paused is None else str(paused),
         )
 
     def _failures(self) -> Failures:

@@ -1,4 +1,4 @@
-"""Every few minutes: dead letters and the index seen to, and one log line, for alerts, of problems and queues.
+"""Every few minutes: what got lost is asked for again, and one log line, for alerts, of problems and queues.
 
 Azure's own metrics count the messages of a whole account, once an hour, not those of one queue. And if this line is
 missing, the app is not running.
@@ -11,12 +11,14 @@ from typing import Literal
 
 import msgspec
 
-from shared.errors import StorageError
+from shared.errors import StorageError, WrongSpace
 from shared.log import Report
 from shared.operations.checks import Checks
 from shared.operations.dead_letters import CONTAINER, DeadLetters
 from shared.search.upkeep.compaction import Compaction
 from shared.storage.queues import UPLOADS_POISON, Queues, QueueState
+from shared.uploads.requests import RequestQueue
+from shared.uploads.waiting.quota import Quota
 
 SCHEDULE = "0 */5 * * * *"
 
@@ -28,24 +30,34 @@ class WatchReport(Report):
     """``queues`` are the app's queues with their lengths, ``problems`` the codes of what is wrong.
 
     ``dead_letters`` has the counts of :class:`~shared.operations.dead_letters.DeadLetterCounts` that are not zero.
+    ``paused`` says why nothing is embedded, where ``DAILY_TOKEN_LIMIT`` is the reason.
     """
 
     outcome: WatchOutcome = "well"
     queues: list[dict[str, str | int]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     dead_letters: dict[str, int] = field(default_factory=dict)
+    paused: str | None = None
 
 
 class Watch:
     """Checks the app and its queues."""
 
     def __init__(
-        self, checks: Checks, queues: Queues, dead_letters: DeadLetters, compaction: Compaction | None
+        self,
+        checks: Checks,
+        queues: Queues,
+        dead_letters: DeadLetters,
+        compaction: Compaction | None,
+        requests: RequestQueue,
+        quota: Quota,
     ) -> None:
         self._checks = checks
         self._queues = queues
         self._dead_letters = dead_letters
         self._compaction = compaction
+        self._requests = requests
+        self._quota = quota
 
     def __call__(self) -> WatchReport:
         """Check and log, whatever is out of reach; returns what was logged."""
@@ -55,10 +67,13 @@ class Watch:
             poison = {self._queues.requests_poison, UPLOADS_POISON}
             report.problems = [problem.code for problem in problems]
             self._requeue_dead_letters(report)
-            if self._compaction is not None:
-                # Storage that does not answer has a line of its own, and is asked again in five minutes.
-                with suppress(StorageError):
+            # Storage that does not answer has a line of its own, and is asked again in five minutes.
+            with suppress(StorageError, WrongSpace):
+                self._requests.ask_if_any()
+                if self._compaction is not None:
                     self._compaction.ask_if_due()
+            if paused := self._quota.paused(self._quota.state()):
+                report.paused = str(paused)
             waiting = [] if problems else self._read_queues(report)
             report.queues = [
                 {name: value for name, value in msgspec.to_builtins(queue).items() if value is not None}

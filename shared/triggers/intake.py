@@ -16,15 +16,17 @@ from shared.uploads.messages import UnreadableMessageError, decoded, read_failed
 from shared.uploads.record_store import RecordStore
 from shared.uploads.records import DroppedMessage
 from shared.uploads.report import ImageReport
-from shared.uploads.requests import MAX_RETURNS, EmbeddingRequest, FolderRequest, RequestQueue
+from shared.uploads.requests import MAX_RETURNS, DispatchRequest, EmbeddingRequest, FolderRequest, RequestQueue
 from shared.uploads.sync import Sync
+from shared.uploads.waiting.dispatcher import Dispatcher
 
 
 class _Kind(msgspec.Struct):
-    """What tells the step of an audit, and the upkeep of the index, from all other messages."""
+    """What tells the app's own errands from messages about images: audits, dispatchers, and the upkeep of the index."""
 
     audit: object = None
     index: object = None
+    turn: object = None
 
 
 class Intake:
@@ -40,6 +42,7 @@ class Intake:
         records: RecordStore,
         requests: RequestQueue,
         sync: Sync,
+        dispatcher: Dispatcher,
         reconcile: Reconcile,
         compaction: Compaction | None,
     ) -> None:
@@ -47,6 +50,7 @@ class Intake:
         self._records = records
         self._requests = requests
         self._sync = sync
+        self._dispatcher = dispatcher
         self._reconcile = reconcile
         self._compaction = compaction
 
@@ -59,14 +63,16 @@ class Intake:
             ImageReport(name=name, outcome="ignored", message=message).log("image", logging.WARNING)
 
     def queued(self, body: bytes) -> None:
-        """Sync the images named by a request or by storage events, or take the next step of an audit.
+        """Sync the images named by a request or by storage events; audit a folder that was renamed or deleted.
 
-        Or compact the index of search. A folder that was renamed or deleted is audited.
+        Or take the next step of an audit or the next turn of a dispatcher, or compact the index of search.
         """
         for message in self._read(read_queued, body, self._requests.queue):
             match message:
                 case AuditMessage(audit=audit):
                     self._reconcile.resume(audit)
+                case DispatchRequest(turn=turn):
+                    self._dispatcher.run(turn)
                 case FolderRequest(prefix=prefix):
                     self._reconcile.start(ReconcileRequest(prefix=prefix))
                 case CompactionRequest(clean=clean):
@@ -86,6 +92,10 @@ class Intake:
             match message:
                 case AuditMessage(audit=audit):
                     self._reconcile.abandoned(audit)
+                case DispatchRequest():
+                    # Until the watch asks again, which it does every few minutes.
+                    reason = "The platform gave up on the dispatcher, which works off what waits for the model."
+                    Report(outcome="error", message=reason).log("dispatch", logging.ERROR)
                 case FolderRequest(prefix=prefix):
                     # The nightly audit covers it.
                     reason = f"The platform gave up on the folder {prefix}: call reconcile with it as the prefix."
@@ -119,19 +129,23 @@ class Intake:
         Report(outcome="error", message=reason).log("message_dropped", logging.ERROR)
 
 
-def read_queued(body: bytes) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage | CompactionRequest]:
+def read_queued(
+    body: bytes,
+) -> Sequence[EmbeddingRequest | FolderRequest | AuditMessage | DispatchRequest | CompactionRequest]:
     """Read a message of the queue ``embedding-requests``. Raises ``UnreadableMessageError``."""
     body = decoded(body)
-    if not body.startswith(b"{") or not (b'"audit"' in body or b'"index"' in body):
+    if not body.startswith(b"{") or not any(word in body for word in (b'"audit"', b'"turn"', b'"index"')):
         return read_requests(body)
     try:
         # A name may hold the words, too.
         kind = msgspec.json.decode(body, type=_Kind)
         if kind.audit is not None:
             return [msgspec.json.decode(body, type=AuditMessage)]
+        if kind.turn is not None:
+            return [msgspec.json.decode(body, type=DispatchRequest)]
         if kind.index is not None:
             return [msgspec.json.decode(body, type=CompactionRequest)]
         return read_requests(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"The message is neither a valid step of an audit nor about the index: {error}"
+        message = f"The message is neither a valid step of an audit, nor about a dispatcher or the index: {error}"
         raise UnreadableMessageError(message) from error

@@ -4,10 +4,12 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
 from typing import get_args
 
 import msgspec
@@ -23,6 +25,7 @@ from shared.errors import (
     ModelRefused,
     ModelUnavailable,
     NotSent,
+    Paused,
     PictureCode,
     PictureError,
     RefusalCode,
@@ -39,6 +42,7 @@ from shared.uploads.record_store import RecordState, RecordStore
 from shared.uploads.records import EmbeddingRecord, FailureRecord
 from shared.uploads.report import ImageReport
 from shared.uploads.requests import EmbeddingRequest, RequestQueue
+from shared.uploads.waiting.quota import Quota
 
 _EXPECTED = {"embedded", "copied", "deferred", "unchanged", "removed"}
 
@@ -50,9 +54,6 @@ _PERMANENT = {*get_args(PictureCode), *get_args(RefusalCode)}
 _MAX_ATTEMPTS = 30
 _MAX_AGE = timedelta(hours=24)
 
-# Queue messages wait in hand for a throttled model for so long. Put back at once, the whole queue would be taken and
-# put back over and over.
-_QUEUE_MAX_WAIT = 60.0
 # All waiting and trying of one sync ends after so many seconds: well within functionTimeout (host.json, 300 s), after
 # which the platform restarts the process with everything in it.
 _MAX_TIME = 150.0
@@ -75,13 +76,20 @@ class Sync:
     """Keeps records true to their images. Safe to call from many threads and processes, for the same image too."""
 
     def __init__(
-        self, settings: Settings, images: Images, records: RecordStore, embedder: Embedder, requests: RequestQueue
+        self,
+        settings: Settings,
+        images: Images,
+        records: RecordStore,
+        embedder: Embedder,
+        requests: RequestQueue,
+        quota: Quota,
     ) -> None:
         self._is_image = image_names(settings)
         self._images = images
         self._records = records
         self._embedder = embedder
         self._requests = requests
+        self._quota = quota
         self._last_alarm = -math.inf
         self._turns: dict[str, _Turn] = {}
         self._turns_lock = threading.Lock()
@@ -92,37 +100,36 @@ class Sync:
             report = ImageReport(name=name, outcome="ignored", message="Its name matches no pattern of IMAGE_NAMES.")
             report.log("image", logging.INFO)
             return report
-        return self._sync(EmbeddingRequest(name=name), MAX_TOTAL_WAIT)
+        return self.request(EmbeddingRequest(name=name))
 
     def request(self, request: EmbeddingRequest) -> ImageReport:
         """Make what is stored about the image match the image as it is now.
 
         Afterwards there is a current embedding record, or a failure record that says why not, or neither because the
-        image is gone; or the request is back on the queue, because the model is unavailable, something holds the
-        record as it is, or others keep changing it. Raises ``StorageError`` where storage fails: then another sync is
-        due.
+        image is gone; or the request waits on a queue, because the quota is spent, the model is unavailable, something
+        holds the record as it is, or others keep changing it. Raises ``StorageError`` where storage fails: then another
+        sync is due.
         """
-        return self._sync(request, _QUEUE_MAX_WAIT)
+        exhausted = request.attempt >= _MAX_ATTEMPTS or now() - (request.first_seen or now()) >= _MAX_AGE
+        report = ImageReport(name=request.name, attempt=request.attempt or None)
+        schedule = Schedule.of(MAX_TOTAL_WAIT, _MAX_TIME)
+        # What a dispatcher has sent is not to wait behind what the dispatcher sends next.
+        why_wait = partial(self._quota.why_wait, behind_others=request.origin is None)
+        with self._logged(report):
+            try:
+                with self._single_flight(request.name, schedule.deadline):
+                    giving_up: GivenUpCode | None = "gave_up" if exhausted else None
+                    self._converge(request.name, report, giving_up, schedule, why_wait, refresh=request.refresh)
+            except (ModelMisconfigured, ModelUnavailable, BlobHeld, Conflict) as error:
+                self._defer(request, error, report)
+        return report
 
     def crashed(self, name: str) -> ImageReport:
         """Record that the platform gave up on the image, unless it is embedded or gone by now."""
         report = ImageReport(name=name)
         # Without single flight: the sync that crashed may never end.
         with self._logged(report):
-            self._converge(name, report, "crashed", Schedule.of(0, _MAX_TIME))
-        return report
-
-    def _sync(self, request: EmbeddingRequest, max_wait: float) -> ImageReport:
-        exhausted = request.attempt >= _MAX_ATTEMPTS or now() - (request.first_seen or now()) >= _MAX_AGE
-        report = ImageReport(name=request.name, attempt=request.attempt or None)
-        schedule = Schedule.of(max_wait, _MAX_TIME)
-        with self._logged(report):
-            try:
-                with self._single_flight(request.name, schedule.deadline):
-                    giving_up: GivenUpCode | None = "gave_up" if exhausted else None
-                    self._converge(request.name, report, giving_up, schedule, refresh=request.refresh)
-            except (ModelMisconfigured, ModelUnavailable, BlobHeld, Conflict) as error:
-                self._defer(request, error, report)
+            self._converge(name, report, "crashed", Schedule.of(0, _MAX_TIME), lambda: None)
         return report
 
     @contextmanager
@@ -166,15 +173,16 @@ class Sync:
         error: ModelMisconfigured | ModelUnavailable | BlobHeld | Conflict,
         report: ImageReport,
     ) -> None:
-        """Put the image on the queue for later: nothing is recorded, nothing is lost."""
+        """Leave the image on a queue for later: nothing is recorded, nothing is lost."""
         retry_after = error.retry_after if isinstance(error, ModelUnavailable) else None
-        later = request
-        if not _is_no_attempt(error):
+        report.outcome, report.message, report.code = "deferred", str(error), _deferral(error)
+        if _is_no_attempt(error):
+            self._requests.park(request)
+            report.retry_in = None if retry_after is None else round(retry_after)
+        else:
             first_seen = request.first_seen or now()
             later = msgspec.structs.replace(request, attempt=request.attempt + 1, first_seen=first_seen)
-        report.outcome, report.message = "deferred", str(error)
-        report.code = error.reason if isinstance(error, BlobHeld) else None
-        report.retry_in = round(self._requests.put_later(later, retry_after))
+            report.retry_in = round(self._requests.put_later(later, retry_after))
         if isinstance(error, ModelMisconfigured) and time.monotonic() - self._last_alarm > _ALARM_INTERVAL:
             # Every image fails for the same reason, so one line a minute is enough.
             self._last_alarm = time.monotonic()
@@ -186,6 +194,7 @@ class Sync:
         report: ImageReport,
         giving_up: GivenUpCode | None,
         schedule: Schedule,
+        why_wait: Callable[[], NotSent | None],
         *,
         refresh: bool = False,
     ) -> None:
@@ -196,7 +205,7 @@ class Sync:
 
         A record of this version of the image is left alone, also if it is of another preparation: a new release of the
         app does not pay for every image again unasked. ``refresh`` asks for it. What ``IMAGE_NAMES`` excludes counts as
-        gone.
+        gone. What must be embedded and has to wait (``why_wait``) is not downloaded.
         """
         if not is_addressable(name):
             report.outcome, report.message = "ignored", "A URL cannot carry a name with '.' or '..' as a segment."
@@ -209,7 +218,7 @@ class Sync:
             found = self._records.find_record(name)
         for _ in range(_MAX_ROUNDS):
             # An image without a record will most likely be embedded: one request checks and downloads it.
-            wanted = found is None and made is None and settled is None and giving_up != "crashed"
+            wanted = found is None and made is None and settled is None and giving_up != "crashed" and not why_wait()
             with report.step("download" if wanted else "look"):
                 image = self._images.find(name, with_content=wanted) if self._is_image(name) else None
             version = image.etag if image else _GONE
@@ -229,7 +238,7 @@ class Sync:
                     self._records.remove_failure(name)
                 else:
                     if made is None or made.etag != version:
-                        made = self._make(image, report, giving_up, schedule)
+                        made = self._make(image, report, giving_up, schedule, why_wait)
                     found = self._write(made, found, looked_at, report)
                 settled = version
             except BlobHeld as error:
@@ -290,12 +299,19 @@ class Sync:
             return None
 
     def _make(
-        self, image: Image, report: ImageReport, giving_up: GivenUpCode | None, schedule: Schedule
+        self,
+        image: Image,
+        report: ImageReport,
+        giving_up: GivenUpCode | None,
+        schedule: Schedule,
+        why_wait: Callable[[], NotSent | None],
     ) -> EmbeddingRecord | FailureRecord:
         """Embed this version of the image, or say why not: it is impossible, or retries have ended."""
         report.bytes = image.size
         if giving_up == "crashed":
             return self._failure(image, "crashed", "The platform gave up on it after several attempts.", None)
+        if reason := why_wait():
+            raise reason
         try:
             return self._embedder.embed(image, report, schedule)
         except PictureError as error:
@@ -336,4 +352,21 @@ class Sync:
 
 def _is_no_attempt(error: Exception) -> bool:
     """Whether the model has not tried the image: the call was not sent, or not taken since the quota is spent."""
-    return isinstance(error, NotSent) or (isinstance(error, ModelUnavailable) and error.status == 429)
+    return isinstance(error, NotSent) or _deferral(error) == "quota_spent"
+
+
+def _deferral(error: Exception) -> str | None:
+    """A code for what put a sync off; ``None`` for lost races."""
+    match error:
+        case BlobHeld():
+            return error.reason
+        case Paused():
+            return "paused"
+        case ModelUnavailable(status=HTTPStatus.TOO_MANY_REQUESTS):
+            return "quota_spent"
+        case ModelUnavailable():
+            return "model_unavailable"
+        case ModelMisconfigured():
+            return "model_misconfigured"
+        case _:
+            return None

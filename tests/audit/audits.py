@@ -15,14 +15,16 @@ from tests.drawing import picture
 
 
 def drain(cloud: Cloud) -> list[dict[str, Any]]:
-    """Process the messages on the queue, as the trigger does; returns them."""
+    """Process the messages that wait, and those on the trigger's queue; returns all but the dispatcher's own."""
     intake = cloud.intake()
     messages = []
-    while message := cloud.queue.receive_message():
-        body = base64.b64decode(message.content)
-        messages.append(msgspec.json.decode(body))
-        intake.queued(body)
-        cloud.queue.delete_message(message)
+    for queue in (cloud.backlog, cloud.waiting, cloud.queue):
+        while message := queue.receive_message():
+            body = base64.b64decode(message.content)
+            queue.delete_message(message)
+            if "turn" not in (decoded := msgspec.json.decode(body)):
+                messages.append(decoded)
+                intake.queued(body)
     return messages
 
 

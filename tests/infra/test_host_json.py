@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from proof import APP, simulation
+from shared.uploads.waiting.dispatcher import PLACES
 from tests.infra.deployments import ROOT, app_settings, made
 
 
@@ -77,6 +78,11 @@ def test_the_proof_runs_as_much_at_once() -> None:
     blobs, queues = host().extensions.blobs, host().extensions.queues
     at_once = blobs.max_degree_of_parallelism, queues.batch_size + queues.new_batch_threshold
     assert at_once == (simulation._UPLOADS, simulation._MESSAGES)
+
+
+def test_the_dispatcher_knows_how_many_messages_an_instance_takes() -> None:
+    queues = host().extensions.queues
+    assert queues.batch_size + queues.new_batch_threshold == PLACES
 
 
 def test_log_lines_are_never_sampled_since_alerts_count_them() -> None:

@@ -59,5 +59,5 @@ def test_the_page_says_the_default_and_its_capacity() -> None:
     assert default == plan.DEFAULT_MODEL
     assert f"**{plan.CAPACITIES[default]} for all but Embed 3**" in PAGE
     assert {plan.CAPACITIES[model.name] for model in MODELS if COHERE_PATH in model.paths} == {plan.CAPACITIES[default]}
-    rate = plan.plan(plan.Backlog(images=1)).rate
+    rate = plan.plan(plan.Backlog(images=1, share=1)).rate
     assert f"which is {rate:.1f} pictures a second at {plan.TOKENS:,} tokens each" in PAGE.replace("\n", " ")

@@ -21,7 +21,12 @@ from shared.search import reader
 from shared.search.entries import Entry, Facts, encode
 from shared.search.manifest import ListedSegment, Manifest
 from shared.search.segment import build
+from shared.storage.queues import Queues
 from shared.uploads.records import entry_of
+from shared.uploads.report import ImageReport
+from shared.uploads.requests import EmbeddingRequest
+from shared.uploads.sync import Sync
+from shared.uploads.waiting import dispatcher
 from tests.conftest import Clock, Cloud
 from tests.drawing import picture
 from tests.functions import start_anew
@@ -33,13 +38,15 @@ FACTS = Facts(etag="0x1", media_type="image/png", width=1, height=1, embedded_at
 
 
 def test_a_backlog_that_the_quota_bounds_takes_its_tokens_over_the_quota() -> None:
-    found = plan.plan(Backlog(images=1_000_000, tpm=300_000, tokens=1000))
-    assert found.bound == "the quota"
+    found = plan.plan(Backlog(images=1_000_000, tpm=300_000, tokens=1000, share=1))
+    assert found.bound == "the quota's tokens"
     assert found.hours == pytest.approx(1_000_000 * 1000 / 300_000 / 60)
 
 
 def test_calls_a_minute_bound_it_where_they_are_fewer() -> None:
-    assert plan.plan(Backlog(images=6000, tpm=10**9, rpm=60)).rate == pytest.approx(1)
+    found = plan.plan(Backlog(images=6000, tpm=10**9, rpm=60, share=1))
+    assert found.bound == "the quota's calls"
+    assert found.rate == pytest.approx(1)
 
 
 def test_a_huge_quota_leaves_it_to_the_cores_or_to_the_calls_in_flight() -> None:
@@ -51,7 +58,7 @@ def test_a_huge_quota_leaves_it_to_the_cores_or_to_the_calls_in_flight() -> None
 
 def test_no_more_instances_are_planned_than_the_quota_feeds() -> None:
     assert plan.plan(Backlog(images=1000, tpm=300_000, tokens=1000)).instances == 1
-    assert plan.plan(Backlog(images=1000, tpm=3_000_000, tokens=1000)).instances == 8
+    assert plan.plan(Backlog(images=1000, tpm=3_000_000, tokens=1000)).instances == 7
 
 
 def test_calls_in_flight_are_those_of_an_instance_in_every_function_group() -> None:
@@ -59,10 +66,27 @@ def test_calls_in_flight_are_those_of_an_instance_in_every_function_group() -> N
     assert found.possible == 4 * found.instances * 3
 
 
-def test_what_waits_for_the_quota_costs_the_more_the_fewer_instances_the_quota_feeds() -> None:
-    small, large = (plan.plan(Backlog(images=10**6, tpm=tpm)) for tpm in (300_000, 30_000_000))
-    assert small.waiting == pytest.approx(39 * small.hours * 3600 * 2 * plan.PRICES["functions_gb_second"])
-    assert large.waiting == 0
+def test_instances_that_the_quota_does_not_feed_cost_nothing() -> None:
+    one, forty = (plan.plan(Backlog(images=10**6, tpm=300_000, instances=instances)) for instances in (1, 40))
+    assert (one.instances, one.money) == (forty.instances, forty.money)
+
+
+def test_a_backlog_leaves_a_share_of_the_quota_to_queries_and_fresh_uploads() -> None:
+    assert plan.plan(Backlog(images=6000, tpm=10**9, rpm=60, share=0.5)).rate == pytest.approx(0.5)
+
+
+def test_the_quotas_of_several_deployments_add_up() -> None:
+    one, three = (plan.plan(Backlog(images=10**6, tpm=300_000, deployments=n)) for n in (1, 3))
+    assert three.rate == pytest.approx(3 * one.rate)
+
+
+def test_what_the_calls_would_cost_with_each_other_model_is_printed() -> None:
+    said = plan.lines(Backlog(images=1_000_000, tpm=300_000))
+    for model in MODELS:
+        if model.name != Backlog(images=1).model_name:
+            [line] = [line for line in said if line.startswith(f"  {model.name} ")]
+            money = plan.plan(Backlog(images=1_000_000, tpm=300_000, model_name=model.name)).money["model"]
+            assert f" {money:,.2f} " in line
 
 
 def test_twice_the_images_cost_twice_the_calls_and_known_ones_cost_none() -> None:
@@ -82,17 +106,17 @@ def test_price_and_length_of_a_vector_are_those_of_the_model(model: KnownModel) 
 
 def test_a_capacity_is_taken_for_its_tokens_and_its_calls_a_minute() -> None:
     # Of large pictures the tokens are spent first, of small ones the calls.
-    assert plan.plan(Backlog(images=1000, capacity=60, tokens=2000)).rate == pytest.approx(0.5)
-    assert plan.plan(Backlog(images=1000, capacity=60, tokens=10)).rate == pytest.approx(1)
-    assert plan.plan(Backlog(images=1000, capacity=60, tokens=10, rpm=600)).rate == pytest.approx(10)
+    assert plan.plan(Backlog(images=1000, capacity=60, tokens=2000, share=1)).rate == pytest.approx(0.5)
+    assert plan.plan(Backlog(images=1000, capacity=60, tokens=10, share=1)).rate == pytest.approx(1)
+    assert plan.plan(Backlog(images=1000, capacity=60, tokens=10, rpm=600, share=1)).rate == pytest.approx(10)
 
 
 def test_the_default_capacity_embeds_several_pictures_a_second() -> None:
     for model in MODELS:
         if COHERE_PATH in model.paths:
-            assert plan.plan(Backlog(images=1000, model_name=model.name)).rate > 3
+            assert plan.plan(Backlog(images=1000, model_name=model.name)).rate >= 2.7
             said = plan.lines(Backlog(images=1000, model_name=model.name))
-            assert any("A capacity of 300 allows 3.1 pictures a second" in line for line in said)
+            assert any("A capacity of 300 is taken for 300,000 tokens and 300 calls a minute" in line for line in said)
 
 
 def test_the_parts_add_up_to_what_is_printed_together() -> None:
@@ -114,19 +138,28 @@ def test_every_price_has_its_date_and_source() -> None:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How many reads and writes were made of Blob Storage. Deletions are free."""
+    """How many reads and writes were made of Blob Storage. Deletions are free.
+
+    What a process reads of ``quota.json``, once a second at most, is no part of an image.
+    """
     found: Counter[str] = Counter()
     request = urllib3.PoolManager.request
 
     def counted(pool: urllib3.PoolManager, method: str, url: str, **options: Any) -> Any:
-        found[{"GET": "reads", "HEAD": "reads", "PUT": "writes"}.get(method, method)] += 1
+        if not url.endswith("/quota.json"):
+            found[{"GET": "reads", "HEAD": "reads", "PUT": "writes"}.get(method, method)] += 1
         return request(pool, method, url, **options)
 
     monkeypatch.setattr(urllib3.PoolManager, "request", counted)
     return found
 
 
-def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(cloud: Cloud, made: Counter[str]) -> None:
+def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(
+    cloud: Cloud, made: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a process, where all know what one has read of the space.
+    space = cloud.space()
+    monkeypatch.setattr(Cloud, "space", lambda _: space)
     sync = cloud.sync()
     # The first image of a space claims and describes it.
     cloud.upload("first.png", picture("blue"))
@@ -135,6 +168,35 @@ def test_the_storage_operations_of_an_image_are_those_that_the_code_makes(cloud:
     made.clear()
     assert sync.upload("a.png").outcome == "embedded"
     assert (made["reads"], made["writes"]) == (plan.READS, plan.WRITES)
+
+
+def test_the_queue_operations_of_what_waits_are_those_that_the_code_makes(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: Counter[str] = Counter()
+
+    def counted(owner: type, method: str) -> None:
+        before = getattr(owner, method)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            found[method] += 1
+            return before(*arguments, **options)
+
+        monkeypatch.setattr(owner, method, call)
+
+    for owner, method in ((Queues, "send"), (Queues, "take"), (Queues, "delete"), (dispatcher.Dispatcher, "_fetch")):
+        counted(owner, method)
+    monkeypatch.setattr(Sync, "request", lambda *_: ImageReport(name="a.png", outcome="unchanged"))
+    requests = cloud.request_queue()
+    for number in range(20):
+        requests.leave(EmbeddingRequest(name=f"{number}.png", origin="backlog"))
+    assert found == {"send": 20}
+    requests.ask()
+    cloud.dispatcher().run(1)
+    # One more is sent: that of the dispatcher, which the host takes and deletes.
+    assert (found["send"] - 20 + 2, found["delete"]) == (plan.TURN_OPERATIONS, 20 * (plan.WAITING_OPERATIONS - 1))
+    assert found["take"] <= found["_fetch"] * plan.TAKING_OPERATIONS
+    assert (dispatcher._MOST_AT_ONCE, dispatcher._TURN_SECONDS) == (plan.MOST_TAKEN, plan.TURN_SECONDS)
 
 
 def test_the_storage_operations_of_the_index_are_those_that_the_code_makes(cloud: Cloud, made: Counter[str]) -> None:

@@ -397,7 +397,7 @@ def test_hours_and_money_are_those_of_the_plan(hooks: Hooks, model: str, calls: 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_template_knows_the_tokens_of_an_image_as_the_plan_does(model: str) -> None:
-    one = plan(Backlog(images=1_000_000, model_name=model, tpm=60))
+    one = plan(Backlog(images=1_000_000, model_name=model, tpm=60, share=1))
     assert one.rate == pytest.approx(1 / MODELS[model]["tokens"])
     assert OUTPUTS["IMAGE_TOKENS"] == str(MODELS["embed-v-4-0"]["tokens"])
 

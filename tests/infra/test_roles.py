@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
-from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from shared.storage.queues import BACKLOG, QUEUE, REQUESTS_POISON, UPLOADS_POISON, WAITING
 from tests.infra.deployments import APPS, EXISTING, INFRA, SOURCES, made, snapshot
 
 # The roles that the code needs: who, which role, on what. Each has its reason beside it in the Bicep.
@@ -19,6 +19,8 @@ NEEDED = {
     ("identity", "Storage Blob Data Contributor", "embeddings"),
     ("identity", "Storage Blob Data Contributor", DEAD_LETTERS),
     ("identity", "Storage Queue Data Contributor", QUEUE),
+    ("identity", "Storage Queue Data Contributor", WAITING),
+    ("identity", "Storage Queue Data Contributor", BACKLOG),
     ("identity", "Storage Queue Data Contributor", REQUESTS_POISON),
     ("identity", "Storage Queue Data Contributor", UPLOADS_POISON),
     ("identity", "Monitoring Metrics Publisher", "appi-"),
@@ -99,6 +101,8 @@ def scope_of(assignment: dict[str, Any]) -> str:
                 images="photographs",
                 embedding_requests=f"search-{QUEUE}",
                 embedding_requests_poison=f"search-{REQUESTS_POISON}",
+                embedding_waiting=f"search-{WAITING}",
+                embedding_backlog=f"search-{BACKLOG}",
             ),
         ),
         ("search-service", NEEDED | NEW_FOUNDRY | PERSON | search("srch-")),

@@ -14,7 +14,7 @@ from shared.known_models import MODELS as KNOWN
 from shared.operations.dead_letters import CONTAINER as DEAD_LETTERS
 from shared.settings import read_settings
 from shared.storage.names import space_of
-from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
+from shared.storage.queues import BACKLOG, QUEUE, REQUESTS_POISON, UPLOADS_POISON, WAITING
 from tests.infra.deployments import (
     APPS,
     EXISTING,
@@ -140,7 +140,7 @@ def test_soft_delete_is_decided_by_the_template_alone() -> None:
 def test_every_queue_that_the_code_uses_is_created_and_no_other(deployment: str) -> None:
     queues = names(deployment, "Microsoft.Storage/storageAccounts/queueServices/queues")
     prefix = read_settings(app_settings(deployment)).queue_prefix
-    needed = {prefix + QUEUE, prefix + REQUESTS_POISON, UPLOADS_POISON}
+    needed = {UPLOADS_POISON, *(prefix + queue for queue in (QUEUE, REQUESTS_POISON, WAITING, BACKLOG))}
     assert sorted(queues) == sorted(needed - set(already(deployment)))
 
 

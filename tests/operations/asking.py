@@ -20,6 +20,7 @@ def status(cloud: Cloud) -> Any:
             cloud.reader() if cloud.settings.search == "on" else None,
             cloud.queues(),
             cloud.dead_letters(),
+            cloud.quota(),
         ).read()
     )
 

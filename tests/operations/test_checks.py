@@ -12,9 +12,9 @@ from azure.storage.queue import QueueClient
 from local.faults import FaultKind, StorageFaults
 from shared.log import Report
 from shared.operations.checks import Problem
-from shared.operations.watch import Watch
 from shared.storage.queues import QUEUE, REQUESTS_POISON, UPLOADS_POISON
 from shared.triggers import routes
+from shared.uploads.requests import EmbeddingRequest
 from tests.conftest import CLIENT_ID, PATIENCE, Clock, Cloud, Model
 from tests.model.replay import VECTOR, Replay, replaying
 
@@ -237,7 +237,7 @@ def watch(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, Any
     caplog.set_level(logging.INFO, "image_embeddings")
     caplog.clear()
     check = cloud.checks()
-    Watch(check, cloud.queues(), cloud.dead_letters(), cloud.compaction())()
+    cloud.watch(check)()
     [line] = lines(caplog, "watch")
     return line, caplog.records[-1].levelno
 
@@ -245,7 +245,7 @@ def watch(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> tuple[dict[str, Any
 def test_the_watch_logs_how_many_messages_wait_and_for_how_long(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
     line, level = watch(cloud, caplog)
     assert (line["outcome"], level) == ("well", logging.INFO)
-    cloud.request_queue().put("a.png")
+    cloud.request_queue().send(EmbeddingRequest(name="a.png"))
     line, level = watch(cloud, caplog)
     assert (line["outcome"], level) == ("waiting", logging.INFO)
     queues = {queue["queue"]: queue for queue in line["queues"]}

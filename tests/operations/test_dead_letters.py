@@ -11,7 +11,6 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 from local.azurite import Azurite
 from shared.errors import StorageError
 from shared.operations.dead_letters import DeadLetterCounts
-from shared.operations.watch import Watch
 from shared.storage.blobs import JsonBlobs
 from tests.conftest import Cloud
 from tests.queue_messages import queued_names
@@ -72,7 +71,7 @@ def test_each_image_that_a_dead_letter_names_is_put_on_the_queue_and_the_dead_le
     leave(container, "1", [schema("a.png", images), schema("Zoë/b.png", images)])
     leave(container, "2", [schema("c.png", images)])
     assert cloud.dead_letters(container.container_name).requeue() == DeadLetterCounts(requeued=3)
-    assert sorted(queued_names(cloud)) == ["Zoë/b.png", "a.png", "c.png"]
+    assert sorted(queued_names(cloud, cloud.waiting)) == ["Zoë/b.png", "a.png", "c.png"]
     assert list(container.list_blob_names()) == []
 
 
@@ -93,7 +92,7 @@ def test_dead_letters_of_another_container_are_left_for_the_app_that_watches_it(
     leave(container, "1", [event("a.png", "another")])
     assert cloud.dead_letters(container.container_name).requeue() == DeadLetterCounts(waiting=1)
     assert len(list(container.list_blob_names())) == 1
-    assert queued_names(cloud) == []
+    assert queued_names(cloud, cloud.waiting) == []
 
 
 def test_dead_letters_of_an_app_that_is_gone_do_not_keep_ours_from_the_queue(
@@ -107,7 +106,7 @@ def test_dead_letters_of_an_app_that_is_gone_do_not_keep_ours_from_the_queue(
     letters = cloud.dead_letters(container.container_name)
     assert letters.count() == DeadLetterCounts(waiting=6)
     assert letters.requeue() == DeadLetterCounts(requeued=1, waiting=5)
-    assert queued_names(cloud) == ["ours.png"]
+    assert queued_names(cloud, cloud.waiting) == ["ours.png"]
 
 
 def test_each_run_takes_dead_letters_in_another_order(
@@ -140,7 +139,7 @@ def test_a_run_requeues_so_many_dead_letters_and_the_next_run_the_others(
     assert cloud.dead_letters(container.container_name).count() == DeadLetterCounts(waiting=3)
     assert cloud.dead_letters(container.container_name).requeue() == DeadLetterCounts(requeued=2, waiting=1)
     assert cloud.dead_letters(container.container_name).requeue() == DeadLetterCounts(requeued=1)
-    assert sorted(queued_names(cloud)) == ["0.png", "1.png", "2.png"]
+    assert sorted(queued_names(cloud, cloud.waiting)) == ["0.png", "1.png", "2.png"]
 
 
 def test_a_deployment_without_the_container_has_no_dead_letters(cloud: Cloud) -> None:
@@ -155,9 +154,9 @@ def test_the_watch_requeues_dead_letters_and_logs_how_many(
     leave(container, "1", [event("a.png", cloud.settings.images_container)])
     leave(container, "2", b"<html>")
     found = cloud.dead_letters(container.container_name)
-    report = Watch(cloud.checks(), cloud.queues(), found, cloud.compaction())()
+    report = cloud.watch(dead_letters=found)()
     assert report.dead_letters == {"requeued": 1, "unreadable": 1}
-    assert queued_names(cloud) == ["a.png"]
+    assert queued_names(cloud, cloud.waiting) == ["a.png"]
     assert json.loads(caplog.records[-1].getMessage())["dead_letters"] == {"requeued": 1, "unreadable": 1}
 
 
@@ -168,6 +167,6 @@ def test_dead_letters_that_the_app_may_not_read_are_a_problem_with_a_role_to_giv
         raise StorageError("403 AuthorizationPermissionMismatch", status=403)
 
     monkeypatch.setattr(JsonBlobs, "pages", refuse)
-    report = Watch(cloud.checks(), cloud.queues(), cloud.dead_letters(container.container_name), cloud.compaction())()
+    report = cloud.watch(dead_letters=cloud.dead_letters(container.container_name))()
     assert (report.outcome, report.problems) == ("misconfigured", ["dead_letters_out_of_reach"])
     assert "Storage Blob Data Contributor" in (report.message or "")

@@ -27,6 +27,8 @@ def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
     assert state.pop("queues").keys() == {
         "embedding-requests",
         "embedding-requests-poison",
+        "embedding-waiting",
+        "embedding-backlog",
         "webjobs-blobtrigger-poison",
     }
     assert state == {
@@ -37,6 +39,14 @@ def test_a_new_app_has_an_empty_status(cloud: Cloud) -> None:
         "index": {"segments": 0, "rows": 0, "log_bytes": 0, "room_for_images": None},
         "failures": {"total": 0, "by_code": {}, "complete": True},
         "dead_letters": {"requeued": 0, "unreadable": 0, "waiting": 0},
+        "quota": {
+            "spent_until": None,
+            "calls_a_second": None,
+            "dispatching": False,
+            "daily_token_limit": None,
+            "tokens_today": None,
+            "paused": None,
+        },
         "last_audit": None,
         "running_audit": None,
         "spaces": [],
@@ -51,10 +61,13 @@ def test_the_status_has_queue_lengths_failures_and_the_last_audit(cloud: Cloud) 
     cloud.upload("empty.png", b"")
     cloud.sync().upload("empty.png")
     report = audit(cloud)
-    cloud.request_queue().put("b.png")
+    cloud.request_queue().send(EmbeddingRequest(name="b.png"))
     cloud.request_queue().put_later(EmbeddingRequest(name="c.png"), 60)
     state = status(cloud)
+    # The second is the dispatcher, which sees to what waits.
     assert state["queues"]["embedding-requests"] == 2
+    assert state["queues"]["embedding-waiting"] == 1
+    assert state["quota"]["dispatching"] is True
     assert state["failures"] == {"total": 3, "by_code": {"not_an_image": 2, "empty": 1}, "complete": True}
     assert state["last_audit"] == msgspec.to_builtins(report)
 

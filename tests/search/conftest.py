@@ -19,14 +19,14 @@ def _few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     made: dict[tuple[str, int], tuple[Cloud, Any]] = {}
 
-    def shared(name: str) -> Callable[[Cloud], Any]:
+    def shared(name: str) -> Callable[..., Any]:
         make = getattr(Cloud, name)
 
-        def get(cloud: Cloud) -> Any:
+        def get(cloud: Cloud, *arguments: Any) -> Any:
             key = (name, id(cloud))
             if key not in made:
                 # With the cloud itself, so that no other gets its number.
-                made[key] = (cloud, make(cloud))
+                made[key] = (cloud, make(cloud, *arguments))
             return made[key][1]
 
         return get

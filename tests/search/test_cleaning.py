@@ -228,5 +228,5 @@ def test_a_process_that_compacts_already_puts_it_off(cloud: Cloud) -> None:
     with compaction._running:
         cloud.queue.clear_messages()
         compaction.run(clean=True)
-    assert cloud.queues().waiting() == 1
+    assert cloud.queues().pending() == 1
     assert queued(cloud) == [], "the message is hidden for a minute"

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from shared.errors import StorageError
-from shared.operations.watch import Watch, WatchReport
+from shared.operations.watch import WatchReport
 from shared.search import segment
 from shared.search.manifest import IndexBlobs, ListedSegment, Manifest
 from shared.search.upkeep.compaction import Compaction, mergeable
@@ -237,7 +237,7 @@ def test_a_log_that_others_still_append_to_is_left_for_later(cloud: Cloud, monke
     rotate(cloud)
     seals(cloud, lambda: write(cloud, "b", process=slow), monkeypatch)
     assert len(manifest(cloud).logs) == 2
-    assert cloud.queues().waiting() == 1
+    assert cloud.queues().pending() == 1
     assert queued(cloud) == [], "the message is hidden for a few seconds"
 
 
@@ -319,7 +319,7 @@ def test_the_message_says_which_app_it_is_for_and_another_puts_it_back(cloud: Cl
     body = json.dumps({**message, "container": "others"}).encode()
     cloud.queue.clear_messages()
     cloud.intake().queued(body)
-    assert cloud.queues().waiting() == 1
+    assert cloud.queues().pending() == 1
     assert [type(read).__name__ for read in read_queued(body)] == ["CompactionRequest"]
     assert [type(read).__name__ for read in read_queued(b'{"name": "\\"index\\" \\"audit\\""}')] == ["EmbeddingRequest"]
 
@@ -371,7 +371,7 @@ def test_the_watch_goes_on_if_storage_does_not_say_whether_there_is(
 
 def watch(cloud: Cloud) -> WatchReport:
     checks = cast(Any, SimpleNamespace(run_now=list))
-    return Watch(checks, cloud.queues(), cloud.dead_letters(), cloud.compaction())()
+    return cloud.watch(checks)()
 
 
 def test_writers_and_compactors_at_once_lose_nothing(cloud: Cloud) -> None:

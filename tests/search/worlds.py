@@ -218,7 +218,9 @@ class World:
     def sync(self) -> Sync:
         images = SimpleNamespace(find=self._find)
         embedder = SimpleNamespace(embed=self._embed)
-        return Sync(_SETTINGS, cast(Any, images), self.records(), cast(Any, embedder), cast(Any, _NoRequests()))
+        quota = SimpleNamespace(why_wait=lambda **_: None)
+        parts = (self.records(), cast(Any, embedder), cast(Any, _NoRequests()), cast(Any, quota))
+        return Sync(_SETTINGS, cast(Any, images), *parts)
 
     def _journal(self) -> Journal:
         return Journal(self.index(), lambda: None)

@@ -51,7 +51,7 @@ def test_an_audit_counts_what_is_excluded_apart_and_requests_none_of_it(cloud: C
         cloud.upload(name, picture())
     report = audit(cloud)
     assert (report.images, report.missing, report.excluded, report.ignored) == (1, 1, 2, 0)
-    assert [message["name"] for message in queued(cloud)] == ["a.png"]
+    assert [message["name"] for message in queued(cloud, cloud.backlog)] == ["a.png"]
 
 
 def test_a_record_from_before_the_pattern_is_orphaned_and_removed(cloud: Cloud) -> None:

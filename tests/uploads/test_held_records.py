@@ -99,10 +99,10 @@ def test_after_the_last_attempt_a_failure_says_what_holds_the_record_and_audits_
     assert (failure["code"], failure["permanent"], failure["status"]) == ("blob_leased", False, 412)
     assert "lease break" in failure["message"]
     assert cloud.record("a.png")["etag"] == old
-    cloud.queue.clear_messages()
+    cloud.waiting.clear_messages()
     audited = cloud.reconcile().start(ReconcileRequest())
     assert (audited.failed, audited.requested) == ({"blob_leased": 1}, 1)
-    assert [message["name"] for message in queued(cloud)] == ["a.png"]
+    assert [message["name"] for message in queued(cloud, cloud.backlog)] == ["a.png"]
     lease.release()
     assert cloud.sync().upload("a.png").outcome == "copied"
     assert cloud.failure("a.png") is None

@@ -1,4 +1,4 @@
-"""While the model is unavailable, images wait on the queue: nothing is recorded, nothing is lost."""
+"""While the model is unavailable, images wait on a queue: nothing is recorded, nothing is lost."""
 
 import base64
 import logging
@@ -14,6 +14,7 @@ from shared.uploads.requests import EmbeddingRequest, _wait
 from tests.conftest import Clock, Cloud
 from tests.drawing import picture
 from tests.model.replay import answering
+from tests.queue_messages import length
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def _clock(clock: Clock) -> None:
 
 
 def waiting(cloud: Cloud) -> int:
-    return cloud.queue.get_queue_properties().approximate_message_count or 0
+    return length(cloud.waiting)
 
 
 @pytest.mark.either_format
@@ -55,7 +56,7 @@ def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(
     monkeypatch.setattr("shared.uploads.requests.random.uniform", lambda *_: 0)
     before = now()
     cloud.request_queue().put_later(EmbeddingRequest(name="Zoë/a b#1.png", attempt=3, first_seen=before), 0)
-    message = cloud.queue.receive_message()
+    message = cloud.waiting.receive_message()
     assert message is not None
     assert msgspec.json.decode(base64.b64decode(message.content)) == {
         "container": cloud.settings.images_container,
@@ -69,7 +70,8 @@ def test_the_message_has_the_name_the_attempt_and_the_time_of_the_first(
 def test_no_function_gets_a_deferred_message_before_its_time(cloud: Cloud) -> None:
     cloud.request_queue().put_later(EmbeddingRequest(name="a.png"), 3600)
     assert waiting(cloud) == 1
-    assert cloud.queue.receive_message() is None
+    assert cloud.waiting.receive_message() is None
+    assert cloud.queue.receive_message() is None, "the dispatcher waits as long"
 
 
 @pytest.mark.either_format
@@ -114,7 +116,7 @@ def test_an_image_that_found_the_quota_spent_has_not_been_tried(cloud: Cloud, as
     assert cloud.failure("a.png") is None
 
 
-@pytest.mark.parametrize(("attempt", "longest"), [(0, 10), (1, 30), (2, 60), (5, 480), (8, 3600), (5000, 3600)])
+@pytest.mark.parametrize(("attempt", "longest"), [(1, 30), (2, 60), (5, 480), (8, 3600), (5000, 3600)])
 def test_the_wait_grows_to_an_hour_with_full_jitter(attempt: int, longest: float) -> None:
     waits = [_wait(attempt, None) for _ in range(500)]
     assert 1 <= min(waits) < longest * 0.1 + 1
@@ -172,7 +174,7 @@ def test_a_wrong_setting_is_logged_as_an_error_once_a_minute_not_once_an_image(
 def test_a_missing_queue_is_an_error_so_that_the_platform_retries(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.storage.queues.QUEUE", "no-such-queue")
+    monkeypatch.setattr("shared.storage.queues.WAITING", "no-such-queue")
     cloud.model.behave(fault={"kind": "503"})
     cloud.upload("a.png", picture())
     with pytest.raises(StorageError, match="QueueNotFound"):

@@ -14,10 +14,10 @@ from shared.clock import now
 from shared.errors import StorageError
 from shared.uploads.records import content_key
 from shared.uploads.requests import EmbeddingRequest
-from tests.conftest import Clock, Cloud
+from tests.conftest import Cloud
 from tests.drawing import picture
 from tests.model.replay import VECTOR, Replay, replaying
-from tests.queue_messages import queued
+from tests.queue_messages import length, queued
 from tests.uploads.outdated import outdated
 
 
@@ -167,7 +167,7 @@ def test_a_refresh_that_is_put_off_stays_one(cloud: Cloud, monkeypatch: pytest.M
     cloud.model.behave(fault={"kind": "unauthorized"})
     deferred = cloud.sync().request(EmbeddingRequest(name="a.png", refresh=True))
     assert deferred.outcome == "deferred"
-    assert [message["refresh"] for message in queued(cloud)] == [True]
+    assert [message["refresh"] for message in queued(cloud, cloud.waiting)] == [True]
 
 
 @pytest.mark.either_format
@@ -374,18 +374,5 @@ def test_a_sync_that_the_rate_limiter_stopped_does_not_count_as_an_attempt(cloud
     exhausted = EmbeddingRequest(name="b.png", attempt=30, first_seen=now() - timedelta(days=2))
     assert sync.request(exhausted).outcome == "deferred"
     assert cloud.failure("b.png") is None
-    assert cloud.queue.get_queue_properties().approximate_message_count == 2
+    assert length(cloud.waiting) == 2
     assert sync.request(EmbeddingRequest(name="b.png", attempt=3)).attempt == 3
-
-
-@pytest.mark.either_format
-def test_a_queued_request_waits_longer_for_a_throttled_model_than_an_upload(cloud: Cloud, clock: Clock) -> None:
-    cloud.model.behave(throttle={"calls": 0, "window_s": 8})
-    sync = cloud.sync()
-    for index in range(2):
-        cloud.upload(f"{index}.png", picture(size=(30 + index, 30)))
-    assert sync.upload("0.png").outcome == "deferred", "an upload is not kept waiting for so long"
-    assert clock.waits == []
-    cloud.model.behave()
-    assert sync.request(EmbeddingRequest(name="1.png")).outcome == "embedded"
-    assert clock.waits == [8]

@@ -53,6 +53,7 @@ function Measure-Backfill([double]$calls) {
     if (-not $tokensAMinute) { return }
     $rate = $tokensAMinute / $each
     if ($callsAMinute -gt 0) { $rate = [Math]::Min($rate, $callsAMinute) }
+    $rate *= [double]::Parse((Get-First $env:BACKLOG_SHARE 0.9), $plain)
     $instances = [double](Get-First $env:MAXIMUM_INSTANCE_COUNT 40)
     $memory = [double](Get-First $env:INSTANCE_MEMORY_MB 2048)
     $one = $memory / 2048 / $coreSeconds * 60

@@ -36,9 +36,10 @@ estimate() {
   [ -n "$tokens_a_minute" ] || return 0
   planned=$(LC_ALL=C awk -v calls="$1" -v tokens="$tokens_a_minute" -v rpm="${calls_a_minute:-0}" -v each="$IMAGE_TOKENS" \
     -v instances="${MAXIMUM_INSTANCE_COUNT:-40}" -v memory="${INSTANCE_MEMORY_MB:-2048}" -v core="$core_seconds" \
-    -v other="$others_cost" -v functions="$functions_cost" 'BEGIN {
+    -v share="${BACKLOG_SHARE:-0.9}" -v other="$others_cost" -v functions="$functions_cost" 'BEGIN {
       rate = tokens / each
       if (rpm > 0 && rpm < rate) rate = rpm
+      rate *= share
       one = memory / 2048 / core * 60
       needed = int(rate / one) + 1
       if (needed > instances) { needed = instances; if (rate > needed * one) rate = needed * one }

@@ -8,7 +8,8 @@ function Get-NeededInAccount {
         "blobServices/default/containers/$name"
     }
     $requests = "${env:QUEUE_PREFIX}embedding-requests"
-    foreach ($name in $requests, "$requests-poison", 'webjobs-blobtrigger-poison') {
+    $waiting = "${env:QUEUE_PREFIX}embedding-waiting", "${env:QUEUE_PREFIX}embedding-backlog"
+    foreach ($name in @($requests, "$requests-poison") + $waiting + 'webjobs-blobtrigger-poison') {
         "queueServices/default/queues/$name"
     }
 }

@@ -9,7 +9,8 @@ needed_in_account() {
     echo "blobServices/default/containers/$name"
   done
   requests="${QUEUE_PREFIX:-}embedding-requests"
-  for name in "$requests" "$requests-poison" webjobs-blobtrigger-poison; do
+  for name in "$requests" "$requests-poison" "${QUEUE_PREFIX:-}embedding-waiting" "${QUEUE_PREFIX:-}embedding-backlog" \
+    webjobs-blobtrigger-poison; do
     echo "queueServices/default/queues/$name"
   done
 }

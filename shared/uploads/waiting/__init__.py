@@ -1,0 +1,1 @@
+"""What waits for the model's quota, and the dispatcher that works it off."""
