@@ -29,6 +29,7 @@ from local.azurite import REPO_ROOT
 
 if TYPE_CHECKING:
     from shared.exports.report import Manifest
+    from shared.storage.blobs import JsonBlobs
 
 _ROWS = 10_000
 _DIMENSIONS = 1024
@@ -165,11 +166,10 @@ def _export() -> dict[str, object]:
     }
 
 
-def _manifest(blobs: Any, folder: str) -> "Manifest | None":  # noqa: ANN401 - JsonBlobs, which is not imported yet
+def _manifest(blobs: "JsonBlobs", folder: str) -> "Manifest | None":
     from shared.exports.report import Manifest
 
-    found: Manifest | None = blobs.read(f"{folder}/manifest.json", Manifest)
-    return found
+    return blobs.read(f"{folder}/manifest.json", Manifest)
 
 
 def _of(name: str) -> list[float]:

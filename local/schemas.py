@@ -26,13 +26,15 @@ def schema(name: str) -> dict[str, Any]:
     """The schema of this kind of blob. Fields that are not in it may be there as well."""
     shape = SHAPES[name]
     _, parts = msgspec.json.schema_components([shape], ref_template="#/$defs/{name}")
-    whole = {
+    whole: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"{name}.json",
         **parts.pop(shape.__name__),
     }
-    readable: dict[str, Any] = _readable({**whole, "$defs": parts} if parts else whole)
-    return readable
+    if parts:
+        whole["$defs"] = parts
+    _make_readable(whole)
+    return whole
 
 
 def content(name: str) -> str:
@@ -45,17 +47,17 @@ def path(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
-def _readable(part: Any) -> Any:  # noqa: ANN401 - any JSON
-    """The same with descriptions in plain words."""
-    if isinstance(part, list):
-        return [_readable(item) for item in part]
-    if not isinstance(part, dict):
-        return part
-    read = {key: _readable(value) for key, value in part.items()}
-    if isinstance(said := read.get("description"), str):
-        said = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", said).replace("``", "`").replace("`None`", "`null`")
-        read["description"] = " ".join(said.split())
-    return read
+def _make_readable(part: object) -> None:
+    """Put the descriptions into plain words."""
+    if isinstance(part, dict):
+        if isinstance(said := part.get("description"), str):
+            said = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", said).replace("``", "`").replace("`None`", "`null`")
+            part["description"] = " ".join(said.split())
+        for value in part.values():
+            _make_readable(value)
+    elif isinstance(part, list):
+        for item in part:
+            _make_readable(item)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ UPLOADS_POISON = "webjobs-blobtrigger-poison"
 LOGS = REPO_ROOT / ".local/logs"
 UploadEvents = Literal["webhook", "queue"]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AS_AZURE_DOES = Policy()
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def running(
     logs: Path | None = None,
     lease: float = 600,
     storage_faults: StorageFaults | None = None,
-    events: Policy = Policy(),  # noqa: B008 - frozen
+    events: Policy = _AS_AZURE_DOES,
     upload_events: UploadEvents | None = None,
     refusals: int = 0,
     extension: Path | None = None,

@@ -16,6 +16,7 @@ import httpx
 
 from bench.app import SETTINGS
 from bench.site import LATENCY_MS, Site, picture, pictures
+from proof.background import beside
 
 # The app's clock runs faster (proof/app), so that less of ours passes. What the host waits for is shortened alike, and
 # the machine, which is not faster, takes a larger share of every deadline than it does otherwise.
@@ -89,45 +90,31 @@ def hang(site: Site, *, images: int, minutes: float) -> Hang:
 @contextmanager
 def _watched(site: Site) -> Iterator[set[Path]]:
     """Collects the host's processes, of which there is one unless it is restarted."""
-    ended = threading.Event()
     processes: set[Path] = set()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         while not ended.wait(0.2):
             process = site.host_process()
             if process is not None:
                 processes.add(process)
 
-    watcher = threading.Thread(target=watch, name="host watch")
-    watcher.start()
-    try:
+    with beside(watch, name="host watch"):
         yield processes
-    finally:
-        ended.set()
-        watcher.join()
 
 
 @contextmanager
 def _queries(site: Site) -> Iterator[list[Future[_Answer]]]:
     """Sends a query whose answer is known, a new text and a new image again and again, until the block ends."""
-    ended = threading.Event()
     asked: list[Future[_Answer]] = []
-    threads = ThreadPoolExecutor(32)
 
-    def send() -> None:
+    def send(ended: threading.Event) -> None:
         for number in itertools.count(1):
             asked.extend(threads.submit(_ask, site, query, number) for query in ("known", "text", "image"))
             if ended.wait(_EVERY):
                 return
 
-    sender = threading.Thread(target=send, name="queries")
-    sender.start()
-    try:
+    with ThreadPoolExecutor(32) as threads, beside(send, name="queries"):
         yield asked
-    finally:
-        ended.set()
-        sender.join()
-        threads.shutdown()
 
 
 def _ask(site: Site, query: Literal["known", "text", "image"], number: int) -> _Answer:

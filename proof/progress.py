@@ -10,6 +10,7 @@ from datetime import datetime
 
 from bench.site import LATENCY_MS, Site, pictures, wait_for
 from local.host.triggers import BLOB_QUEUE
+from proof.background import beside
 
 # Uploads stay on the trigger's own queue, from which they are taken: nothing is embedded before the audit asks for it.
 SETTINGS = {"AzureWebJobs.embed_uploaded_image.Disabled": "true"}
@@ -81,20 +82,14 @@ def _off(estimates: Sequence[Estimate], start: float, end: float) -> float:
 @contextmanager
 def _estimates(site: Site) -> Iterator[list[Estimate]]:
     """Collects what the status says every second until the block ends."""
-    ended = threading.Event()
     found: list[Estimate] = []
 
-    def ask() -> None:
+    def ask(ended: threading.Event) -> None:
         while not ended.wait(1):
             asked = time.time()
             done = site.get("status").raise_for_status().json()["progress"]["done_at"]
             if done is not None:
                 found.append(Estimate(asked, datetime.fromisoformat(done).timestamp()))
 
-    asking = threading.Thread(target=ask, name="estimates")
-    asking.start()
-    try:
+    with beside(ask, name="estimates"):
         yield found
-    finally:
-        ended.set()
-        asking.join()
